@@ -1,0 +1,1 @@
+//! The Function Apps of Bulkhead.

@@ -1,0 +1,1 @@
+//! A Functions host for custom handlers: discovery, supervision, HTTP proxying, triggers.
