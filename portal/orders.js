@@ -1,0 +1,280 @@
+/**
+ * @file The list of recent orders and one card per order. Draws what the feed's view says, nothing
+ * sooner; a card asks for the history of its order only while it is open.
+ */
+
+import { asProblem, getOrder } from './api.js';
+import { attribute, copyButton, fill, h, icon, keyed, relativeTime, say } from './dom.js';
+import { OrderHull } from './hull.js';
+import { reasonOf } from './link.js';
+import { SERVICES, capital, counted, duration, exact, happeningOf, money, overallOf, shortId, statusOf, troubleOf } from './words.js';
+
+/** @typedef {import('./api.js').Order} Order */
+/** @typedef {import('./api.js').HistoryEntry} HistoryEntry */
+/** @typedef {import('./feed.js').View} View */
+
+/** Cards drawn in outline while the first answer is on its way. */
+const SKELETON_CARDS = 3;
+
+export class OrderList extends HTMLElement {
+  /** What the buttons do; set by the page. */
+  onmore = () => {};
+  onpause = () => {};
+  onresume = () => {};
+  /** The measured answer times of the orders submitted here, by order id. @type {Map<string, number>} */
+  answers = new Map();
+  /** Product names by SKU. @type {Map<string, string>} */
+  names = new Map();
+
+  #count = h('span', { class: 'count' });
+  #pause = h('button', { type: 'button', class: 'quiet' });
+  #banner = h('div', { class: 'banner', hidden: true });
+  #list = h('ol', { class: 'orders', role: 'list' });
+  #notice = h('div', { class: 'notice' });
+  #foot = h('div', { class: 'foot' });
+  #drawn = { notice: '', foot: '', banner: '', paused: /** @type {boolean | undefined} */ (undefined) };
+
+  connectedCallback() {
+    const title = h('h2', { id: 'orders-title' }, 'Recent orders ', this.#count);
+    this.#pause.addEventListener('click', () => (this.#drawn.paused ? this.onresume() : this.onpause()));
+    this.append(h('div', { class: 'list-head' }, title, this.#pause), this.#banner, this.#list, this.#notice, this.#foot);
+  }
+
+  /** @param {View} view */
+  set view(view) {
+    const orders = view.orders ?? [];
+    this.#drawPause(view.link.state === 'paused');
+    this.#drawBanner(view);
+    attribute(this.#list, 'aria-busy', view.orders === undefined);
+    const first = this.#list.childElementCount === 0;
+    keyed(
+      this.#list,
+      orders,
+      (order) => order.orderId,
+      () => {
+        const card = new OrderCard();
+        const row = h('li', { class: first ? 'row' : 'row arriving' }, card);
+        return row;
+      },
+      (row, order) => {
+        const card = /** @type {OrderCard} */ (row.firstElementChild);
+        card.names = this.names;
+        card.answerMs = this.answers.get(order.orderId);
+        card.order = order;
+      },
+    );
+    say(this.#count, orders.length > 0 ? `${orders.length}${view.older.state === 'none' ? '' : '+'}` : '');
+    this.#drawNotice(view);
+    this.#drawFoot(view);
+  }
+
+  /** @param {boolean} paused */
+  #drawPause(paused) {
+    if (this.#drawn.paused === paused) return;
+    this.#drawn.paused = paused;
+    fill(this.#pause, icon(paused ? 'resume' : 'pause'), paused ? 'Resume updates' : 'Pause updates');
+  }
+
+  /** Old news stays on the screen, but not without saying that it is old. @param {View} view */
+  #drawBanner({ link, orders }) {
+    const stale = link.state === 'offline' && orders !== undefined;
+    const look = stale ? `${link.since} ${link.problem.title} ${link.problem.detail}` : '';
+    if (look === this.#drawn.banner) return;
+    this.#drawn.banner = look;
+    attribute(this.#banner, 'hidden', !stale);
+    if (!stale) return;
+    const since = new Date(link.since).toISOString();
+    fill(
+      this.#banner,
+      icon('warning'),
+      h('p', {}, h('strong', {}, `${link.problem.title}. `), link.problem.detail ? `${link.problem.detail} ` : '', 'Below is what was known ', relativeTime(since), '.'),
+    );
+  }
+
+  /** What stands where orders would: nothing yet, nothing at all, or the reason. @param {View} view */
+  #drawNotice({ orders, link }) {
+    const what = orders ? (orders.length > 0 ? 'none' : 'empty') : link.state === 'offline' ? 'error' : link.state === 'paused' ? 'paused' : 'loading';
+    const look = what === 'error' && link.state === 'offline' ? `${reasonOf(link)} ${link.problem.title} ${link.problem.detail}` : what;
+    if (look === this.#drawn.notice) return;
+    this.#drawn.notice = look;
+    if (what === 'none') fill(this.#notice);
+    if (what === 'paused') fill(this.#notice, h('p', { class: 'muted' }, 'Updates are paused.'));
+    if (what === 'loading') fill(this.#notice, h('p', { class: 'unseen' }, 'Reading orders'), ...Array.from({ length: SKELETON_CARDS }, skeleton));
+    if (what === 'empty') {
+      fill(this.#notice, h('div', { class: 'empty' }, emptyHull(), h('p', {}, h('strong', {}, 'No orders yet.')), h('p', {}, 'Submit one. It appears here with a compartment for each service.')));
+    }
+    if (what === 'error' && link.state === 'offline') {
+      fill(
+        this.#notice,
+        h('div', { class: 'empty bad' }, icon('warning'), h('p', {}, h('strong', {}, 'The orders cannot be read.')), h('p', {}, [link.problem.title, link.problem.detail].filter(Boolean).join('. ')), trace(link.problem)),
+      );
+    }
+  }
+
+  /** @param {View} view */
+  #drawFoot({ older, orders }) {
+    const look = older.state === 'failed' ? older.problem.title : older.state + (orders?.length ? '' : ' empty');
+    if (look === this.#drawn.foot) return;
+    const hadFocus = this.#foot.contains(document.activeElement);
+    this.#drawn.foot = look;
+    const button = (/** @type {string} */ label) => h('button', { type: 'button', class: 'more', 'aria-disabled': older.state === 'loading' && 'true', onclick: () => this.onmore() }, label);
+    if (!orders?.length) fill(this.#foot);
+    else if (older.state === 'none') fill(this.#foot, h('p', { class: 'muted' }, 'No older orders.'));
+    else if (older.state === 'full') fill(this.#foot, h('p', { class: 'muted' }, 'There are older orders. The API pages through all of them.'));
+    else if (older.state === 'idle') fill(this.#foot, button('Load more'));
+    else if (older.state === 'loading') fill(this.#foot, button('Loading…'));
+    else if (older.state === 'failed') fill(this.#foot, h('p', { class: 'error', role: 'alert' }, icon('warning'), `Older orders could not be read: ${older.problem.title}.`), button('Try again'));
+    if (hadFocus) this.#foot.querySelector('button')?.focus();
+  }
+}
+
+export class OrderCard extends HTMLElement {
+  /** Milliseconds until the 202, when this page submitted the order. @type {number | undefined} */
+  answerMs;
+  /** @type {Map<string, string>} */
+  names = new Map();
+  /** @type {Order | undefined} */
+  #order;
+  #meta = h('p', { class: 'meta' });
+  #overall = h('span', { class: 'chip' });
+  #hull = new OrderHull();
+  #notes = h('ul', { class: 'notes', role: 'list' });
+  #details = h('details', { class: 'more-about' });
+  #about = h('div', { class: 'about' });
+  /** @type {{ order: Order, etag: string | null } | undefined} */
+  #whole;
+
+  /** @param {Order} order */
+  set order(order) {
+    if (order === this.#order) return;
+    if (!this.#order) this.#build(order);
+    this.#order = order;
+    const overall = overallOf(order.overall);
+    if (this.#overall.dataset.overall !== order.overall) {
+      fill(this.#overall, icon(overall.icon), overall.word);
+      attribute(this.#overall, 'data-overall', order.overall);
+      attribute(this.#overall, 'data-tone', overall.tone);
+    }
+    this.#hull.order = order;
+    this.#drawNotes(order);
+    if (this.#details.open) void this.#readWhole();
+  }
+
+  /** @param {Order} order */
+  #build(order) {
+    const { orderId } = order;
+    const titleId = `order-${orderId}`;
+    const units = order.items?.reduce((sum, item) => sum + item.quantity, 0) ?? 0;
+    fill(
+      this.#meta,
+      h('span', {}, order.customerId),
+      h('span', {}, counted(units, 'item')),
+      h('span', { class: 'figure' }, money(order.totalMinor, order.currency)),
+      this.answerMs !== undefined && h('span', { class: 'figure mine', title: 'Measured in this page' }, `202 in ${duration(this.answerMs)}`),
+      relativeTime(order.createdAt),
+    );
+    this.#details.append(h('summary', {}, icon('chevron'), 'History and items', h('span', { class: 'unseen' }, ` of order ${shortId(orderId)}`)), this.#about);
+    this.#details.addEventListener('toggle', () => this.#details.open && void this.#readWhole());
+    this.append(
+      h(
+        'article',
+        { class: 'card', 'aria-labelledby': titleId },
+        h('div', { class: 'card-head' }, h('h3', { id: titleId, title: orderId }, h('span', { class: 'unseen' }, 'Order '), h('code', {}, shortId(orderId))), this.#meta, this.#overall),
+        this.#hull,
+        this.#notes,
+        this.#details,
+      ),
+    );
+  }
+
+  /** @param {Order} order */
+  #drawNotes(order) {
+    const notes = SERVICES.flatMap((service) => {
+      const text = troubleOf(order, service);
+      return text ? [{ service, text, status: statusOf(order.status[service]) }] : [];
+    });
+    keyed(
+      this.#notes,
+      notes,
+      ({ service, status }) => service + status.icon,
+      ({ status }) => h('li', { 'data-tone': status.tone }, icon(status.tone === 'bad' ? status.icon : 'retry'), h('span')),
+      (row, { service, text }) => row.lastChild && say(row.lastChild, `${capital(service)}: ${text}`),
+    );
+  }
+
+  async #readWhole() {
+    const order = this.#order;
+    if (!order) return;
+    if (this.#about.childElementCount === 0) fill(this.#about, h('p', { class: 'muted' }, 'Reading the history…'));
+    try {
+      this.#whole = (await getOrder(order.orderId, { etag: this.#whole?.etag })) ?? this.#whole;
+      if (this.#whole) this.#drawAbout(this.#whole.order);
+    } catch (error) {
+      const problem = asProblem(error);
+      fill(
+        this.#about,
+        h('p', { class: 'error', role: 'alert' }, icon('warning'), `The history cannot be read: ${problem.title}.`),
+        h('button', { type: 'button', class: 'quiet', onclick: () => void this.#readWhole() }, icon('retry'), 'Try again'),
+      );
+    }
+  }
+
+  /** @param {Order} order */
+  #drawAbout(order) {
+    const from = Date.parse(order.createdAt);
+    const self = order.links?.self ?? `/api/orders/${encodeURIComponent(order.orderId)}`;
+    // Redrawing would take the focus from the button that is in use.
+    if (this.#about.contains(document.activeElement) && this.#about.querySelector('.ids')) {
+      this.#about.querySelector('.history')?.replaceWith(history(order.history ?? [], from));
+      return;
+    }
+    fill(
+      this.#about,
+      h('h4', {}, 'History'),
+      history(order.history ?? [], from),
+      h('h4', {}, 'Items'),
+      h(
+        'ul',
+        { class: 'items', role: 'list' },
+        ...order.items.map((item) =>
+          h('li', {}, h('span', {}, this.names.get(item.sku) ?? item.sku), h('span', { class: 'figure muted' }, `${item.quantity} × ${money(item.unitPriceMinor, order.currency)}`), h('span', { class: 'figure' }, money(item.quantity * item.unitPriceMinor, order.currency))),
+        ),
+      ),
+      h('div', { class: 'ids' }, h('code', {}, order.orderId), copyButton('Copy id', () => order.orderId), h('a', { href: self, target: '_blank', rel: 'noopener' }, 'JSON')),
+    );
+  }
+}
+
+/**
+ * @param {HistoryEntry[]} entries oldest first
+ * @param {number} from milliseconds since 1970
+ */
+function history(entries, from) {
+  if (entries.length === 0) return h('p', { class: 'history muted' }, 'Nothing has been written down yet.');
+  return h(
+    'ol',
+    { class: 'history', role: 'list' },
+    ...entries.map((entry) => {
+      const { word, icon: picture, tone } = happeningOf(entry.what);
+      const at = Date.parse(entry.at);
+      const attempt = entry.attempt ? ` attempt ${entry.attempt}` : '';
+      return h(
+        'li',
+        { 'data-tone': tone },
+        h('time', { class: 'figure', title: exact(at) }, at > from ? `+${duration(at - from)}` : '0 ms'),
+        icon(picture),
+        h('span', {}, h('strong', {}, capital(entry.service ?? 'order')), `${attempt} ${word}`, entry.note ? `: ${entry.note}` : ''),
+      );
+    }),
+  );
+}
+
+/** @param {import('./api.js').Problem} problem */
+const trace = (problem) => (problem.traceId ? h('p', { class: 'muted' }, 'Trace ', h('code', {}, problem.traceId)) : null);
+
+const skeleton = () => h('div', { class: 'skeleton', 'aria-hidden': 'true' }, h('span', { class: 'bone' }), h('div', { class: 'hull' }, ...SERVICES.map(() => h('div', { class: 'room' }))));
+
+const emptyHull = () => h('div', { class: 'hull hollow', 'aria-hidden': 'true' }, ...SERVICES.map((service) => h('div', { class: 'room' }, capital(service))));
+
+customElements.define('order-card', OrderCard);
+customElements.define('order-list', OrderList);

@@ -1,0 +1,182 @@
+/**
+ * @file The vocabulary of the page: what a status is called and which icon stands for it, how
+ * money, times and durations are written. Knows nothing of the network and nothing of the DOM.
+ */
+
+/** @typedef {import('./api.js').Order} Order */
+/** @typedef {import('./api.js').Service} Service */
+/** @typedef {{ word: string, icon: string, tone: 'idle' | 'busy' | 'good' | 'bad', settled: boolean }} Status */
+
+const LOCALE = 'en';
+
+/** The compartments, in the order in which they are drawn. */
+export const SERVICES = /** @type {readonly Service[]} */ (['inventory', 'billing', 'notification']);
+
+/** @type {Record<string, Status>} */
+const STATUSES = {
+  pending: { word: 'Pending', icon: 'pending', tone: 'idle', settled: false },
+  processing: { word: 'Processing', icon: 'processing', tone: 'busy', settled: false },
+  done: { word: 'Done', icon: 'done', tone: 'good', settled: true },
+  failed: { word: 'Failed', icon: 'failed', tone: 'bad', settled: true },
+  'dead-lettered': { word: 'Dead-lettered', icon: 'sealed', tone: 'bad', settled: true },
+};
+
+/** @type {Record<string, Status>} */
+const OVERALLS = {
+  accepted: { word: 'Accepted', icon: 'accepted', tone: 'busy', settled: false },
+  completed: { word: 'Completed', icon: 'done', tone: 'good', settled: true },
+  failed: { word: 'Failed', icon: 'failed', tone: 'bad', settled: true },
+};
+
+/** @type {Record<string, { word: string, icon: string, tone: Status['tone'] }>} */
+const HAPPENINGS = {
+  accepted: { word: 'accepted', icon: 'accepted', tone: 'busy' },
+  claimed: { word: 'started', icon: 'processing', tone: 'idle' },
+  'attempt-failed': { word: 'failed', icon: 'retry', tone: 'bad' },
+  'dead-lettered': { word: 'dead-lettered', icon: 'sealed', tone: 'bad' },
+  done: { word: 'done', icon: 'done', tone: 'good' },
+  declined: { word: 'declined', icon: 'failed', tone: 'bad' },
+  completed: { word: 'completed', icon: 'done', tone: 'good' },
+};
+
+/**
+ * A status that this page has not heard of is shown as it is: a newer server must not blank it.
+ * @param {string | undefined} raw
+ * @returns {Status}
+ */
+const unheardOf = (raw) => ({ word: capital(raw ?? 'unknown'), icon: 'unknown', tone: 'idle', settled: false });
+
+/** @param {string | undefined} raw */
+export const statusOf = (raw) => STATUSES[raw ?? ''] ?? unheardOf(raw);
+
+/** @param {string | undefined} raw */
+export const overallOf = (raw) => OVERALLS[raw ?? ''] ?? unheardOf(raw);
+
+/** @param {string} raw */
+export const happeningOf = (raw) =>
+  HAPPENINGS[raw] ?? { word: raw.replaceAll('-', ' '), icon: 'unknown', tone: 'idle' };
+
+/**
+ * Whether something is still to come. The overall state alone does not tell: it can be `failed`
+ * while another service is at work.
+ * @param {Order} order
+ */
+export const isMoving = (order) => SERVICES.some((service) => !statusOf(order.status[service]).settled);
+
+/** @param {string} text */
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** @param {string[]} words */
+export const enumerate = (words) => new Intl.ListFormat(LOCALE).format(words);
+
+/**
+ * @param {number} count
+ * @param {string} singular
+ */
+export const counted = (count, singular) => `${number(count)} ${singular}${count === 1 ? '' : 's'}`;
+
+/** @param {number} value */
+export const number = (value) => new Intl.NumberFormat(LOCALE).format(value);
+
+/**
+ * @param {number} minor an amount in the smallest unit of the currency
+ * @param {string} currency ISO 4217
+ */
+export function money(minor, currency) {
+  try {
+    const format = new Intl.NumberFormat(LOCALE, { style: 'currency', currency });
+    return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
+  } catch {
+    return `${number(minor)} ${currency} (minor units)`;
+  }
+}
+
+/**
+ * Three significant digits at most: `8.4 ms`, `132 ms`, `1.32 s`, `2 min 5 s`.
+ * @param {number} ms
+ */
+export function duration(ms) {
+  if (ms < 9.95) return `${ms.toFixed(1)} ms`;
+  if (ms < 999.5) return `${Math.round(ms)} ms`;
+  if (ms < 9995) return `${(ms / 1000).toFixed(2)} s`;
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+}
+
+/**
+ * @param {number} at milliseconds since 1970
+ * @param {number} now
+ */
+export function ago(at, now) {
+  const seconds = Math.max(0, Math.floor((now - at) / 1000));
+  if (Number.isNaN(seconds)) return 'at an unknown time';
+  if (seconds < 2) return 'just now';
+  if (seconds < 60) return `${seconds} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
+  return new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium' }).format(at);
+}
+
+/** @param {number} at milliseconds since 1970 */
+export function exact(at) {
+  if (Number.isNaN(at)) return '';
+  return new Intl.DateTimeFormat(LOCALE, {
+    year: 'numeric',
+    month: 'short',
+    day: 'numeric',
+    hour: '2-digit',
+    minute: '2-digit',
+    second: '2-digit',
+    fractionalSecondDigits: 3,
+    hour12: false,
+    timeZoneName: 'short',
+  }).format(at);
+}
+
+/** Enough of an id to tell orders apart at a glance; the whole id is in the title and the details. */
+export const shortId = (/** @type {string} */ id) => (id.length > 12 ? id.slice(0, 8) : id);
+
+/**
+ * What one service has to say about its trouble, or nothing.
+ * @param {Order} order
+ * @param {Service} service
+ * @returns {string | undefined}
+ */
+export function troubleOf(order, service) {
+  const status = order.status[service];
+  const { attempt, error } = order.stage?.[service] ?? {};
+  if (status === 'done' || (!error && statusOf(status).tone !== 'bad')) return undefined;
+  const why = error ? `: ${error}` : '';
+  if (status === 'dead-lettered') return `dead-lettered${attempt ? ` after ${counted(attempt, 'attempt')}` : ''}${why}`;
+  if (status === 'failed') return `failed${why}`;
+  return `attempt ${attempt ?? 1} failed${why}`;
+}
+
+/**
+ * One sentence about where an order stands.
+ * @param {Order} order
+ */
+export function verdict(order) {
+  const broken = SERVICES.filter((service) => statusOf(order.status[service]).tone === 'bad');
+  const done = SERVICES.filter((service) => order.status[service] === 'done');
+  const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
+  const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
+  if (done.length === SERVICES.length) return 'All three services finished on their own.';
+  const parts = broken.map((service) => `${service} ${order.status[service] === 'failed' ? 'failed' : 'is sealed off'}`);
+  if (open.length > 0) parts.push(`${enumerate(open)} ${is(open)} still at work`);
+  if (done.length > 0) parts.push(broken.length > 0 ? `${enumerate(done)} carried on and finished` : `${enumerate(done)} ${is(done)} done`);
+  return `${capital(parts.join('; '))}.`;
+}
+
+/**
+ * How long the services took, by the server's clock, once all of them have settled.
+ * @param {Order} order
+ * @returns {number | undefined} milliseconds
+ */
+export function workMs(order) {
+  if (isMoving(order)) return undefined;
+  const ends = SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? ''));
+  const took = Math.max(...ends) - Date.parse(order.createdAt);
+  return took >= 0 ? took : undefined;
+}
