@@ -1,0 +1,12 @@
+//! What the app directory and the settings say, read once at start. Nothing here runs anything.
+//!
+//! Every reader collects problems instead of stopping at the first, so that one run shows them all.
+
+pub(crate) mod connection;
+pub(crate) mod function_json;
+pub(crate) mod host_json;
+mod json;
+pub(crate) mod settings;
+
+pub(crate) use host_json::{HandlerConfig, HostJson, ServiceBusOptions};
+pub(crate) use settings::Settings;

@@ -1,0 +1,139 @@
+//! Forwarding: the buffered predecessor of proxying, with its losses.
+//!
+//! Source: `HttpRequestExtensions.ToHttpRequestMessage` of the Azure Functions host. Repeated
+//! query keys collapse into one, content headers other than type and length are lost, and a body
+//! without a Content-Length does not arrive.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::client::{Body, HandlerClient, USER_AGENT, empty, full, remove_hop_by_hop, stamp};
+use super::limits::BODY_MAX_BYTES;
+use super::proxy::{chain, status};
+use crate::invocation::record::Record;
+
+/// Content headers of .NET that are not copied.
+const LOST: [&str; 9] = [
+    "allow",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-location",
+    "content-md5",
+    "content-range",
+    "expires",
+    "last-modified",
+];
+
+/// Sends `request` on to the handler and buffers its answer.
+pub(crate) async fn forward(
+    client: &HandlerClient,
+    record: Record,
+    request: Request<Incoming>,
+    body_max_bytes: u64,
+) -> Response<Body> {
+    match exchange(client, &record, request, body_max_bytes).await {
+        Ok(response) => {
+            record.succeeded();
+            response
+        }
+        Err((code, why)) => {
+            record.failed(&why);
+            status(code)
+        }
+    }
+}
+
+async fn exchange(
+    client: &HandlerClient,
+    record: &Record,
+    request: Request<Incoming>,
+    body_max_bytes: u64,
+) -> Result<Response<Body>, (StatusCode, String)> {
+    let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why);
+    let (parts, body) = request.into_parts();
+    let announced = parts.headers.contains_key(header::CONTENT_LENGTH);
+    if !announced && parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(failed(
+            "a chunked body cannot be forwarded: 'Transfer-Encoding' is copied without content, \
+             which the host's client refuses. Use enableProxyingHttpRequest"
+                .to_owned(),
+        ));
+    }
+    let limit = usize::try_from(body_max_bytes).unwrap_or(usize::MAX);
+    let body = match announced {
+        false => empty(),
+        true => full(
+            Limited::new(body, limit)
+                .collect()
+                .await
+                .map_err(|error| (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?
+                .to_bytes(),
+        ),
+    };
+    let query = collapse(parts.uri.query().unwrap_or_default());
+    let separator = if query.is_empty() { "" } else { "?" };
+    let mut outgoing = Request::builder()
+        .method(parts.method)
+        .uri(client.uri(&format!("{}{separator}{query}", parts.uri.path())))
+        .body(body)
+        .map_err(|error| failed(error.to_string()))?;
+    let mut headers = parts.headers;
+    remove_hop_by_hop(&mut headers);
+    for name in LOST {
+        headers.remove(name);
+    }
+    stamp(&mut headers, record.id());
+    append_user_agent(&mut headers);
+    *outgoing.headers_mut() = headers;
+    let answer = client.send(outgoing).await.map_err(|error| failed(chain(&error)))?;
+    let (mut parts, body) = answer.into_parts();
+    let answer_limit = usize::try_from(BODY_MAX_BYTES).unwrap_or(usize::MAX);
+    let body: Bytes = Limited::new(body, answer_limit)
+        .collect()
+        .await
+        .map_err(|error| failed(format!("the answer broke off: {error}")))?
+        .to_bytes();
+    remove_hop_by_hop(&mut parts.headers);
+    Ok(Response::from_parts(parts, full(body)))
+}
+
+fn append_user_agent(headers: &mut http::HeaderMap) {
+    const NAME: HeaderName = header::USER_AGENT;
+    let agent = match headers.get(NAME).and_then(|value| value.to_str().ok()) {
+        Some(original) => format!("{original} {USER_AGENT}"),
+        None => USER_AGENT.to_owned(),
+    };
+    if let Ok(agent) = HeaderValue::from_str(&agent) {
+        headers.insert(NAME, agent);
+    }
+}
+
+/// Repeated keys become one, their values joined by commas, at the place of the first.
+fn collapse(query: &str) -> String {
+    let mut pairs: Vec<(&str, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match pairs.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(key)) {
+            Some((_, joined)) => {
+                joined.push_str("%2C");
+                joined.push_str(value);
+            }
+            None => pairs.push((key, value.to_owned())),
+        }
+    }
+    pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("&")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::collapse;
+
+    #[test]
+    fn repeated_query_keys_collapse() {
+        assert_eq!(collapse("a=1&b=2&A=3&c"), "a=1%2C3&b=2&c=");
+        assert_eq!(collapse(""), "");
+    }
+}

@@ -1,0 +1,240 @@
+//! Proxying: the caller's exchange with the handler, streamed both ways.
+//!
+//! Source: `DefaultHttpProxyService` (YARP) of the Azure Functions host. Method, path, query and
+//! headers (with the original `Host`) go through verbatim; a handler that answers 500 has
+//! succeeded; a handler that cannot be reached is a 500 of the host with an empty body.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::client::{Body, BodyError, HandlerClient, empty, remove_hop_by_hop, stamp};
+use super::limits::IDLE_TIMEOUT;
+use crate::invocation::record::Record;
+
+const CORRELATION: HeaderName = HeaderName::from_static("x-ms-invocation-id");
+
+/// Sends `request` on to the handler. `body_max_bytes` is the limit for its body.
+pub(crate) async fn proxy(
+    client: &HandlerClient,
+    record: Record,
+    request: Request<Incoming>,
+    body_max_bytes: u64,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let moved = Activity::default();
+    let limit = usize::try_from(body_max_bytes).unwrap_or(usize::MAX);
+    let body = if body.is_end_stream() {
+        empty()
+    } else {
+        Watched { body: Limited::new(body, limit), moved: moved.clone() }.boxed_unsync()
+    };
+    let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut outgoing = Request::new(body);
+    *outgoing.method_mut() = parts.method;
+    match client.uri(target).parse() {
+        Ok(uri) => *outgoing.uri_mut() = uri,
+        Err(error) => {
+            record.failed(&format!("the path cannot be proxied: {error}"));
+            return status(StatusCode::BAD_REQUEST);
+        }
+    }
+    *outgoing.headers_mut() = parts.headers;
+    let headers = outgoing.headers_mut();
+    remove_hop_by_hop(headers);
+    stamp(headers, record.id());
+    if let Ok(id) = HeaderValue::from_str(&record.id().to_string()) {
+        headers.entry(CORRELATION).or_insert(id);
+    }
+
+    let answer = tokio::select! {
+        answer = client.send_patiently(outgoing) => answer,
+        () = moved.idle(IDLE_TIMEOUT) => {
+            record.failed(&format!("Nothing moved for {IDLE_TIMEOUT:?}; the call was given up."));
+            return status(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    };
+    match answer {
+        Ok(answer) => {
+            let (mut parts, body) = answer.into_parts();
+            remove_hop_by_hop(&mut parts.headers);
+            Response::from_parts(parts, Streamed::new(body, record).boxed_unsync())
+        }
+        Err(error) => {
+            let too_large = is_too_large(&error);
+            record.failed(&format!("Failed to proxy request: {}", chain(&error)));
+            status(match too_large {
+                true => StatusCode::PAYLOAD_TOO_LARGE,
+                false => StatusCode::INTERNAL_SERVER_ERROR,
+            })
+        }
+    }
+}
+
+/// An answer of the host itself, without a body.
+pub(crate) fn status(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = code;
+    response
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// When something last moved on the request side.
+#[derive(Clone)]
+struct Activity(Arc<Mutex<Instant>>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Activity {
+    fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Ends when nothing has moved for `limit`.
+    async fn idle(&self, limit: Duration) {
+        loop {
+            let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = last + limit;
+            if Instant::now() >= end {
+                return;
+            }
+            sleep_until(end).await;
+        }
+    }
+}
+
+/// A request body that notes when it moves.
+struct Watched {
+    body: Limited<Incoming>,
+    moved: Activity,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.moved.touch();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The handler's response body on its way to the caller. It ends the record: with success at its
+/// end, with a failure when it breaks off or stalls, as cancelled when the caller goes away.
+struct Streamed {
+    body: Incoming,
+    record: Option<Record>,
+    idle: Option<Pin<Box<Sleep>>>,
+}
+
+impl Streamed {
+    fn new(body: Incoming, record: Record) -> Self {
+        let mut streamed = Self { body, record: Some(record), idle: None };
+        if streamed.body.is_end_stream() {
+            streamed.succeeded();
+        }
+        streamed
+    }
+
+    fn succeeded(&mut self) {
+        if let Some(record) = self.record.take() {
+            record.succeeded();
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        if let Some(record) = self.record.take() {
+            record.failed(why);
+        }
+    }
+}
+
+impl http_body::Body for Streamed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.idle = None;
+                if self.body.is_end_stream() {
+                    self.succeeded();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.failed(&format!("the answer broke off: {}", chain(&error)));
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.succeeded();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                let idle = self
+                    .idle
+                    .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + IDLE_TIMEOUT)));
+                ready!(idle.as_mut().poll(context));
+                let why = format!("nothing moved for {IDLE_TIMEOUT:?}");
+                self.failed(&why);
+                Poll::Ready(Some(Err(why.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,259 @@
+//! The host's own HTTP server: accept loop, routing, and the three ways to the handler.
+
+use std::cmp::Ordering;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admin::Admin;
+use super::client::Body;
+use super::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT};
+use super::proxy::{proxy, status};
+use super::route::{Params, Template};
+use super::{envelope, forward, output};
+use crate::bindings::{AuthLevel, Function, HttpTrigger, Trigger};
+use crate::invocation::record::reason;
+use crate::invocation::{Call, InvocationError, Invoker};
+use crate::log::{Level, category};
+
+/// Pause after a failed accept: the process is out of descriptors, and asking again at once
+/// would only burn the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How an HTTP function's calls reach the handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Proxying,
+    Forwarding,
+    Envelope,
+}
+
+/// Everything a request needs. Shared by all connections.
+pub(crate) struct Server {
+    routes: Vec<Arc<Function>>,
+    mode: Mode,
+    invoker: Arc<Invoker>,
+    admin: Admin,
+    /// When set, `function` and `admin` level calls need it. `None` lets everybody in.
+    key: Option<String>,
+    body_max_bytes: u64,
+}
+
+impl Server {
+    pub(crate) fn new(
+        functions: &[Arc<Function>],
+        mode: Mode,
+        invoker: Arc<Invoker>,
+        admin: Admin,
+        key: Option<String>,
+        body_max_bytes: u64,
+    ) -> Self {
+        let mut routes: Vec<Arc<Function>> =
+            functions.iter().filter(|function| http(function).is_some()).cloned().collect();
+        routes.sort_by(|a, b| match (http(a), http(b)) {
+            (Some(a), Some(b)) => a.template.precedence(&b.template),
+            _ => Ordering::Equal,
+        });
+        Self { routes, mode, invoker, admin, key, body_max_bytes }
+    }
+
+    /// Accepts until `stop`, then lets the running exchanges end.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (connections, graceful) = (TaskTracker::new(), GracefulShutdown::new());
+        loop {
+            // A full house waits in the backlog of the socket.
+            let accepted = async {
+                let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+                Some((slot, listener.accept().await))
+            };
+            let (slot, stream) = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accepted => match accepted {
+                    Some((slot, Ok((stream, _)))) => (slot, stream),
+                    Some((_, Err(error))) => {
+                        self.invoker.log.line(
+                            Level::Warning,
+                            category::GENERAL,
+                            format!("A connection could not be accepted: {error}"),
+                        );
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                    None => break,
+                },
+            };
+            let connection = graceful.watch(Arc::clone(&self).connection(stream));
+            connections.spawn(async move {
+                // A connection that breaks is the caller's affair.
+                let _ = connection.await;
+                drop(slot);
+            });
+        }
+        drop(listener);
+        connections.close();
+        graceful.shutdown().await;
+        connections.wait().await;
+    }
+
+    fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+    ) -> http1::Connection<
+        TokioIo<TcpStream>,
+        impl hyper::service::Service<
+            Request<Incoming>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future: Send,
+        > + Send,
+    > {
+        // Without Nagle, or small answers wait for the caller's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let service = service_fn(move |request| {
+            let server = Arc::clone(&self);
+            async move { Ok(server.answer(request).await) }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        if path.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("/admin/")) {
+            return match self.admitted(&request, AuthLevel::Admin) {
+                true => self.admin.answer(request).await,
+                false => status(StatusCode::UNAUTHORIZED),
+            };
+        }
+        let Some((function, trigger, params)) = self.route(&request) else {
+            return match path {
+                "/" => Admin::home_page(),
+                _ => status(StatusCode::NOT_FOUND),
+            };
+        };
+        if !self.admitted(&request, trigger.auth) {
+            return status(StatusCode::UNAUTHORIZED);
+        }
+        let announced = request
+            .headers()
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > self.body_max_bytes) {
+            return status(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let call = Call {
+            function,
+            reason: reason::HOST_API,
+            details: None,
+            traceparent: traceparent(&request),
+        };
+        // Proxying and forwarding are for functions with one http in and one http out only.
+        let mode = if function.http_in_and_out { self.mode } else { Mode::Envelope };
+        if mode == Mode::Envelope {
+            return self.envelope(call, request, &params).await;
+        }
+        let record = match self.invoker.begin(&call).await {
+            Ok(record) => record,
+            Err(_) => return status(StatusCode::SERVICE_UNAVAILABLE),
+        };
+        let client = &self.invoker.client;
+        match mode {
+            Mode::Forwarding => {
+                forward::forward(client, record, request, self.body_max_bytes).await
+            }
+            Mode::Proxying | Mode::Envelope => {
+                proxy(client, record, request, self.body_max_bytes).await
+            }
+        }
+    }
+
+    /// The first route that fits path and method. A method that is not listed is a 404, as in the
+    /// Azure host, where it is part of the route.
+    fn route(&self, request: &Request<Incoming>) -> Option<(&Arc<Function>, &HttpTrigger, Params)> {
+        let (path, method) = (request.uri().path(), request.method().as_str());
+        self.routes.iter().find_map(|function| {
+            let trigger = http(function)?;
+            let listed = trigger.methods.is_empty()
+                || trigger.methods.iter().any(|known| known.eq_ignore_ascii_case(method));
+            let template: &Template = &trigger.template;
+            let params = if listed { template.matches(path)? } else { return None };
+            Some((function, trigger, params))
+        })
+    }
+
+    fn admitted(&self, request: &Request<Incoming>, level: AuthLevel) -> bool {
+        let Some(key) = &self.key else { return true };
+        let header = request.headers().get("x-functions-key").and_then(|key| key.to_str().ok());
+        let query = request.uri().query().unwrap_or_default().split('&');
+        let code = query.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == "code");
+        level == AuthLevel::Anonymous || header.or(code.map(|(_, code)| code)) == Some(key.as_str())
+    }
+
+    async fn envelope(
+        &self,
+        call: Call<'_>,
+        request: Request<Incoming>,
+        params: &Params,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        // The Azure host reads a body only if its length was announced.
+        let body = if parts.headers.contains_key(header::CONTENT_LENGTH) {
+            let limit = usize::try_from(self.body_max_bytes).unwrap_or(usize::MAX);
+            match Limited::new(body, limit).collect().await {
+                Ok(body) => Some(body.to_bytes()),
+                Err(_) => return status(StatusCode::BAD_REQUEST),
+            }
+        } else {
+            None
+        };
+        let function = Arc::clone(call.function);
+        let now = self.invoker.log.now();
+        let envelope = envelope::envelope(&function, &parts, params, body.as_ref(), now);
+        match self.invoker.invoke(call, envelope).await {
+            Ok(answer) => match output::response(&function, answer) {
+                Ok(response) => response,
+                Err(why) => {
+                    self.invoker.log.line(Level::Error, category::GENERAL, why);
+                    status(StatusCode::INTERNAL_SERVER_ERROR)
+                }
+            },
+            Err(InvocationError::NotReady) => status(StatusCode::SERVICE_UNAVAILABLE),
+            Err(InvocationError::Timeout(_) | InvocationError::Failed(_)) => {
+                status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+}
+
+fn http(function: &Function) -> Option<&HttpTrigger> {
+    match &function.trigger {
+        Trigger::Http(trigger) => Some(trigger),
+        Trigger::ServiceBus(_) => None,
+    }
+}
+
+fn traceparent(request: &Request<Incoming>) -> Option<String> {
+    request.headers().get("traceparent")?.to_str().ok().map(str::to_owned)
+}
+
+/// Binds the port of the host.
+pub(crate) async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(listen).await
+}

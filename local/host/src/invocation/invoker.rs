@@ -1,0 +1,251 @@
+//! Calls the handler with an envelope: waits for it, posts, judges, and enforces the timeout.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header};
+use http_body_util::{BodyExt, Limited};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
+
+use super::answer::{Answer, Verdict, judge};
+use super::envelope::Envelope;
+use super::record::Record;
+use crate::bindings::Function;
+use crate::error::Problem;
+use crate::http::client::{HandlerClient, INVOCATION_ID, Length, body_of, stamp};
+use crate::log::Level;
+use crate::log::Logger;
+use crate::process::{HandlerLink, HandlerStatus};
+
+/// An answer is held in memory as a whole; the Azure host has no limit, this one has.
+const ANSWER_MAX_BYTES: usize = 100 * 1024 * 1024;
+
+/// An early invocation waits this many times `initializationTimeout`: the two restarts and the
+/// first start, plus one.
+const READY_WAITS: u32 = 4;
+
+/// One invocation to make.
+pub(crate) struct Call<'a> {
+    pub(crate) function: &'a Arc<Function>,
+    pub(crate) reason: &'static str,
+    pub(crate) details: Option<String>,
+    /// W3C trace context of the trigger, if it carries one.
+    pub(crate) traceparent: Option<String>,
+}
+
+/// Why an invocation failed. `Display` is what is logged.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub(crate) enum InvocationError {
+    #[error("The handler did not become ready; the host is shutting down.")]
+    NotReady,
+    #[error("Timeout value of {0:?} was exceeded; the handler is killed and started again.")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The way to the handler, shared by every trigger.
+pub(crate) struct Invoker {
+    pub(crate) client: HandlerClient,
+    pub(crate) handler: HandlerLink,
+    pub(crate) log: Logger,
+    pub(crate) function_timeout: Option<Duration>,
+    pub(crate) initialization_timeout: Duration,
+    pub(crate) body_length: Length,
+    /// Asks the host to stop.
+    pub(crate) give_up: mpsc::Sender<Problem>,
+}
+
+impl Invoker {
+    /// Starts the record of an invocation and waits until the handler can be called.
+    pub(crate) async fn begin(&self, call: &Call<'_>) -> Result<Record, InvocationError> {
+        let record = Record::start(
+            self.log.clone(),
+            Arc::clone(&call.function.name),
+            call.reason,
+            call.details.as_deref(),
+        );
+        let patience = self.initialization_timeout * READY_WAITS;
+        match timeout(patience, self.handler.started()).await {
+            Ok(HandlerStatus::Ready { .. } | HandlerStatus::Exited) => Ok(record),
+            Ok(HandlerStatus::Stopped | HandlerStatus::Starting) => {
+                record.failed(&InvocationError::NotReady.to_string());
+                Err(InvocationError::NotReady)
+            }
+            Err(_) => {
+                record.failed(&InvocationError::NotReady.to_string());
+                // One such message is enough, and the receiver is gone once the host stops.
+                let _ = self.give_up.try_send(Problem::new(
+                    format!("the handler was not ready after {patience:?}"),
+                    "an invocation has waited that long for it, as long as the Azure host waits",
+                    "listen on FUNCTIONS_CUSTOMHANDLER_PORT before doing anything slow",
+                ));
+                Err(InvocationError::NotReady)
+            }
+        }
+    }
+
+    /// Makes one invocation from start to end, and logs both.
+    pub(crate) async fn invoke(
+        &self,
+        call: Call<'_>,
+        envelope: Envelope,
+    ) -> Result<Answer, InvocationError> {
+        let record = self.begin(&call).await?;
+        match self.run(&call, &record, &envelope).await {
+            Ok(answer) => {
+                for line in &answer.logs {
+                    record.user(line.clone());
+                }
+                record.succeeded();
+                Ok(answer)
+            }
+            Err(error) => {
+                record.failed(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        call: &Call<'_>,
+        record: &Record,
+        envelope: &Envelope,
+    ) -> Result<Answer, InvocationError> {
+        let pid = self.handler.pid();
+        let exchange = self.exchange(call, record, envelope);
+        let Some(limit) = self.function_timeout else { return exchange.await };
+        match timeout_at(Instant::now() + limit, exchange).await {
+            Ok(result) => result,
+            Err(_) => {
+                record.note(
+                    Level::Error,
+                    format!(
+                        "Timeout value of {limit:?} exceeded by function 'Functions.{}' (Id: \
+                         '{}'). The handler is killed with every other invocation in flight.",
+                        call.function.name,
+                        record.id()
+                    ),
+                );
+                if let Some(pid) = pid {
+                    self.handler.restart(pid);
+                }
+                Err(InvocationError::Timeout(limit))
+            }
+        }
+    }
+
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        record: &Record,
+        envelope: &Envelope,
+    ) -> Result<Answer, InvocationError> {
+        let request = self.request(call, record.id(), envelope)?;
+        let response = self
+            .client
+            .send(request)
+            .await
+            .map_err(|error| InvocationError::Failed(format!("the call failed: {error}")))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_MAX_BYTES)
+            .collect()
+            .await
+            .map_err(|error| InvocationError::Failed(format!("the answer broke off: {error}")))?
+            .to_bytes();
+        match judge(parts.status, &parts.headers, &body) {
+            Verdict::Success(answer) => Ok(answer),
+            Verdict::Failure(why) => Err(InvocationError::Failed(why)),
+            Verdict::Hang => {
+                let limit = match self.function_timeout {
+                    Some(limit) => format!("until functionTimeout ({limit:?}), then kills it"),
+                    None => "for ever (functionTimeout is -1)".to_owned(),
+                };
+                record.note(
+                    Level::Error,
+                    format!(
+                        "The handler answered {} with an empty body (or null) to 'Functions.{}'. \
+                         The Azure host never completes such an invocation: it hangs {limit}. \
+                         Fix: answer with Content-Type: application/json and at least {{}}",
+                        parts.status, call.function.name
+                    ),
+                );
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        call: &Call<'_>,
+        id: Uuid,
+        envelope: &Envelope,
+    ) -> Result<Request<crate::http::client::Body>, InvocationError> {
+        let json = Bytes::from(envelope.to_json());
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(self.client.uri(&format!("/{}", call.function.name)))
+            .body(body_of(json, self.body_length))
+            .map_err(|error| InvocationError::Failed(format!("not a request: {error}")))?;
+        let headers = request.headers_mut();
+        stamp(headers, id);
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json; charset=utf-8"),
+        );
+        headers
+            .insert(header::USER_AGENT, HeaderValue::from_static(crate::http::client::USER_AGENT));
+        if let Ok(trace) = HeaderValue::from_str(&traceparent(call.traceparent.as_deref())) {
+            headers.insert("traceparent", trace);
+        }
+        debug_assert!(headers.contains_key(INVOCATION_ID));
+        Ok(request)
+    }
+}
+
+/// Continues the trace of `parent` with a span of its own, or starts one.
+fn traceparent(parent: Option<&str>) -> String {
+    let span = &Uuid::new_v4().simple().to_string()[..16];
+    let known = parent.and_then(|text| {
+        let mut parts = text.split('-');
+        let (version, trace, parent, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let fits = version == "00"
+            && hex(trace, 32)
+            && hex(parent, 16)
+            && hex(flags, 2)
+            && trace.bytes().any(|byte| byte != b'0');
+        fits.then(|| format!("00-{trace}-{span}-{flags}"))
+    });
+    known.unwrap_or_else(|| format!("00-{}-{span}-00", Uuid::new_v4().simple()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::traceparent;
+
+    #[test]
+    fn a_trace_is_continued_with_a_new_span() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let continued = traceparent(Some(parent));
+        assert!(continued.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{continued}");
+        assert!(continued.ends_with("-01") && continued != parent, "{continued}");
+        for wrong in [
+            None,
+            Some(""),
+            Some("00-0-0-0"),
+            Some("00-00000000000000000000000000000000-b7ad6b7169203331-01"),
+        ] {
+            let fresh = traceparent(wrong);
+            assert_eq!((fresh.len(), fresh.split('-').count()), (55, 4), "{wrong:?} {fresh}");
+            assert!(fresh.ends_with("-00"), "{fresh}");
+        }
+    }
+}

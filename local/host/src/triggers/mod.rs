@@ -1,0 +1,50 @@
+//! Triggers other than HTTP: each one listens somewhere and turns what it gets into invocations.
+//!
+//! A trigger is a variant of [`Trigger`] and one `listen` function here. HTTP has no listener of
+//! its own: its functions are routes of the host's server.
+
+mod service_bus;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bindings::{Function, Trigger};
+use crate::config::ServiceBusOptions;
+use crate::invocation::Invoker;
+
+/// What the listeners of one host share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) invoker: Arc<Invoker>,
+    pub(crate) service_bus: ServiceBusOptions,
+}
+
+/// Whether the function has a listener at all.
+pub(crate) fn listens(function: &Function) -> bool {
+    match function.trigger {
+        Trigger::Http(_) => false,
+        Trigger::ServiceBus(_) => true,
+    }
+}
+
+/// Listens for `function` until `stop`, then waits for the invocations in flight.
+pub(crate) async fn listen(shared: Shared, function: Arc<Function>, stop: CancellationToken) {
+    match &function.trigger {
+        Trigger::Http(_) => {}
+        Trigger::ServiceBus(trigger) => {
+            let trigger = trigger.clone();
+            service_bus::listen(shared, function, trigger, stop).await;
+        }
+    }
+}
+
+/// Runs `function` once with `input` as its trigger item, as the admin endpoint does.
+pub(crate) async fn run_once(invoker: &Invoker, function: &Arc<Function>, input: String) {
+    match &function.trigger {
+        Trigger::Http(_) => {}
+        Trigger::ServiceBus(trigger) => {
+            service_bus::run_once(invoker, function, trigger, input).await;
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The host against real handler processes, over real sockets, on ports the system picks.
+//!
+//! The handler is this very test binary, started again with the arguments that select the test
+//! `fixture::handler`: no second executable has to be built and found.
+
+mod app;
+mod fixture;
+mod http;
+mod process;
+mod wire;
