@@ -14,7 +14,7 @@
 //! Two rules hold everywhere. Every wait has a deadline: a service that is down costs the caller
 //! a named number of seconds, never a hang. No error and no `Debug` output carries a secret.
 
-// pub mod bus;
+pub mod bus;
 pub mod connection;
 pub mod cosmos;
 mod credential;

@@ -1,0 +1,315 @@
+//! Receiving under a peek lock.
+//!
+//! A message is settled through the management node, by its lock token, because that is where the
+//! broker says whether the lock still held; a disposition on the link is answered too, but the
+//! AMQP engine does not hand the answer out. The link is then told to forget the delivery.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
+
+use fe2o3_amqp::{
+    Receiver as AmqpReceiver,
+    link::{
+        RecvError,
+        delivery::{Delivery, DeliveryInfo},
+        receiver::{CreditMode, ReceiverDisposer},
+    },
+    session::SessionHandle,
+};
+use fe2o3_amqp_types::{
+    definitions::{ReceiverSettleMode, SenderSettleMode},
+    messaging::Body,
+    primitives::Value,
+};
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
+
+use super::{
+    client::BusClient,
+    connection::{Connection, link_name},
+    error::BusError,
+    management::{Disposition, Management},
+    message::{Received, from_amqp, lock_token},
+    slot::{Slot, SlotGuard},
+};
+
+/// Messages that one call takes at most: each is held in memory and under a lock that runs out.
+const RECEIVE_MAX: u32 = 1000;
+
+/// Once the first message is there, how long to wait for each further one.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// How long the broker may take to say that it has nothing more on its way.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often to look whether it has said so.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+/// Which part of the entity to receive from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SubQueue {
+    /// The entity itself.
+    #[default]
+    None,
+    /// Its dead letters.
+    DeadLetter,
+}
+
+/// How to receive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiverOptions {
+    /// Which part of the entity to receive from.
+    pub sub_queue: SubQueue,
+}
+
+/// Receives messages from one queue or subscription. Cheap to clone; clones share one link, and
+/// one of them receives at a time.
+#[derive(Clone)]
+pub struct Receiver(Arc<Inner>);
+
+struct Inner {
+    client: BusClient,
+    entity: String,
+    management: Management,
+    slot: Slot<Link>,
+    /// Deliveries that the link still has to be told about, and whom to tell.
+    open: StdMutex<HashMap<Uuid, (ReceiverDisposer, DeliveryInfo)>>,
+}
+
+struct Link {
+    receiver: AmqpReceiver,
+    // After the link, which lives in it.
+    _session: SessionHandle<()>,
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("entity", &self.0.entity).finish_non_exhaustive()
+    }
+}
+
+impl Receiver {
+    pub(crate) fn new(
+        client: BusClient,
+        entity: &str,
+        subscription: Option<&str>,
+        options: ReceiverOptions,
+    ) -> Self {
+        let mut entity = entity.to_owned();
+        if let Some(subscription) = subscription {
+            entity.push_str("/Subscriptions/");
+            entity.push_str(subscription);
+        }
+        if options.sub_queue == SubQueue::DeadLetter {
+            entity.push_str("/$DeadLetterQueue");
+        }
+        let management = client.management(&entity);
+        let slot = Slot::default();
+        Self(Arc::new(Inner { client, entity, management, slot, open: StdMutex::default() }))
+    }
+
+    /// The address that is received from, e.g. `orders/Subscriptions/billing-sub`.
+    pub fn entity(&self) -> &str {
+        &self.0.entity
+    }
+
+    /// Takes up to `max` messages, waiting up to `wait` for the first one. Returns an empty list
+    /// when none came.
+    ///
+    /// # Errors
+    ///
+    /// Any [`BusError`]. Messages that arrived before an error are returned, not lost.
+    pub async fn receive(&self, max: u32, wait: Duration) -> Result<Vec<Received>, BusError> {
+        let max = max.clamp(1, RECEIVE_MAX);
+        // Attaching is subject to the client's deadline, waiting for messages is not.
+        let warm = self.0.client.run(async || self.link().await.map(drop));
+        warm.await?;
+        let mut slot = self.link().await?;
+        self.collect(&mut slot, max, wait).await
+    }
+
+    /// Removes a message.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::LockLost`] when it will be delivered again instead, and any other [`BusError`].
+    pub async fn complete(&self, message: &Received) -> Result<(), BusError> {
+        self.settle(&[message], &Disposition::Completed).await
+    }
+
+    /// Gives a message back; its delivery count goes up.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::complete`].
+    pub async fn abandon(&self, message: &Received) -> Result<(), BusError> {
+        self.settle(&[message], &Disposition::Abandoned).await
+    }
+
+    /// Puts a message aside.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::complete`].
+    pub async fn defer(&self, message: &Received) -> Result<(), BusError> {
+        self.settle(&[message], &Disposition::Deferred).await
+    }
+
+    /// Moves a message to the dead-letter queue.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::complete`].
+    pub async fn dead_letter(
+        &self,
+        message: &Received,
+        reason: &str,
+        description: &str,
+    ) -> Result<(), BusError> {
+        let (reason, description) = (reason.to_owned(), description.to_owned());
+        self.settle(&[message], &Disposition::DeadLettered { reason, description }).await
+    }
+
+    /// Settles several messages alike, in one request.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::LockLost`] when one of the locks is over; the others may be settled or not.
+    pub async fn settle(
+        &self,
+        messages: &[&Received],
+        disposition: &Disposition,
+    ) -> Result<(), BusError> {
+        let tokens = tokens(messages)?;
+        let result = self.0.management.update_disposition(&tokens, disposition).await;
+        for token in &tokens {
+            self.forget(token).await;
+        }
+        result
+    }
+
+    /// Extends the lock of a message; returns when it ends now.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::LockLost`] when it is over, and any other [`BusError`].
+    pub async fn renew_lock(&self, message: &Received) -> Result<OffsetDateTime, BusError> {
+        let ends = self.0.management.renew_lock(&tokens(&[message])?).await?;
+        ends.first().copied().ok_or_else(|| BusError::protocol("a renewed lock without an end"))
+    }
+
+    async fn link(&self) -> Result<SlotGuard<'_, Link>, BusError> {
+        let Inner { client, entity, slot, .. } = &*self.0;
+        let mut slot = slot.lock().await;
+        slot.link(client, entity, async |connection| attach(connection, entity).await).await?;
+        Ok(slot)
+    }
+
+    async fn collect(
+        &self,
+        slot: &mut SlotGuard<'_, Link>,
+        max: u32,
+        wait: Duration,
+    ) -> Result<Vec<Received>, BusError> {
+        let Some(link) = slot.current() else {
+            return Err(BusError::gone("the link has been closed"));
+        };
+        let mut received = Vec::new();
+        let result = self.fill(link, max, wait, &mut received).await;
+        if let Err(error) = result {
+            let recovery = match &error {
+                RecvError::LinkStateError(state) => state.recovery(),
+                // The link answers for its deliveries no longer.
+                _ => fe2o3_amqp::link::ErrorRecovery::NewLink,
+            };
+            slot.give_up(recovery);
+            if received.is_empty() {
+                return Err(error.into());
+            }
+        }
+        Ok(received)
+    }
+
+    async fn fill(
+        &self,
+        link: &mut Link,
+        max: u32,
+        wait: Duration,
+        received: &mut Vec<Received>,
+    ) -> Result<(), RecvError> {
+        let receiver = &mut link.receiver;
+        receiver.set_credit(max).await.map_err(link_error)?;
+        let mut patience = wait;
+        while received.len() < max as usize {
+            match timeout(patience, receiver.recv::<Body<Value>>()).await {
+                Ok(delivery) => received.push(self.take(receiver.disposer(), delivery?)),
+                Err(_) => break,
+            }
+            patience = LINGER;
+        }
+        if received.len() == max as usize {
+            return Ok(());
+        }
+        // Credit that is left over would let messages in that nobody waits for, and their locks
+        // would run out: take it back, and take what was on its way.
+        receiver.drain().await.map_err(link_error)?;
+        let end = Instant::now() + DRAIN_TIMEOUT;
+        while receiver.credit() > 0 && Instant::now() < end {
+            let step = end.min(Instant::now() + DRAIN_STEP);
+            if let Ok(delivery) = timeout_at(step, receiver.recv::<Body<Value>>()).await {
+                received.push(self.take(receiver.disposer(), delivery?));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, disposer: ReceiverDisposer, delivery: Delivery<Body<Value>>) -> Received {
+        let (info, message) = delivery.into_parts();
+        let token = lock_token(info.delivery_tag());
+        if let Some(token) = token {
+            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.insert(token, (disposer, info));
+        }
+        from_amqp(message, token)
+    }
+
+    /// Closes the delivery on the link. The lock is gone already, whatever the link says.
+    async fn forget(&self, token: &Uuid) {
+        let entry = {
+            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.remove(token)
+        };
+        if let Some((disposer, info)) = entry
+            && let Err(error) = disposer.release(info).await
+        {
+            // The link is gone, and all its deliveries with it.
+            tracing::trace!(%error, "a delivery could not be closed");
+        }
+    }
+}
+
+async fn attach(connection: &Connection, entity: &str) -> Result<Link, BusError> {
+    let mut session = connection.session().await?;
+    let receiver = AmqpReceiver::builder()
+        .name(link_name("receiver"))
+        .source(entity)
+        .sender_settle_mode(SenderSettleMode::Unsettled)
+        .receiver_settle_mode(ReceiverSettleMode::Second)
+        .credit_mode(CreditMode::Manual)
+        .attach(&mut session)
+        .await?;
+    Ok(Link { receiver, _session: session })
+}
+
+fn link_error(error: fe2o3_amqp::link::IllegalLinkStateError) -> RecvError {
+    RecvError::LinkStateError(error.into())
+}
+
+fn tokens(messages: &[&Received]) -> Result<Vec<Uuid>, BusError> {
+    messages.iter().map(|message| message.lock_token.ok_or(BusError::LockLost)).collect()
+}

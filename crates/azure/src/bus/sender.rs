@@ -1,0 +1,150 @@
+//! Sending: one link per entity, many callers, an acknowledgement for each.
+//!
+//! Callers share a link only for as long as it takes to write a transfer. They wait for the
+//! broker's verdict without holding it, so that sends of different callers overlap.
+
+use std::{fmt, sync::Arc};
+
+use fe2o3_amqp::{
+    Sender as AmqpSender,
+    link::{SendError, delivery::DeliveryFut},
+    session::SessionHandle,
+};
+use fe2o3_amqp_types::messaging::Outcome;
+
+use super::{
+    client::BusClient,
+    connection::{Connection, link_name},
+    error::BusError,
+    message::{Message, Packet, pack},
+    slot::Slot,
+};
+
+/// What the broker takes when its attach does not say: the limit of the Standard tier.
+const MESSAGE_BYTES_MAX_DEFAULT: usize = 256 * 1024;
+
+/// Sends messages to one queue or topic. Cheap to clone.
+#[derive(Clone)]
+pub struct Sender {
+    client: BusClient,
+    entity: Arc<str>,
+    slot: Arc<Slot<SenderLink>>,
+}
+
+/// The link that all senders to one entity share.
+pub(crate) struct SenderLink {
+    sender: AmqpSender,
+    // After the link, which lives in it.
+    _session: SessionHandle<()>,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("entity", &self.entity).finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    pub(crate) fn new(client: BusClient, entity: &str, slot: Arc<Slot<SenderLink>>) -> Self {
+        Self { client, entity: entity.into(), slot }
+    }
+
+    /// Sends a message; returns when the broker has accepted it.
+    ///
+    /// When the connection breaks before the verdict, the message is sent again, so the broker may
+    /// get it twice. Give it a [`Message::message_id`] and let the entity detect duplicates.
+    ///
+    /// # Errors
+    ///
+    /// Any [`BusError`]. After [`BusError::Timeout`] and [`BusError::Disconnected`] the broker may
+    /// have the message nevertheless.
+    pub async fn send(&self, message: &Message) -> Result<(), BusError> {
+        let packet = Packet::one(message);
+        self.client.run(async || self.deliver(&packet).await).await
+    }
+
+    /// Sends messages in as few transfers as the broker's size limit allows; returns when it has
+    /// accepted all of them. Messages in one transfer are accepted together or not at all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::send`]. The broker may have some of the messages.
+    pub async fn send_batch(&self, messages: &[Message]) -> Result<(), BusError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let mut packets = None;
+        let mut accepted = 0;
+        self.client
+            .run(async || {
+                let packets = match &packets {
+                    Some(packets) => packets,
+                    None => packets.insert(pack(messages, self.message_bytes_max().await?)?),
+                };
+                while let Some(packet) = packets.get(accepted) {
+                    self.deliver(packet).await?;
+                    accepted += 1;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Attaches the link, so that the first real send need not.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::NotFound`] when there is no such entity, and any other [`BusError`].
+    pub async fn warm_up(&self) -> Result<(), BusError> {
+        self.client.run(async || self.message_bytes_max().await.map(drop)).await
+    }
+
+    async fn message_bytes_max(&self) -> Result<usize, BusError> {
+        let mut slot = self.slot.lock().await;
+        let link = slot.link(&self.client, &self.entity, async |c| self.attach(c).await).await?;
+        let max = link.sender.max_message_size().and_then(|max| usize::try_from(max).ok());
+        Ok(max.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT))
+    }
+
+    async fn deliver(&self, packet: &Packet) -> Result<(), BusError> {
+        let (id, verdict) = self.transfer(packet).await?;
+        match verdict.await {
+            Ok(Outcome::Accepted(_)) => Ok(()),
+            Ok(Outcome::Rejected(rejected)) => Err(match &rejected.error {
+                Some(error) => BusError::from_amqp(error),
+                None => BusError::protocol("the message was rejected without a reason"),
+            }),
+            // Not stored, and nobody's fault: the broker is shutting down or moving the entity.
+            Ok(_) => Err(BusError::gone("the broker released the message")),
+            Err(error) => {
+                self.slot.give_up(id, error.recovery()).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn transfer(
+        &self,
+        packet: &Packet,
+    ) -> Result<(u64, DeliveryFut<Result<Outcome, SendError>>), BusError> {
+        let mut slot = self.slot.lock().await;
+        let link = slot.link(&self.client, &self.entity, async |c| self.attach(c).await).await?;
+        let sent = match packet {
+            Packet::One(message) => link.sender.send_batchable_ref(message).await,
+            Packet::Many(batch) => link.sender.send_batchable_ref(batch).await,
+        };
+        match sent {
+            Ok(verdict) => Ok((link.id, verdict)),
+            Err(error) => {
+                slot.give_up(error.recovery());
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn attach(&self, connection: &Connection) -> Result<SenderLink, BusError> {
+        let mut session = connection.session().await?;
+        let sender = AmqpSender::attach(&mut session, link_name("sender"), &*self.entity).await?;
+        Ok(SenderLink { sender, _session: session })
+    }
+}
