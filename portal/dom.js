@@ -8,8 +8,7 @@ import { ago, exact } from './words.js';
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
 /**
- * Makes an element. `on…` properties become listeners, `true` an empty attribute, and `false`,
- * `null` and `undefined` leave the attribute out.
+ * Makes an element. `on…` properties become listeners, the others attributes.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
  * @param {Record<string, unknown>} [properties]
@@ -31,13 +30,17 @@ const present = (children) =>
   children.filter((child) => child !== null && child !== undefined && child !== false).map((child) => (child instanceof Node ? child : String(child)));
 
 /**
+ * `false`, `null` and `undefined` take the attribute away; `true` is empty, or `"true"` in ARIA.
  * @param {Element} element
  * @param {string} name
  * @param {string | number | boolean | null | undefined} value
  */
 export function attribute(element, name, value) {
   if (value === false || value === null || value === undefined) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? '' : String(value));
+  else {
+    const text = value === true && !name.startsWith('aria-') ? '' : String(value);
+    if (element.getAttribute(name) !== text) element.setAttribute(name, text);
+  }
 }
 
 /** Leaves the node alone when it already says so, so that nothing is announced or selected anew. @param {Node} node @param {string} text */

@@ -51,14 +51,14 @@ export class OrderForm extends HTMLElement {
     'div',
     { class: 'field fault', hidden: true },
     h('label', { class: 'switch', for: 'fault' }, this.#fault, h('span', {}, 'Make billing fail')),
-    h('p', { class: 'hint', id: 'fault-hint' }, 'Every attempt is declined, then the message is dead-lettered. The other two carry on.'),
+    h('p', { class: 'hint', id: 'fault-hint' }, 'Every attempt fails until the message is dead-lettered. The other two carry on.'),
     this.#faultError,
   );
   #units = h('span');
   #total = h('strong', { class: 'figure' });
   #submit = h('button', { type: 'submit', class: 'primary' }, 'Submit order');
   #alert = h('div', { class: 'alert', role: 'alert' });
-  #request = h('pre', { tabindex: '0', 'aria-label': 'Request body' });
+  #request = h('pre', { tabindex: '0', role: 'group', 'aria-label': 'Request body' });
 
   connectedCallback() {
     const form = h(
@@ -85,7 +85,8 @@ export class OrderForm extends HTMLElement {
   async load() {
     if (this.#state === 'ready' || this.#state === 'loading') return;
     this.#state = 'loading';
-    if (this.#items.childElementCount === 0) fill(this.#items, h('p', { class: 'unseen' }, 'Reading products'), ...Array.from({ length: SKELETON_LINES }, () => h('div', { class: 'line bone', 'aria-hidden': 'true' })));
+    this.#refresh();
+    if (this.#items.childElementCount === 0) fill(this.#items, h('p', { class: 'unseen' }, 'Reading products'), ...Array.from({ length: SKELETON_LINES }, () => h('div', { class: 'line', 'aria-hidden': 'true' }, h('span', { class: 'bone' }), h('span', { class: 'bone' }))));
     try {
       const { products, faultsAllowed } = await getProducts();
       this.#state = products.length > 0 ? 'ready' : 'failed';
@@ -113,6 +114,7 @@ export class OrderForm extends HTMLElement {
     const id = `quantity-${index}`;
     const input = h('input', { id, type: 'number', inputmode: 'numeric', min: 0, step: 1, value: index === 0 ? FIRST_QUANTITY : 0, 'aria-describedby': `${id}-about ${id}-error` });
     const error = fieldError(`${id}-error`);
+    // The arrow keys of the field do the same: the buttons would only be two more stops for Tab.
     const step = (/** @type {number} */ by) => {
       input.value = String(Math.max(0, (input.valueAsNumber || 0) + by));
       input.dispatchEvent(new Event('input', { bubbles: true }));
@@ -124,9 +126,9 @@ export class OrderForm extends HTMLElement {
       h(
         'div',
         { class: 'stepper' },
-        h('button', { type: 'button', 'aria-label': `One less ${product.name}`, onclick: () => step(-1) }, icon('minus')),
+        h('button', { type: 'button', tabindex: -1, 'aria-label': `One less ${product.name}`, onclick: () => step(-1) }, icon('minus')),
         input,
-        h('button', { type: 'button', 'aria-label': `One more ${product.name}`, onclick: () => step(1) }, icon('plus')),
+        h('button', { type: 'button', tabindex: -1, 'aria-label': `One more ${product.name}`, onclick: () => step(1) }, icon('plus')),
       ),
       error,
     );
@@ -153,9 +155,11 @@ export class OrderForm extends HTMLElement {
   #refresh() {
     const order = this.#order();
     for (const { row, input } of this.#lines) row.classList.toggle('chosen', input.valueAsNumber > 0);
-    const units = order.items.reduce((sum, item) => sum + item.quantity, 0);
-    say(this.#units, this.#state === 'ready' ? counted(units, 'item') : '');
-    say(this.#total, this.#state === 'ready' ? money(order.items.reduce((sum, item) => sum + item.quantity * item.unitPriceMinor, 0), order.currency) : '');
+    const ready = this.#state === 'ready';
+    const countable = order.items.every(({ quantity }) => Number.isSafeInteger(quantity) && quantity > 0);
+    const sum = (/** @type {(item: NewOrder['items'][0]) => number} */ of) => order.items.reduce((total, item) => total + of(item), 0);
+    say(this.#units, ready ? (countable ? counted(sum((item) => item.quantity), 'item') : 'Total') : '');
+    say(this.#total, ready ? (countable ? money(sum((item) => item.quantity * item.unitPriceMinor), order.currency) : '–') : '');
     say(this.#request, JSON.stringify(order, null, 2));
     this.#label();
   }
@@ -164,7 +168,7 @@ export class OrderForm extends HTMLElement {
     const waitMs = this.#waitUntil - Date.now();
     const retry = this.#unanswered && this.#unanswered.body === JSON.stringify(this.#order());
     const blocked = this.#busy || waitMs > 0 || this.#state !== 'ready';
-    attribute(this.#submit, 'aria-disabled', blocked && 'true');
+    attribute(this.#submit, 'aria-disabled', blocked);
     if (!this.#busy) say(this.#submit, `${retry ? 'Retry' : 'Submit order'}${waitMs > 0 ? ` in ${Math.ceil(waitMs / 1000)} s` : ''}`);
     if (waitMs > 0) setTimeout(() => this.#label(), COUNTDOWN_MS);
   }
@@ -221,7 +225,7 @@ export class OrderForm extends HTMLElement {
         continue;
       }
       place.error.append(h('span', {}, icon('warning'), complaint.detail ?? complaint.code ?? problem.title));
-      if (place.input) attribute(place.input, 'aria-invalid', 'true');
+      if (place.input) attribute(place.input, 'aria-invalid', true);
       first ??= place.input ?? this.#lines[0]?.input;
     }
     const placed = problem.errors.length - homeless.length;
@@ -238,7 +242,8 @@ export class OrderForm extends HTMLElement {
         problem.traceId && h('p', { class: 'muted' }, 'Trace ', h('code', {}, problem.traceId)),
       ),
     );
-    first?.focus();
+    if (first) first.focus();
+    else this.#alert.scrollIntoView({ block: 'nearest' });
   }
 
   /**

@@ -18,12 +18,12 @@ export class OrderHull extends HTMLElement {
     for (const service of SERVICES) {
       const parts = this.#rooms.get(service);
       if (!parts) continue;
-      const raw = order.status[service];
+      const raw = order.status[service] ?? 'unknown';
       const { word, icon: picture, tone } = statusOf(raw);
       const attempt = order.stage?.[service]?.attempt ?? 0;
       if (parts.room.dataset.status !== raw) {
         fill(parts.state, icon(picture), h('span', {}, word));
-        attribute(parts.room, 'data-status', raw ?? 'unknown');
+        attribute(parts.room, 'data-status', raw);
         attribute(parts.room, 'data-tone', tone);
       }
       say(parts.attempt, attempt > 1 ? `attempt ${attempt}` : '');

@@ -45,7 +45,8 @@ export class OrderList extends HTMLElement {
     const orders = view.orders ?? [];
     this.#drawPause(view.link.state === 'paused');
     this.#drawBanner(view);
-    attribute(this.#list, 'aria-busy', view.orders === undefined);
+    attribute(this, 'aria-busy', view.orders === undefined);
+    attribute(this.#list, 'hidden', orders.length === 0);
     const first = this.#list.childElementCount === 0;
     keyed(
       this.#list,
@@ -117,7 +118,7 @@ export class OrderList extends HTMLElement {
     if (look === this.#drawn.foot) return;
     const hadFocus = this.#foot.contains(document.activeElement);
     this.#drawn.foot = look;
-    const button = (/** @type {string} */ label) => h('button', { type: 'button', class: 'more', 'aria-disabled': older.state === 'loading' && 'true', onclick: () => this.onmore() }, label);
+    const button = (/** @type {string} */ label) => h('button', { type: 'button', class: 'more', 'aria-disabled': older.state === 'loading', onclick: () => this.onmore() }, label);
     if (!orders?.length) fill(this.#foot);
     else if (older.state === 'none') fill(this.#foot, h('p', { class: 'muted' }, 'No older orders.'));
     else if (older.state === 'full') fill(this.#foot, h('p', { class: 'muted' }, 'There are older orders. The API pages through all of them.'));
@@ -197,8 +198,8 @@ export class OrderCard extends HTMLElement {
       this.#notes,
       notes,
       ({ service, status }) => service + status.icon,
-      ({ status }) => h('li', { 'data-tone': status.tone }, icon(status.tone === 'bad' ? status.icon : 'retry'), h('span')),
-      (row, { service, text }) => row.lastChild && say(row.lastChild, `${capital(service)}: ${text}`),
+      ({ service, status }) => h('li', { 'data-tone': status.tone }, icon(status.tone === 'bad' ? status.icon : 'retry'), h('p', {}, h('strong', {}, capital(service)), ' ', h('span'))),
+      (row, { text }) => row.lastElementChild?.lastElementChild && say(row.lastElementChild.lastElementChild, text),
     );
   }
 

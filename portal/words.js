@@ -31,7 +31,7 @@ const OVERALLS = {
 /** @type {Record<string, { word: string, icon: string, tone: Status['tone'] }>} */
 const HAPPENINGS = {
   accepted: { word: 'accepted', icon: 'accepted', tone: 'busy' },
-  claimed: { word: 'started', icon: 'processing', tone: 'idle' },
+  claimed: { word: 'started', icon: 'resume', tone: 'idle' },
   'attempt-failed': { word: 'failed', icon: 'retry', tone: 'bad' },
   'dead-lettered': { word: 'dead-lettered', icon: 'sealed', tone: 'bad' },
   done: { word: 'done', icon: 'done', tone: 'good' },
@@ -158,14 +158,18 @@ export function troubleOf(order, service) {
  * @param {Order} order
  */
 export function verdict(order) {
-  const broken = SERVICES.filter((service) => statusOf(order.status[service]).tone === 'bad');
+  const sealed = SERVICES.filter((service) => order.status[service] === 'dead-lettered');
+  const failed = SERVICES.filter((service) => order.status[service] === 'failed');
   const done = SERVICES.filter((service) => order.status[service] === 'done');
   const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
   const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
   if (done.length === SERVICES.length) return 'All three services finished on their own.';
-  const parts = broken.map((service) => `${service} ${order.status[service] === 'failed' ? 'failed' : 'is sealed off'}`);
+  const parts = [];
+  if (sealed.length > 0) parts.push(`${enumerate(sealed)} ${is(sealed)} sealed off`);
+  if (failed.length > 0) parts.push(`${enumerate(failed)} failed`);
+  const broken = parts.length > 0;
   if (open.length > 0) parts.push(`${enumerate(open)} ${is(open)} still at work`);
-  if (done.length > 0) parts.push(broken.length > 0 ? `${enumerate(done)} carried on and finished` : `${enumerate(done)} ${is(done)} done`);
+  if (done.length > 0) parts.push(broken ? `${enumerate(done)} carried on and finished` : `${enumerate(done)} ${is(done)} done`);
   return `${capital(parts.join('; '))}.`;
 }
 
