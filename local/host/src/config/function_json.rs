@@ -355,10 +355,10 @@ impl Reader<'_> {
             }
         };
         let data_type = match section.text("dataType", problems).as_deref() {
-            None => DataType::Undefined,
             Some(text) if text.eq_ignore_ascii_case("binary") => DataType::Binary,
             Some(text) if text.eq_ignore_ascii_case("string") => DataType::String,
-            Some(_) => DataType::Undefined,
+            // "stream" and unknown values make no difference to a custom handler.
+            _ => DataType::Undefined,
         };
         let bus = &self.host.service_bus;
         let auto_complete = section.flag("autoCompleteMessages", bus.auto_complete, problems);

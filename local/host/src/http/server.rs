@@ -169,9 +169,8 @@ impl Server {
         if mode == Mode::Envelope {
             return self.envelope(call, request, &params).await;
         }
-        let record = match self.invoker.begin(&call).await {
-            Ok(record) => record,
-            Err(_) => return status(StatusCode::SERVICE_UNAVAILABLE),
+        let Ok(record) = self.invoker.begin(&call).await else {
+            return status(StatusCode::SERVICE_UNAVAILABLE);
         };
         let client = &self.invoker.client;
         match mode {

@@ -57,7 +57,6 @@ pub(crate) fn classify(stream: Stream, line: &str) -> Classified<'_> {
         words.iter().any(|word| lower.contains(word))
     };
     let level = match stream {
-        Stream::Out => Level::Information,
         Stream::Err { .. } if has(&["warn"]) => Level::Warning,
         Stream::Err { errors_only: true } => Level::Error,
         Stream::Err { errors_only: false }
@@ -65,7 +64,7 @@ pub(crate) fn classify(stream: Stream, line: &str) -> Classified<'_> {
         {
             Level::Error
         }
-        Stream::Err { errors_only: false } => Level::Information,
+        Stream::Out | Stream::Err { errors_only: false } => Level::Information,
     };
     as_line(level, name, text)
 }

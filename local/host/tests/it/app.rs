@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::fixture;
@@ -90,7 +91,7 @@ impl App {
         Running {
             address: host.local_addr(),
             status: host.handler_status(),
-            task: Some(tokio::task::spawn(host.run(stop.clone()))),
+            task: Some(TaskTracker::new().spawn(host.run(stop.clone()))),
             stop,
             log,
             app: self,

@@ -244,7 +244,7 @@ async fn a_key_is_asked_for_only_when_one_is_set() {
     options.key = Some("k".to_owned());
     let host = host::Host::bind(options).await.unwrap();
     let (address, stop) = (host.local_addr(), tokio_util::sync::CancellationToken::new());
-    let running = tokio::task::spawn(host.run(stop.clone()));
+    let running = tokio_util::task::TaskTracker::new().spawn(host.run(stop.clone()));
     for (head, expected) in [
         ("GET /api/echo", 401),
         ("GET /api/echo?code=x", 401),

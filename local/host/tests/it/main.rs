@@ -3,6 +3,8 @@
 //! The handler is this very test binary, started again with the arguments that select the test
 //! `fixture::handler`: no second executable has to be built and found.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod app;
 mod fixture;
 mod http;

@@ -1,15 +1,64 @@
-//! x
+//! `serviceBusTrigger`: receive under peek-lock, invoke, settle.
+//!
+//! Modelled on the .NET `ServiceBusProcessor` as the Functions extension uses it: one connection
+//! per function, as many messages at a time as there are free slots, success completes, failure
+//! abandons at once (the broker counts and dead-letters), locks are renewed while a function runs.
+//! References: `ServiceBusListener`, `MessageProcessor` of the Service Bus extension.
+
+mod link;
+mod listener;
+mod management;
+mod message;
+mod renewal;
+mod request;
+mod sas;
+mod verdicts;
+mod wire;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
 use super::Shared;
 use crate::bindings::{Function, ServiceBusTrigger};
-use crate::invocation::Invoker;
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
+use crate::invocation::record::reason;
+use crate::invocation::{Call, Invoker};
+use crate::log::{Level, category};
+use message::Message;
+
+/// Listens until `stop`, then waits for what is in flight. Never ends because of the broker.
 pub(crate) async fn listen(
-    _: Shared,
-    _: Arc<Function>,
-    _: ServiceBusTrigger,
-    s: CancellationToken,
+    shared: Shared,
+    function: Arc<Function>,
+    trigger: ServiceBusTrigger,
+    stop: CancellationToken,
 ) {
-    s.cancelled().await;
+    listener::Listener::new(shared, function, trigger).run(stop).await;
 }
-pub(crate) async fn run_once(_: &Invoker, _: &Arc<Function>, _: &ServiceBusTrigger, _: String) {}
+
+/// Runs the function once with `input` as the body of a message no broker has touched.
+pub(crate) async fn run_once(
+    invoker: &Invoker,
+    function: &Arc<Function>,
+    trigger: &ServiceBusTrigger,
+    input: String,
+) {
+    let message = Message::untouched(input);
+    let client = Uuid::new_v4().to_string();
+    let now = invoker.log.now();
+    let envelope = match trigger.cardinality {
+        crate::bindings::Cardinality::One => {
+            message::single(function, trigger, &message, &client, now)
+        }
+        crate::bindings::Cardinality::Many => {
+            message::batch(function, trigger, &[message], &client, now)
+        }
+    };
+    let call = Call { function, reason: reason::HOST_API, details: None, traceparent: None };
+    match envelope {
+        // Success and failure are in the log.
+        Ok(envelope) => drop(invoker.invoke(call, envelope).await),
+        Err(why) => invoker.log.line(Level::Error, category::SERVICE_BUS, why),
+    }
+}
