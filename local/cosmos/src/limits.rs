@@ -1,0 +1,102 @@
+//! Every bound of the service, in one place, with its unit and its reason.
+//!
+//! The numbers that Azure publishes are taken over as they are
+//! (<https://learn.microsoft.com/azure/cosmos-db/concepts-limits>); the others protect this process.
+
+use std::time::Duration;
+
+/// Largest item, as UTF-8 JSON. Published limit.
+pub const MAX_ITEM_BYTES: usize = 2 * 1024 * 1024;
+
+/// Largest transactional batch body. Published limit.
+pub const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+
+/// Largest request body that is read at all. Above the published 2 MB so that an item slightly too
+/// large is answered with a proper 413 body instead of a cut connection.
+pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
+
+/// Operations in one transactional batch or one bulk request. Published limit.
+pub const MAX_BATCH_OPERATIONS: usize = 100;
+
+/// Operations in one PATCH. Published limit.
+pub const MAX_PATCH_OPERATIONS: usize = 10;
+
+/// Longest item id, in bytes. Published limit.
+pub const MAX_ID_BYTES: usize = 1023;
+
+/// Longest database or container id, in bytes. Published limit.
+pub const MAX_RESOURCE_ID_BYTES: usize = 255;
+
+/// Longest partition key component, in bytes. Published limit for large partition keys.
+pub const MAX_PARTITION_KEY_BYTES: usize = 2048;
+
+/// Unique keys of one container. Published limit.
+pub const MAX_UNIQUE_KEYS: usize = 10;
+
+/// Paths over all unique keys of one container. Published limit.
+pub const MAX_UNIQUE_KEY_PATHS: usize = 16;
+
+/// Levels of a hierarchical partition key. Published limit.
+pub const MAX_PARTITION_KEY_PATHS: usize = 3;
+
+/// Longest SQL text, in bytes. Published limit.
+pub const MAX_QUERY_BYTES: usize = 512 * 1024;
+
+/// Deepest SQL expression. Evaluation recurses; the service refuses far smaller queries than those
+/// that would endanger a 2 MiB stack.
+pub const MAX_EXPRESSION_DEPTH: usize = 96;
+
+/// Results in a page when the client does not say. A page is also cut at [`MAX_PAGE_BYTES`].
+pub const DEFAULT_PAGE_ITEMS: usize = 1000;
+
+/// Results in a page whatever the client says.
+pub const MAX_PAGE_ITEMS: usize = 10_000;
+
+/// Size at which a page of results is cut. Published limit of a response.
+pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Rows that JOINs may make of one document, so that a cross product cannot exhaust memory.
+pub const MAX_ROWS_PER_DOCUMENT: usize = 100_000;
+
+/// Characters one SQL string function may produce.
+pub const MAX_STRING_RESULT_BYTES: usize = 2 * 1024 * 1024;
+
+/// Ordered indexes that queries may call into being per container. Each costs about a hundred
+/// bytes per document; beyond this the least recently used one goes.
+pub const MAX_INDEXES_PER_CONTAINER: usize = 12;
+
+/// Below this number of documents a scan is faster than building an index.
+pub const MIN_DOCUMENTS_FOR_INDEX: usize = 256;
+
+/// A partition of at most this many documents is scanned rather than searched by index.
+pub const MAX_PARTITION_SCAN_DOCUMENTS: usize = 512;
+
+/// Documents looked at before a query leaves the network thread for a blocking one.
+pub const MAX_INLINE_SCAN_DOCUMENTS: usize = 1024;
+
+/// Seconds for which the change feed remembers the first change. A start time further back starts
+/// at the beginning, which returns more than asked for, never less.
+pub const MAX_FEED_SECONDS: usize = 100_000;
+
+/// Open connections; further ones wait in the listen backlog.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// Concurrent HTTP/2 streams on one connection.
+pub const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+
+/// Time without any request after which a connection is closed. Also bounds a client that sends
+/// its request head byte by byte. SDK pools keep idle connections for about a minute.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(120);
+
+/// Time to receive a request body after its head.
+pub const BODY_READ: Duration = Duration::from_secs(15);
+
+/// Time that shutdown waits for requests under way.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Interval at which expired items are removed for good. They are invisible from the instant they
+/// expire; this only returns their memory.
+pub const EXPIRY_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Clock difference that a signature may have. Published limit.
+pub const MAX_CLOCK_SKEW_SECONDS: i64 = 15 * 60;

@@ -1,0 +1,195 @@
+//! What goes back to the client: a status, headers, JSON.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::auth::Denied;
+use crate::sql::SqlError;
+use crate::store::{Container, StoreError};
+
+/// An answer, before the headers that every answer has.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Bytes,
+    /// In request units.
+    pub(super) charge: f64,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) substatus: u32,
+    pub(super) message: String,
+    pub(super) retry_after_ms: Option<u64>,
+}
+
+/// What handlers return.
+pub(super) type Answer = Result<Reply, Refusal>;
+
+impl Reply {
+    pub(super) fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, headers: Vec::new(), body: body.into(), charge: 1.0 }
+    }
+
+    pub(super) fn json(status: StatusCode, body: &Value) -> Self {
+        Self::new(status, body.to_string())
+    }
+
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self::new(status, Bytes::new())
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    pub(super) fn charge(mut self, charge: f64) -> Self {
+        self.charge = charge;
+        self
+    }
+
+    /// Adds what clients track about the container that answered.
+    pub(super) fn of(self, container: &Origin) -> Self {
+        self.header("x-ms-session-token", format_args!("0:-1#{}", container.lsn))
+            .header("lsn", container.lsn)
+            .header("x-ms-documentdb-partitionkeyrangeid", "0")
+            .header("x-ms-alt-content-path", &container.path)
+            .header("x-ms-content-path", &container.rid)
+    }
+
+    /// The finished response.
+    pub(super) fn into_response(self, activity_id: &HeaderValue) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        for (name, value) in self.headers {
+            // Names are ours; values are ids and ETags, which hold no control characters.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-ms-activity-id", activity_id.clone());
+        headers.insert("x-ms-version", HeaderValue::from_static("2020-07-15"));
+        headers.insert("x-ms-gatewayversion", HeaderValue::from_static("version=2.0.0"));
+        if let Ok(charge) = HeaderValue::from_str(&self.charge.to_string()) {
+            headers.insert("x-ms-request-charge", charge);
+        }
+        response
+    }
+}
+
+/// The container that an answer is about.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) lsn: u64,
+    pub(super) rid: String,
+    path: String,
+}
+
+impl Origin {
+    pub(super) fn new(database: &str, container: &Container) -> Self {
+        Self {
+            lsn: container.lsn(),
+            rid: container.rid().text(),
+            path: format!("dbs/{database}/colls/{}", container.settings().id),
+        }
+    }
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, substatus: u32, message: impl Into<String>) -> Self {
+        Self { status, substatus, message: message.into(), retry_after_ms: None }
+    }
+
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 0, message)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, 0, "Resource Not Found.")
+    }
+
+    /// The `code` of the error body.
+    pub(super) fn code(&self) -> &'static str {
+        match self.status {
+            StatusCode::BAD_REQUEST => "BadRequest",
+            StatusCode::UNAUTHORIZED => "Unauthorized",
+            StatusCode::FORBIDDEN => "Forbidden",
+            StatusCode::NOT_FOUND => "NotFound",
+            StatusCode::METHOD_NOT_ALLOWED => "MethodNotAllowed",
+            StatusCode::REQUEST_TIMEOUT => "RequestTimeout",
+            StatusCode::CONFLICT => "Conflict",
+            StatusCode::GONE => "Gone",
+            StatusCode::PRECONDITION_FAILED => "PreconditionFailed",
+            StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLarge",
+            StatusCode::TOO_MANY_REQUESTS => "429",
+            StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
+            _ => "InternalServerError",
+        }
+    }
+
+    pub(super) fn into_reply(self, activity_id: &str) -> Reply {
+        let message = format!("{}\r\nActivityId: {activity_id}", self.message);
+        let mut reply = Reply::json(self.status, &json!({"code": self.code(), "message": message}));
+        if self.substatus != 0 {
+            reply = reply.header("x-ms-substatus", self.substatus);
+        }
+        if let Some(delay) = self.retry_after_ms {
+            reply = reply.header("x-ms-retry-after-ms", delay);
+        }
+        reply
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let (status, substatus) = match &error {
+            // 1003 tells clients that what holds the item is missing, not the item.
+            StoreError::DatabaseMissing | StoreError::ContainerMissing => {
+                (StatusCode::NOT_FOUND, 1003)
+            }
+            StoreError::ItemMissing | StoreError::ResourceMissing => (StatusCode::NOT_FOUND, 0),
+            StoreError::AlreadyExists | StoreError::UniqueKeyViolation => (StatusCode::CONFLICT, 0),
+            StoreError::EtagMismatch => (StatusCode::PRECONDITION_FAILED, 0),
+            StoreError::ConditionNotMet => (StatusCode::PRECONDITION_FAILED, 1110),
+            StoreError::BadRequest(_) => (StatusCode::BAD_REQUEST, 0),
+            StoreError::PartitionKeyMismatch => (StatusCode::BAD_REQUEST, 1001),
+            StoreError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, 0),
+            StoreError::LogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, 0),
+        };
+        Self::new(status, substatus, error.to_string())
+    }
+}
+
+impl From<SqlError> for Refusal {
+    fn from(error: SqlError) -> Self {
+        let detail = json!({"errors": [{
+            "severity": "Error",
+            "location": {"start": error.offset, "end": error.offset},
+            "code": "SC1001",
+            "message": error.message,
+        }]});
+        Self::bad(format!("Message: {detail}"))
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let status = match denied {
+            Denied::ClockSkew => StatusCode::FORBIDDEN,
+            Denied::MissingToken
+            | Denied::MalformedToken
+            | Denied::UnsupportedToken
+            | Denied::MissingDate
+            | Denied::WrongSignature => StatusCode::UNAUTHORIZED,
+        };
+        Self::new(status, 0, denied.to_string())
+    }
+}

@@ -1,0 +1,499 @@
+//! Running queries over the items of a container.
+//!
+//! A [`Run`] alternates between fetching candidates, which needs the container, and evaluating
+//! them, which does not: whoever drives it can let go of the container in between. Filters are
+//! evaluated over the text of the committed documents; none is copied.
+
+mod access;
+mod continuation;
+mod render;
+
+use std::collections::{BTreeMap, BinaryHeap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::StoreError;
+use super::container::Container;
+use super::document::Document;
+use super::feed::Scope;
+use super::index::Shape;
+use super::partition::lookup;
+use crate::limits::{DEFAULT_PAGE_ITEMS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS};
+use crate::sql::aggregate::Accumulator;
+use crate::sql::eval::{self, Scope as Row};
+use crate::sql::{Query, order};
+
+use access::{Access, Place};
+use continuation::Continuation;
+
+/// Candidates in the first fetch of a query whose results come in order.
+const FIRST_FETCH_DOCUMENTS: usize = 128;
+
+/// Candidates in the largest such fetch.
+const LARGEST_FETCH_DOCUMENTS: usize = 8192;
+
+/// A query, where to look for it, and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    query: Arc<Query>,
+    scope: Scope,
+    access: Access,
+    wanted: Option<Shape>,
+    resume: Option<Continuation>,
+}
+
+/// A page of results.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The results as JSON, separated by commas.
+    pub results: Vec<u8>,
+    /// How many there are.
+    pub count: usize,
+    /// What to send to get the next page; `None` at the end.
+    pub continuation: Option<String>,
+    /// Documents that were looked at.
+    pub examined: usize,
+}
+
+impl Plan {
+    /// Plans `query`.
+    ///
+    /// # Errors
+    /// [`StoreError::BadRequest`] for a continuation that is not ours.
+    pub fn new(
+        query: Arc<Query>,
+        scope: Scope,
+        continuation: Option<&str>,
+        container: &Container,
+    ) -> Result<Self, StoreError> {
+        let resume = continuation.map(Continuation::parse).transpose()?;
+        let tag = resume.as_ref().map(|resume| resume.access);
+        let access = Access::choose(&query, &scope, container, tag);
+        let wanted = match &access {
+            Access::Index(stretch) => Some(stretch.shape.clone()),
+            Access::All | Access::Partition => None,
+        };
+        Ok(Self { query, scope, access, wanted, resume })
+    }
+
+    /// The index that must exist before the plan can run.
+    pub(crate) fn wanted_index(&self) -> Option<&Shape> {
+        self.wanted.as_ref()
+    }
+
+    /// Whether [`super::Store::prepare`] must be called before running.
+    pub fn needs_preparation(&self, container: &Container) -> bool {
+        self.wanted.as_ref().is_some_and(|shape| container.index(shape).is_none())
+    }
+
+    /// Starts a page of at most `max_items` results.
+    pub fn run(self, max_items: Option<usize>, now_ms: u64, default_ttl: Option<i64>) -> Run {
+        let page_items = max_items.unwrap_or(DEFAULT_PAGE_ITEMS).clamp(1, MAX_PAGE_ITEMS);
+        let query = &self.query;
+        let mode = if query.is_grouped() || query.select.distinct {
+            Mode::Materialized { rows: Vec::new(), seen: HashSet::new(), groups: BTreeMap::new() }
+        } else if self.access.is_ordered(query) {
+            Mode::Streamed
+        } else {
+            Mode::Sorted { heap: BinaryHeap::new(), overflowed: false }
+        };
+        let limit = query.top.unwrap_or(usize::MAX).min(query.limit.unwrap_or(usize::MAX));
+        let taken = self.resume.as_ref().map_or(0, |resume| resume.taken);
+        let skip = if self.resume.is_some() { 0 } else { query.offset };
+        Run {
+            page_items: page_items.min(limit.saturating_sub(taken)),
+            more_allowed: limit.saturating_sub(taken) > page_items,
+            place: self.start(),
+            plan: self,
+            mode,
+            now_ms,
+            default_ttl,
+            skip,
+            taken,
+            fetch: FIRST_FETCH_DOCUMENTS,
+            page: Page::default(),
+            last: None,
+        }
+    }
+
+    /// Where the candidates of this page begin.
+    fn start(&self) -> Option<Place> {
+        let resume = self.resume.as_ref()?;
+        if self.query.is_grouped()
+            || self.query.select.distinct
+            || !self.access.is_ordered(&self.query)
+        {
+            return None;
+        }
+        let mut order = resume.key();
+        if self.is_descending() {
+            order.iter_mut().for_each(|byte| *byte = !*byte);
+            // The document itself comes again: JOINs may have left rows of it.
+            return Some(Place { order, number: resume.number.saturating_add(1) });
+        }
+        Some(Place { order, number: resume.number.saturating_sub(1) })
+    }
+
+    fn is_descending(&self) -> bool {
+        self.query.select.order_by.first().is_some_and(|order| order.descending)
+    }
+
+    /// The bytes by which rows are ordered, without what breaks ties.
+    fn sort_key(&self, row: &Row<'_>) -> Vec<u8> {
+        if let Access::Index(stretch) = &self.access
+            && self.query.select.order_by.is_empty()
+        {
+            let item = row.slots.first().copied().flatten();
+            return match (&stretch.shape.ordered, item) {
+                (Some(path), Some(item)) => order::key(lookup(item, path), false),
+                _ => Vec::new(),
+            };
+        }
+        let keys = self
+            .query
+            .select
+            .order_by
+            .iter()
+            .map(|item| order::key(eval::eval(&item.by, row).as_deref(), item.descending));
+        keys.flatten().collect()
+    }
+}
+
+/// A page being put together.
+#[derive(Debug)]
+pub struct Run {
+    plan: Plan,
+    mode: Mode,
+    now_ms: u64,
+    default_ttl: Option<i64>,
+    /// Results that fit into the page.
+    page_items: usize,
+    /// Whether TOP and LIMIT allow another page.
+    more_allowed: bool,
+    skip: usize,
+    taken: usize,
+    fetch: usize,
+    place: Option<Place>,
+    page: Page,
+    last: Option<RowKey>,
+}
+
+/// How results come about.
+#[derive(Debug)]
+enum Mode {
+    /// Candidates come in the order of the results.
+    Streamed,
+    /// The first results of a page are kept while all candidates pass.
+    Sorted { heap: BinaryHeap<SortedRow>, overflowed: bool },
+    /// All results are needed before the first one is known.
+    Materialized {
+        rows: Vec<(RowKey, Vec<u8>)>,
+        seen: HashSet<Vec<u8>>,
+        groups: BTreeMap<Vec<u8>, Group>,
+    },
+}
+
+/// What orders rows: the sort key, then the document, then the row within it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct RowKey {
+    sort: Vec<u8>,
+    /// The document number, inverted when the order is descending.
+    tie: u64,
+    row: u32,
+    number: u64,
+}
+
+#[derive(Debug)]
+struct SortedRow {
+    key: RowKey,
+    what: Pending,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Document(Arc<Document>),
+    Rendered(Bytes),
+}
+
+#[derive(Debug)]
+struct Group {
+    accumulators: Vec<Accumulator>,
+    /// The slots of its first row.
+    sample: Vec<Option<Value>>,
+}
+
+impl PartialEq for SortedRow {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for SortedRow {}
+
+impl PartialOrd for SortedRow {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for SortedRow {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key.cmp(&other.key)
+    }
+}
+
+impl Run {
+    /// The next candidates. Call with the container; evaluate without it.
+    pub fn fetch(&mut self, container: &Container) -> Vec<Arc<Document>> {
+        let limit = match self.mode {
+            Mode::Streamed => self.fetch,
+            Mode::Sorted { .. } | Mode::Materialized { .. } => usize::MAX,
+        };
+        self.fetch = (self.fetch * 4).min(LARGEST_FETCH_DOCUMENTS);
+        if !self.plan.query.has_source {
+            return Vec::new();
+        }
+        self.plan.access.fetch(container, &self.plan.scope, self.place.as_ref(), limit)
+    }
+
+    /// Evaluates candidates; breaks when the page is complete.
+    pub fn evaluate(&mut self, candidates: &[Arc<Document>]) -> ControlFlow<()> {
+        if self.page_items == 0 || candidates.is_empty() {
+            return ControlFlow::Break(());
+        }
+        let plan = self.plan.clone();
+        for document in candidates {
+            self.page.examined += 1;
+            if plan.scope.contains(document) && document.is_live(self.default_ttl, self.now_ms) {
+                self.document(&plan, document)?;
+            }
+        }
+        match (&self.mode, candidates.last()) {
+            (Mode::Streamed, Some(last)) => {
+                let order = match &plan.access {
+                    Access::Index(stretch) => match &stretch.shape.ordered {
+                        Some(path) => {
+                            let item = plan.query.needs.read(&last.text).unwrap_or(Value::Null);
+                            order::key(lookup(&item, path), false)
+                        }
+                        None => Vec::new(),
+                    },
+                    Access::All | Access::Partition => Vec::new(),
+                };
+                self.place = Some(Place { order, number: last.number });
+                ControlFlow::Continue(())
+            }
+            // Everything was fetched at once.
+            _ => ControlFlow::Break(()),
+        }
+    }
+
+    /// The page.
+    pub fn finish(mut self) -> Page {
+        if !self.plan.query.has_source {
+            let row = Row { slots: vec![None], aggregates: &[] };
+            let plan = self.plan.clone();
+            if self.plan.query.is_grouped() {
+                self.accumulate(&plan, &row);
+            } else if plan.query.select.filter.as_ref().is_none_or(|f| eval::is_true(f, &row)) {
+                let rendered = render::value(&plan.query.select.projection, &row);
+                rendered.into_iter().for_each(|rendered| self.push(&rendered));
+            }
+        }
+        match std::mem::replace(&mut self.mode, Mode::Streamed) {
+            Mode::Streamed => {}
+            Mode::Sorted { heap, overflowed } => self.finish_sorted(heap, overflowed),
+            Mode::Materialized { rows, groups, .. } => self.finish_materialized(rows, groups),
+        }
+        self.page
+    }
+
+    fn document(&mut self, plan: &Plan, document: &Arc<Document>) -> ControlFlow<()> {
+        let Some(item) = plan.query.needs.read(&document.text) else {
+            return ControlFlow::Continue(());
+        };
+        let base = Row { slots: vec![Some(&item)], aggregates: &[] };
+        let mut number = 0u32;
+        eval::for_each_row(&plan.query.select.sources, &base, &mut |row| {
+            let filter = plan.query.select.filter.as_ref();
+            if filter.is_some_and(|filter| !eval::is_true(filter, row)) {
+                return ControlFlow::Continue(());
+            }
+            let at = number;
+            number += 1;
+            self.row(plan, document, row, at)
+        })
+    }
+
+    fn row(
+        &mut self,
+        plan: &Plan,
+        document: &Arc<Document>,
+        row: &Row<'_>,
+        at: u32,
+    ) -> ControlFlow<()> {
+        if plan.query.is_grouped() {
+            self.accumulate(plan, row);
+            return ControlFlow::Continue(());
+        }
+        let tie = if plan.is_descending() { !document.number } else { document.number };
+        let key = RowKey { sort: plan.sort_key(row), tie, row: at, number: document.number };
+        if let Some(resume) = &plan.resume
+            && !matches!(self.mode, Mode::Materialized { .. })
+        {
+            let tie = if plan.is_descending() { !resume.number } else { resume.number };
+            if (&key.sort, key.tie, key.row) <= (&resume.key(), tie, resume.row) {
+                return ControlFlow::Continue(());
+            }
+        }
+        match &mut self.mode {
+            Mode::Streamed => {
+                if self.page.count >= self.page_items || self.page.results.len() >= MAX_PAGE_BYTES {
+                    self.set_continuation();
+                    return ControlFlow::Break(());
+                }
+                let Some(rendered) = render::row(&plan.query, row, &document.text) else {
+                    return ControlFlow::Continue(());
+                };
+                self.last = Some(key);
+                match self.skip {
+                    0 => self.push(&rendered),
+                    _ => self.skip -= 1,
+                }
+                let full = self.page.count >= self.page_items && !self.more_allowed;
+                if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            Mode::Sorted { heap, overflowed } => {
+                let capacity = self.page_items.saturating_add(self.skip);
+                let full = heap.len() >= capacity;
+                if full && heap.peek().is_some_and(|worst| worst.key <= key) {
+                    *overflowed = true;
+                    return ControlFlow::Continue(());
+                }
+                let Some(rendered) = render::row(&plan.query, row, &document.text) else {
+                    return ControlFlow::Continue(());
+                };
+                let what = match plan.query.select.sources.is_empty() {
+                    true => Pending::Document(document.clone()),
+                    false => Pending::Rendered(rendered),
+                };
+                if full {
+                    heap.pop();
+                    *overflowed = true;
+                }
+                heap.push(SortedRow { key, what });
+                ControlFlow::Continue(())
+            }
+            Mode::Materialized { rows, seen, .. } => {
+                if let Some(value) = eval::project(&plan.query.select.projection, row)
+                    && seen.insert(order::key(Some(&value), false))
+                {
+                    rows.push((key, value.to_string().into_bytes()));
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn accumulate(&mut self, plan: &Plan, row: &Row<'_>) {
+        let Mode::Materialized { groups, .. } = &mut self.mode else { return };
+        let select = &plan.query.select;
+        let mut key = Vec::new();
+        for expr in &select.group_by {
+            order::encode(eval::eval(expr, row).as_deref(), &mut key);
+        }
+        let group = groups.entry(key).or_insert_with(|| Group {
+            accumulators: select.aggregates.iter().map(|a| Accumulator::new(a.kind)).collect(),
+            sample: row.slots.iter().map(|slot| slot.cloned()).collect(),
+        });
+        for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&select.aggregates) {
+            accumulator.add(eval::eval(&aggregate.argument, row).as_deref());
+        }
+    }
+
+    fn finish_sorted(&mut self, heap: BinaryHeap<SortedRow>, overflowed: bool) {
+        let plan = self.plan.clone();
+        let rows = heap.into_sorted_vec().into_iter().skip(self.skip);
+        for SortedRow { key, what } in rows {
+            if self.page.results.len() >= MAX_PAGE_BYTES {
+                self.set_continuation();
+                return;
+            }
+            let rendered = match what {
+                Pending::Rendered(rendered) => Some(rendered),
+                Pending::Document(document) => {
+                    let item = plan.query.needs.read(&document.text);
+                    let row = Row { slots: vec![item.as_ref()], aggregates: &[] };
+                    render::row(&plan.query, &row, &document.text)
+                }
+            };
+            self.last = Some(key);
+            rendered.into_iter().for_each(|rendered| self.push(&rendered));
+        }
+        if overflowed && self.more_allowed {
+            self.set_continuation();
+        }
+    }
+
+    fn finish_materialized(
+        &mut self,
+        mut rows: Vec<(RowKey, Vec<u8>)>,
+        mut groups: BTreeMap<Vec<u8>, Group>,
+    ) {
+        let plan = self.plan.clone();
+        let select = &plan.query.select;
+        // Aggregates without groups have a result even over nothing.
+        if plan.query.is_grouped() && select.group_by.is_empty() && groups.is_empty() {
+            let accumulators = select.aggregates.iter().map(|a| Accumulator::new(a.kind));
+            groups
+                .insert(Vec::new(), Group { accumulators: accumulators.collect(), sample: vec![] });
+        }
+        for group in groups.into_values() {
+            let aggregates: Vec<_> =
+                group.accumulators.into_iter().map(Accumulator::finish).collect();
+            let slots = group.sample.iter().map(Option::as_ref).collect();
+            let row = Row { slots, aggregates: &aggregates };
+            if let Some(value) = eval::project(&select.projection, &row) {
+                let text = value.to_string().into_bytes();
+                let unique = !select.distinct || rows.iter().all(|(_, known)| *known != text);
+                if unique {
+                    let key = RowKey { sort: vec![], tie: 0, row: rows.len() as u32, number: 0 };
+                    rows.push((key, text));
+                }
+            }
+        }
+        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (total, start) = (rows.len(), self.plan.query.offset + self.taken);
+        for (_, rendered) in rows.into_iter().skip(start).take(self.page_items) {
+            if self.page.results.len() >= MAX_PAGE_BYTES {
+                break;
+            }
+            self.push(&rendered);
+        }
+        let limit =
+            plan.query.top.unwrap_or(usize::MAX).min(plan.query.limit.unwrap_or(usize::MAX));
+        if self.page.count > 0 && self.taken < limit && start + self.page.count < total {
+            self.last = Some(RowKey { sort: vec![], tie: 0, row: 0, number: 0 });
+            self.set_continuation();
+        }
+    }
+
+    fn push(&mut self, rendered: &[u8]) {
+        if self.page.count > 0 {
+            self.page.results.push(b',');
+        }
+        self.page.results.extend_from_slice(rendered);
+        self.page.count += 1;
+        self.taken += 1;
+    }
+
+    fn set_continuation(&mut self) {
+        let tag = self.plan.access.tag();
+        self.page.continuation = self.last.as_ref().map(|last| {
+            Continuation::new(tag, self.taken, &last.sort, last.number, last.row).text()
+        });
+    }
+}
