@@ -16,9 +16,8 @@ use tokio_util::task::TaskTracker;
 use super::{
     connection::Connection,
     error::BusError,
-    management::Management,
+    management::{Management, ManagementLink},
     receiver::{Receiver, ReceiverOptions},
-    request::RequestLink,
     sender::{Sender, SenderLink},
     slot::Slot,
     token::TokenSource,
@@ -78,7 +77,7 @@ struct Inner {
     state: Mutex<State>,
     /// One link per entity, whoever asks for it.
     senders: StdMutex<HashMap<String, Arc<Slot<SenderLink>>>>,
-    management: StdMutex<HashMap<String, Arc<Slot<RequestLink>>>>,
+    management: StdMutex<HashMap<String, Arc<Slot<ManagementLink>>>>,
     tasks: TaskTracker,
 }
 
@@ -142,7 +141,7 @@ impl BusClient {
     /// [`BusError::Disconnected`], [`BusError::Timeout`], [`BusError::Unauthorized`] or
     /// [`BusError::Credential`].
     pub async fn ping(&self) -> Result<(), BusError> {
-        self.run(async || self.connection().await.map(drop)).await
+        self.run(|| async { self.connection().await.map(drop) }).await
     }
 
     pub(crate) fn options(&self) -> &BusOptions {
@@ -151,10 +150,10 @@ impl BusClient {
 
     /// Runs `attempt` under the client's deadline and retry policy: again after an error that a
     /// new link or connection may cure.
-    pub(crate) async fn run<T>(
-        &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, BusError>,
-    ) -> Result<T, BusError> {
+    pub(crate) async fn run<T, A>(&self, attempt: impl Fn() -> A) -> Result<T, BusError>
+    where
+        A: Future<Output = Result<T, BusError>>,
+    {
         let options = &self.0.options;
         let whole = async {
             let mut backoff = Backoff::new(options.retry);

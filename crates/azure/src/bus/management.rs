@@ -16,10 +16,11 @@ use uuid::Uuid;
 
 use super::{
     client::BusClient,
+    connection::Connection,
     error::BusError,
     message::{Message, Received, dead_letter_text, decode, encode, instant},
     request::{RequestLink, Response},
-    slot::Slot,
+    slot::{Attach, Slot},
 };
 
 /// What becomes of a message.
@@ -45,8 +46,11 @@ pub enum Disposition {
 pub struct Management {
     client: BusClient,
     entity: Arc<str>,
-    slot: Arc<Slot<RequestLink>>,
+    slot: Arc<Slot<ManagementLink>>,
 }
+
+/// The links that all handles to one entity share.
+pub(crate) struct ManagementLink(RequestLink);
 
 impl fmt::Debug for Management {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +59,7 @@ impl fmt::Debug for Management {
 }
 
 impl Management {
-    pub(crate) fn new(client: BusClient, entity: &str, slot: Arc<Slot<RequestLink>>) -> Self {
+    pub(crate) fn new(client: BusClient, entity: &str, slot: Arc<Slot<ManagementLink>>) -> Self {
         Self { client, entity: entity.into(), slot }
     }
 
@@ -182,28 +186,30 @@ impl Management {
     }
 
     async fn call(&self, operation: &str, body: Value) -> Result<Response, BusError> {
-        self.client
-            .run(async || {
-                let mut slot = self.slot.lock().await;
-                let link = slot
-                    .link(&self.client, &self.entity, async |connection| {
-                        let session = connection.session().await?;
-                        RequestLink::attach(session, &format!("{}/$management", self.entity)).await
-                    })
-                    .await?;
-                let millis = self.client.options().deadline.as_millis();
-                let timeout = u32::try_from(millis).unwrap_or(u32::MAX);
-                let properties = ApplicationProperties::builder()
-                    .insert("operation", operation)
-                    .insert("com.microsoft:server-timeout", SimpleValue::Uint(timeout))
-                    .build();
-                let result = link.call(properties, body.clone()).await;
-                if result.as_ref().is_err_and(BusError::deserves_another_link) {
-                    slot.give_up(ErrorRecovery::NewLink);
-                }
-                result
-            })
-            .await
+        self.client.run(|| self.call_once(operation, body.clone())).await
+    }
+
+    async fn call_once(&self, operation: &str, body: Value) -> Result<Response, BusError> {
+        let mut slot = self.slot.lock().await;
+        let link = slot.link(&self.client, &self.entity).await?;
+        let timeout_millis = self.client.options().deadline.as_millis();
+        let timeout_millis = u32::try_from(timeout_millis).unwrap_or(u32::MAX);
+        let properties = ApplicationProperties::builder()
+            .insert("operation", operation)
+            .insert("com.microsoft:server-timeout", SimpleValue::Uint(timeout_millis))
+            .build();
+        let result = link.0.call(properties, body).await;
+        if result.as_ref().is_err_and(BusError::deserves_another_link) {
+            slot.give_up(ErrorRecovery::NewLink);
+        }
+        result
+    }
+}
+
+impl Attach for ManagementLink {
+    async fn attach(connection: &Connection, entity: &str) -> Result<Self, BusError> {
+        let session = connection.session().await?;
+        RequestLink::attach(session, &format!("{entity}/$management")).await.map(Self)
     }
 }
 

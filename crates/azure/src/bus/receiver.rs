@@ -35,7 +35,7 @@ use super::{
     error::BusError,
     management::{Disposition, Management},
     message::{Received, from_amqp, lock_token},
-    slot::{Slot, SlotGuard},
+    slot::{Attach, Slot, SlotGuard},
 };
 
 /// Messages that one call takes at most: each is held in memory and under a lock that runs out.
@@ -127,8 +127,7 @@ impl Receiver {
     pub async fn receive(&self, max: u32, wait: Duration) -> Result<Vec<Received>, BusError> {
         let max = max.clamp(1, RECEIVE_MAX);
         // Attaching is subject to the client's deadline, waiting for messages is not.
-        let warm = self.0.client.run(async || self.link().await.map(drop));
-        warm.await?;
+        self.0.client.run(|| async { self.link().await.map(drop) }).await?;
         let mut slot = self.link().await?;
         self.collect(&mut slot, max, wait).await
     }
@@ -206,7 +205,7 @@ impl Receiver {
     async fn link(&self) -> Result<SlotGuard<'_, Link>, BusError> {
         let Inner { client, entity, slot, .. } = &*self.0;
         let mut slot = slot.lock().await;
-        slot.link(client, entity, async |connection| attach(connection, entity).await).await?;
+        slot.link(client, entity).await?;
         Ok(slot)
     }
 
@@ -293,17 +292,19 @@ impl Receiver {
     }
 }
 
-async fn attach(connection: &Connection, entity: &str) -> Result<Link, BusError> {
-    let mut session = connection.session().await?;
-    let receiver = AmqpReceiver::builder()
-        .name(link_name("receiver"))
-        .source(entity)
-        .sender_settle_mode(SenderSettleMode::Unsettled)
-        .receiver_settle_mode(ReceiverSettleMode::Second)
-        .credit_mode(CreditMode::Manual)
-        .attach(&mut session)
-        .await?;
-    Ok(Link { receiver, _session: session })
+impl Attach for Link {
+    async fn attach(connection: &Connection, entity: &str) -> Result<Self, BusError> {
+        let mut session = connection.session().await?;
+        let receiver = AmqpReceiver::builder()
+            .name(link_name("receiver"))
+            .source(entity)
+            .sender_settle_mode(SenderSettleMode::Unsettled)
+            .receiver_settle_mode(ReceiverSettleMode::Second)
+            .credit_mode(CreditMode::Manual)
+            .attach(&mut session)
+            .await?;
+        Ok(Self { receiver, _session: session })
+    }
 }
 
 fn link_error(error: fe2o3_amqp::link::IllegalLinkStateError) -> RecvError {

@@ -3,7 +3,13 @@
 //! Callers share a link only for as long as it takes to write a transfer. They wait for the
 //! broker's verdict without holding it, so that sends of different callers overlap.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use fe2o3_amqp::{
     Sender as AmqpSender,
@@ -17,7 +23,7 @@ use super::{
     connection::{Connection, link_name},
     error::BusError,
     message::{Message, Packet, pack},
-    slot::Slot,
+    slot::{Attach, Slot},
 };
 
 /// What the broker takes when its attach does not say: the limit of the Standard tier.
@@ -60,7 +66,7 @@ impl Sender {
     /// have the message nevertheless.
     pub async fn send(&self, message: &Message) -> Result<(), BusError> {
         let packet = Packet::one(message);
-        self.client.run(async || self.deliver(&packet).await).await
+        self.client.run(|| self.deliver(&packet)).await
     }
 
     /// Sends messages in as few transfers as the broker's size limit allows; returns when it has
@@ -73,21 +79,8 @@ impl Sender {
         if messages.is_empty() {
             return Ok(());
         }
-        let mut packets = None;
-        let mut accepted = 0;
-        self.client
-            .run(async || {
-                let packets = match &packets {
-                    Some(packets) => packets,
-                    None => packets.insert(pack(messages, self.message_bytes_max().await?)?),
-                };
-                while let Some(packet) = packets.get(accepted) {
-                    self.deliver(packet).await?;
-                    accepted += 1;
-                }
-                Ok(())
-            })
-            .await
+        let progress = Progress::default();
+        self.client.run(|| self.deliver_all(messages, &progress)).await
     }
 
     /// Attaches the link, so that the first real send need not.
@@ -96,14 +89,30 @@ impl Sender {
     ///
     /// [`BusError::NotFound`] when there is no such entity, and any other [`BusError`].
     pub async fn warm_up(&self) -> Result<(), BusError> {
-        self.client.run(async || self.message_bytes_max().await.map(drop)).await
+        self.client.run(|| async { self.message_bytes_max().await.map(drop) }).await
     }
 
     async fn message_bytes_max(&self) -> Result<usize, BusError> {
         let mut slot = self.slot.lock().await;
-        let link = slot.link(&self.client, &self.entity, async |c| self.attach(c).await).await?;
+        let link = slot.link(&self.client, &self.entity).await?;
         let max = link.sender.max_message_size().and_then(|max| usize::try_from(max).ok());
         Ok(max.unwrap_or(MESSAGE_BYTES_MAX_DEFAULT))
+    }
+
+    async fn deliver_all(&self, messages: &[Message], progress: &Progress) -> Result<(), BusError> {
+        let packets = match progress.packets.get() {
+            Some(packets) => packets,
+            // The limit is known once the link is attached, so packing has to wait until then.
+            None => {
+                let packets = pack(messages, self.message_bytes_max().await?)?;
+                progress.packets.get_or_init(|| packets)
+            }
+        };
+        while let Some(packet) = packets.get(progress.accepted.load(Relaxed)) {
+            self.deliver(packet).await?;
+            progress.accepted.fetch_add(1, Relaxed);
+        }
+        Ok(())
     }
 
     async fn deliver(&self, packet: &Packet) -> Result<(), BusError> {
@@ -128,7 +137,7 @@ impl Sender {
         packet: &Packet,
     ) -> Result<(u64, DeliveryFut<Result<Outcome, SendError>>), BusError> {
         let mut slot = self.slot.lock().await;
-        let link = slot.link(&self.client, &self.entity, async |c| self.attach(c).await).await?;
+        let link = slot.link(&self.client, &self.entity).await?;
         let sent = match packet {
             Packet::One(message) => link.sender.send_batchable_ref(message).await,
             Packet::Many(batch) => link.sender.send_batchable_ref(batch).await,
@@ -141,10 +150,19 @@ impl Sender {
             }
         }
     }
+}
 
-    async fn attach(&self, connection: &Connection) -> Result<SenderLink, BusError> {
+/// How far a batch has come, over all attempts.
+#[derive(Default)]
+struct Progress {
+    packets: OnceLock<Vec<Packet>>,
+    accepted: AtomicUsize,
+}
+
+impl Attach for SenderLink {
+    async fn attach(connection: &Connection, entity: &str) -> Result<Self, BusError> {
         let mut session = connection.session().await?;
-        let sender = AmqpSender::attach(&mut session, link_name("sender"), &*self.entity).await?;
-        Ok(SenderLink { sender, _session: session })
+        let sender = AmqpSender::attach(&mut session, link_name("sender"), entity).await?;
+        Ok(Self { sender, _session: session })
     }
 }

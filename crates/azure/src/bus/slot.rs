@@ -18,6 +18,15 @@ use super::{client::BusClient, connection::Connection, error::BusError};
 /// Tells links apart, so that a late error of an old one does not cost us its successor.
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
+/// How a kind of link is made.
+pub(crate) trait Attach: Sized {
+    /// Attaches a link to `entity`, for which a token is in place.
+    fn attach(
+        connection: &Connection,
+        entity: &str,
+    ) -> impl Future<Output = Result<Self, BusError>> + Send;
+}
+
 /// A place for one link.
 pub(crate) struct Slot<L>(Mutex<Option<Attached<L>>>);
 
@@ -50,7 +59,7 @@ impl<L> Default for Slot<L> {
     }
 }
 
-impl<L> Slot<L> {
+impl<L: Attach> Slot<L> {
     /// Exclusive use of the slot.
     pub(crate) async fn lock(&self) -> SlotGuard<'_, L> {
         SlotGuard(self.0.lock().await)
@@ -68,14 +77,13 @@ impl<L> Slot<L> {
 /// Exclusive use of a slot.
 pub(crate) struct SlotGuard<'a, L>(MutexGuard<'a, Option<Attached<L>>>);
 
-impl<L> SlotGuard<'_, L> {
-    /// The link. If there is none on a usable connection, a token for `entity` is presented and
-    /// `attach` makes one.
+impl<L: Attach> SlotGuard<'_, L> {
+    /// The link. If there is none on a usable connection, a token for `entity` is presented and a
+    /// new one attached.
     pub(crate) async fn link(
         &mut self,
         client: &BusClient,
         entity: &str,
-        attach: impl AsyncFnOnce(&Connection) -> Result<L, BusError>,
     ) -> Result<&mut Attached<L>, BusError> {
         if !self.0.as_ref().is_some_and(|attached| attached.connection.is_usable()) {
             *self.0 = None;
@@ -86,7 +94,7 @@ impl<L> SlotGuard<'_, L> {
                     connection.condemn();
                 }
             })?;
-            let link = attach(&connection).await?;
+            let link = L::attach(&connection, entity).await?;
             *self.0 = Some(Attached { id: NEXT_ID.fetch_add(1, Relaxed), link, connection });
         }
         self.0.as_mut().ok_or_else(|| BusError::gone("the link has been closed"))

@@ -310,7 +310,7 @@ impl Container {
     ) -> Result<(Vec<T>, Option<String>), StoreError> {
         let store = &self.0.store;
         let body = encode(query)?;
-        let (raw, continuation) = store
+        store
             .run(Repeat::Harmless, || async {
                 let driver = store.driver().await?;
                 let container = self.reference().await?;
@@ -320,36 +320,29 @@ impl Container {
                     .with_max_item_count(page_size(limit));
                 let token = continuation.map(|t| ContinuationToken::from_string(t.to_owned()));
                 let options = plain_options();
-                let mut plan = driver
+                let plan = driver
                     .plan_operation(operation, &options, token.as_ref(), &PlanOptions::default())
-                    .await
-                    .map_err(|error| store.interpret(error, &self.0.resource))?;
-                let mut raw = Vec::new();
+                    .await;
+                let mut plan = self.interpret(plan)?;
+                let mut items = Vec::new();
                 loop {
                     let page = driver
                         .execute_plan(&mut plan, Some(container.clone()), options.clone())
-                        .await
-                        .map_err(|error| store.interpret(error, &self.0.resource))?;
-                    let Some(page) = page else { return Ok((raw, None)) };
+                        .await;
+                    let Some(page) = self.interpret(page)? else { return Ok((items, None)) };
                     store.account_for(page.diagnostics_ref());
-                    raw.extend(self.interpret(page.into_body().items())?);
-                    let enough = match until {
-                        Until::Limit => raw.len() >= limit,
-                        Until::OnePage => !raw.is_empty(),
-                    };
-                    if enough {
-                        let next = match until {
-                            Until::Limit => None,
-                            Until::OnePage => Some(self.interpret(plan.to_continuation_token())?),
-                        };
-                        return Ok((raw, next.map(|token| token.as_str().to_owned())));
+                    append_page(page, &mut items)?;
+                    match until {
+                        Until::Limit if items.len() >= limit => return Ok((items, None)),
+                        Until::OnePage if !items.is_empty() => {
+                            let token = self.interpret(plan.to_continuation_token())?;
+                            return Ok((items, Some(token.as_str().to_owned())));
+                        }
+                        Until::Limit | Until::OnePage => {}
                     }
                 }
             })
-            .await?;
-        let items: Result<Vec<T>, _> =
-            raw.iter().map(|item| serde_json::from_slice(item)).collect();
-        Ok((items.map_err(StoreError::Decode)?, continuation))
+            .await
     }
 
     async fn execute(
@@ -440,6 +433,31 @@ fn document<T: DeserializeOwned>(response: CosmosResponse) -> Result<Document<T>
     let etag = etag(&response);
     let value = serde_json::from_slice(&single(response)?).map_err(StoreError::Decode)?;
     Ok(Document { value, etag })
+}
+
+/// A page of one partition arrives as the service wrote it, a page of many comes taken apart.
+fn append_page<T: DeserializeOwned>(
+    page: CosmosResponse,
+    items: &mut Vec<T>,
+) -> Result<(), StoreError> {
+    #[derive(Deserialize)]
+    struct Envelope<T> {
+        #[serde(rename = "Documents")]
+        documents: Vec<T>,
+    }
+    match page.into_body() {
+        ResponseBody::Bytes(bytes) => {
+            let page: Envelope<T> = serde_json::from_slice(&bytes).map_err(StoreError::Decode)?;
+            items.extend(page.documents);
+        }
+        ResponseBody::Items(parts) => {
+            for part in parts {
+                items.push(serde_json::from_slice(&part).map_err(StoreError::Decode)?);
+            }
+        }
+        ResponseBody::NoPayload => {}
+    }
+    Ok(())
 }
 
 fn single(response: CosmosResponse) -> Result<bytes::Bytes, StoreError> {

@@ -43,6 +43,12 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(6);
 /// The driver accepts no timeout below this.
 const DRIVER_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
+/// The deadline is ours to keep; the driver's own timeouts only end what we have given up on.
+const DRIVER_TIMEOUT_SLACK: Duration = Duration::from_secs(1);
+
+/// The driver accepts no metadata timeout above this.
+const METADATA_TIMEOUT_MAX: Duration = Duration::from_secs(65);
+
 /// Sockets kept open while idle. Above it a burst pays for its own connections, below it the next
 /// burst finds them ready.
 const IDLE_CONNECTIONS_MAX: usize = 128;
@@ -281,7 +287,7 @@ async fn connect(
     connection: &CosmosConnection,
     options: &StoreOptions,
 ) -> Result<Arc<CosmosDriver>, CosmosError> {
-    let request_timeout = options.deadline.max(DRIVER_TIMEOUT_MIN);
+    let request_timeout = options.deadline + DRIVER_TIMEOUT_SLACK;
     let validation = if connection.accept_emulator_certificate {
         ServerCertificateValidation::RequiredUnlessEmulator
     } else {
@@ -293,7 +299,7 @@ async fn connect(
             options.connect_timeout.clamp(DRIVER_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX),
         )
         .with_max_dataplane_request_timeout(request_timeout)
-        .with_max_metadata_request_timeout(request_timeout)
+        .with_max_metadata_request_timeout(request_timeout.min(METADATA_TIMEOUT_MAX))
         .with_max_idle_connections_per_endpoint(IDLE_CONNECTIONS_MAX)
         .with_server_certificate_validation(validation)
         .build()?;
