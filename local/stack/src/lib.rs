@@ -1,1 +1,18 @@
 //! The whole system on one machine: build, stage, start, seed, watch, stop.
+//!
+//! `stack` starts the stand-ins and one Functions host per app, each as a process of its own, and
+//! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
+//! from the environment; it has never heard of an order.
+
+pub mod child;
+pub mod doctor;
+pub mod endpoints;
+pub mod fault;
+pub mod ports;
+pub mod report;
+pub mod seed;
+pub mod serve;
+pub mod stage;
+pub mod topology;
+pub mod up;
+pub mod workspace;

@@ -1,1 +1,86 @@
-fn main(){}
+//! `cargo stack`: the whole system on one machine.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use stack::fault::Fault;
+use stack::topology::Topology;
+use stack::workspace::Workspace;
+use stack::{doctor, serve, stage, up};
+
+/// Runs Bulkhead on one machine: no Docker, no cloud, no account.
+#[derive(Debug, Parser)]
+#[command(name = "stack", bin_name = "cargo stack", version)]
+enum Cli {
+    /// Builds, stages and starts everything; Ctrl-C stops it.
+    Up(up::Options),
+    /// Lays out target/apps/<app>, as `func start` and the deployment want it.
+    Stage {
+        /// The apps; none means all.
+        apps: Vec<String>,
+    },
+    /// Checks what the stack needs and says what is missing.
+    Doctor,
+    /// Runs one service by itself.
+    #[command(subcommand)]
+    Serve(serve::Role),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(Failure::Fault(fault)) => {
+            eprintln!("\n  (x) Failed: {fault}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Failure {
+    Fault(Fault),
+    Other(anyhow::Error),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli {
+        Cli::Up(options) => up::up(options).await?,
+        Cli::Stage { apps } => {
+            let workspace = Workspace::locate()?;
+            let topology = Topology::read(&workspace.topology())?;
+            for directory in stage::stage(&workspace, &topology, &apps)? {
+                println!("{}", directory.display());
+            }
+        }
+        Cli::Doctor => {
+            return Ok(if doctor::doctor()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Cli::Serve(role) => {
+            init_logging();
+            serve::serve(role).await.map_err(Failure::Other)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Services log to standard error: standard output says when they are ready.
+fn init_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}

@@ -1,0 +1,168 @@
+//! App `order-api`, function `http`: everything that people and programs reach over HTTP.
+//!
+//! | route | answer |
+//! | --- | --- |
+//! | `POST /api/orders` | 202 once the order is committed ([`submit`]) |
+//! | `GET /api/orders` | the newest orders, page by page ([`read`]) |
+//! | `GET /api/orders/{id}` | one order, with an ETag ([`read`]) |
+//! | `GET /api/products` | what can be bought ([`shop`]) |
+//! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
+//! | `GET /` | the portal ([`portal`]) |
+
+pub mod health;
+pub mod portal;
+pub mod read;
+pub mod shop;
+pub mod submit;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use azure::cosmos::StoreError;
+use handler::TraceContext;
+use http::header::HeaderName;
+use http::{HeaderValue, StatusCode};
+use tracing::{error, warn};
+
+use crate::chain::chain;
+use crate::outbox::Outbox;
+use crate::problem::Problem;
+use crate::store::OrderStore;
+use shop::Shop;
+
+/// Bytes of a request body. A full order of a hundred lines is below 16 KB.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What a client is told to wait when the store does not say.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(2);
+
+/// Everything that the routes share.
+#[derive(Debug)]
+pub struct OrderApi {
+    store: OrderStore,
+    outbox: Outbox,
+    shop: Shop,
+    faults_allowed: bool,
+}
+
+type Shared = State<Arc<OrderApi>>;
+
+impl OrderApi {
+    /// The API over a store, an outbox and a policy for faults that clients ask for.
+    #[must_use]
+    pub fn new(store: OrderStore, outbox: Outbox, faults_allowed: bool) -> Self {
+        let shop = Shop::new(store.clone());
+        Self { store, outbox, shop, faults_allowed }
+    }
+
+    /// The routes.
+    pub fn router(self) -> Router {
+        let orders = get(read::list).merge(post(submit::submit));
+        Router::new()
+            .route("/api/orders", orders.fallback(|| refuse_method("GET, HEAD, POST")))
+            .route("/api/orders/{id}", get(read::one).fallback(|| refuse_method("GET, HEAD")))
+            .route("/api/products", get(shop::list).fallback(|| refuse_method("GET, HEAD")))
+            .route("/healthz", get(health::healthz).fallback(|| refuse_method("GET, HEAD")))
+            .route("/readyz", get(health::readyz).fallback(|| refuse_method("GET, HEAD")))
+            .merge(portal::router())
+            .fallback(|| async { Problem::not_found("No route has this path.") })
+            // `submit` reads the body itself, to answer in its own words.
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn(harden))
+            .with_state(Arc::new(self))
+    }
+}
+
+async fn refuse_method(allow: &'static str) -> Problem {
+    Problem::method_not_allowed(allow)
+}
+
+/// Adds what every answer carries, the trace id of a problem included.
+async fn harden(trace: Option<TraceId>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed: [(&'static str, &'static str); 3] = [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("x-frame-options", "DENY"),
+    ];
+    for (name, value) in fixed {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if let Some(trace) = trace.and_then(|TraceId(id)| HeaderValue::from_str(&id).ok()) {
+        headers.insert(HeaderName::from_static("x-trace-id"), trace);
+    }
+    response
+}
+
+/// The trace id of this request, as text.
+struct TraceId(String);
+
+impl<S: Send + Sync> axum::extract::OptionalFromRequestParts<S> for TraceId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut http::request::Parts,
+        state: &S,
+    ) -> Result<Option<Self>, Self::Rejection> {
+        let trace = TraceContext::from_request_parts(parts, state).await;
+        Ok(trace.ok().map(|trace| Self(trace.trace_id().to_string())))
+    }
+}
+
+/// A store error as the client may see it; the cause goes to the log.
+fn store_problem(error: &StoreError, trace: &TraceContext) -> Problem {
+    let trace_id = trace.trace_id().to_string();
+    let problem = if error.is_transient() {
+        warn!(trace_id, error = %chain(error), "the store did not answer");
+        Problem::unavailable(error.retry_after().unwrap_or(RETRY_AFTER_DEFAULT))
+    } else {
+        error!(trace_id, error = %chain(error), "the store refused");
+        match error {
+            // Wrong keys or missing containers are ours to mend, and no fault of the request.
+            StoreError::Unauthorized { .. } | StoreError::NotFound { .. } => {
+                Problem::unavailable(RETRY_AFTER_DEFAULT)
+            }
+            _ => Problem::internal(),
+        }
+    };
+    problem.trace(trace_id)
+}
+
+/// 304 when the client has this version already (RFC 9110 §13.1.2: weak comparison, lists, `*`).
+fn not_modified(headers: &http::HeaderMap, etag: &HeaderValue) -> Option<Response> {
+    fn strong(tag: &str) -> &str {
+        tag.trim().trim_start_matches("W/")
+    }
+    let current = etag.to_str().ok()?;
+    let known = headers.get_all(http::header::IF_NONE_MATCH).iter().any(|value| {
+        value.to_str().is_ok_and(|tags| {
+            tags.split(',').any(|tag| tag.trim() == "*" || strong(tag) == strong(current))
+        })
+    });
+    known.then(|| (StatusCode::NOT_MODIFIED, [(http::header::ETAG, etag.clone())]).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entity_tags_are_compared_as_rfc_9110_says() {
+        let etag = HeaderValue::from_static("\"a-1\"");
+        let asks = |value: &str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(http::header::IF_NONE_MATCH, value.parse().unwrap());
+            not_modified(&headers, &etag).is_some()
+        };
+        assert!(asks("\"a-1\"") && asks("W/\"a-1\"") && asks("\"x\", \"a-1\"") && asks("*"));
+        assert!(!asks("\"a-2\"") && !asks("a-1"));
+        assert!(not_modified(&http::HeaderMap::new(), &etag).is_none());
+    }
+}

@@ -1,0 +1,203 @@
+//! `POST /api/orders`: parse, price, commit, answer. One request to the store on this path, and
+//! nothing that waits for the bus.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use azure::cosmos::StoreError;
+use bytes::Bytes;
+use handler::TraceContext;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use orders::order::Acceptance;
+use orders::submission::Refusal;
+use orders::{FieldError, IdempotencyKey, Order, OrderId, OutboxEvent, Submission, Verdict};
+use tracing::{error, info};
+
+use super::{BODY_BYTES_MAX, OrderApi, Shared, store_problem, view};
+use crate::clock;
+use crate::problem::Problem;
+use crate::store::Commit;
+
+/// Header by which a client names the order that it means (IETF draft).
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Says that the answer is that of an earlier request.
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Header by which a client ties its own records to ours.
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// Characters of a correlation id; a client's longer one is replaced, not cut, because a cut one
+/// would match nothing on the client's side.
+const CORRELATION_ID_CHARS_MAX: usize = 128;
+
+/// Accepts an order.
+pub(super) async fn submit(
+    State(api): Shared,
+    trace: TraceContext,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let trace_id = trace.trace_id().to_string();
+    let refuse = |problem: Problem| problem.trace(trace_id.clone());
+
+    require_json(&headers).map_err(refuse)?;
+    let key = idempotency_key(&headers).map_err(refuse)?;
+    let body = read_body(body).await.map_err(refuse)?;
+    let submission = Submission::parse(&body).map_err(|refusal| {
+        refuse(match refusal {
+            Refusal::Malformed(place) => Problem::malformed_json(&place),
+            Refusal::Invalid(errors) => Problem::invalid_order(errors),
+        })
+    })?;
+    if !api.faults_allowed && !submission.faults().is_empty() {
+        let error = FieldError::new("/faults", "not_allowed", "is switched off here");
+        return Err(refuse(Problem::invalid_order(vec![error])));
+    }
+    let priced = api.shop.price(&submission).await.map_err(|refused| match refused {
+        super::shop::Refused::Lines(errors) => refuse(Problem::invalid_order(errors)),
+        super::shop::Refused::Store(error) => store_problem(&error, &trace),
+    })?;
+
+    let order_id = key.as_ref().map_or_else(
+        || OrderId::from_uuid(uuid::Uuid::now_v7()),
+        |key| key.order_id(submission.customer_id()),
+    );
+    let correlation_id = correlation_id(&headers).unwrap_or(&trace_id);
+    let traceparent = trace.traceparent();
+    let acceptance = Acceptance {
+        order_id,
+        at: clock::now(),
+        correlation_id,
+        traceparent: Some(&traceparent),
+    };
+    let (order, event) = Order::accept(&submission, priced, acceptance);
+    let accepted = commit(&api, &order, event).await.map_err(|error| match error {
+        NotCommitted::KeyReused => refuse(Problem::key_reused()),
+        NotCommitted::Refused { index, status } => {
+            error!(trace_id, index, status, "the store refused an operation of the commit");
+            refuse(Problem::internal())
+        }
+        NotCommitted::Store(error) => store_problem(&error, &trace),
+    })?;
+    info!(order.id = %order_id, correlation_id, trace_id,
+        replayed = matches!(accepted, Accepted::Before), "order accepted");
+    Ok(answer(order_id, &accepted))
+}
+
+/// How an order came to be accepted.
+enum Accepted {
+    /// By this request.
+    Now,
+    /// By an earlier one with the same key and content.
+    Before,
+}
+
+/// Why an order was not committed.
+enum NotCommitted {
+    KeyReused,
+    /// The store refused one operation of the batch for a reason that no client can mend.
+    Refused {
+        index: usize,
+        status: u16,
+    },
+    Store(StoreError),
+}
+
+/// Commits the order and its event. An outcome that the store leaves open is settled by reading,
+/// never by guessing.
+async fn commit(
+    api: &OrderApi,
+    order: &Order,
+    event: OutboxEvent,
+) -> Result<Accepted, NotCommitted> {
+    match api.store.commit(order, &event).await {
+        Ok(Commit::Created) => {
+            api.outbox.offer(event);
+            Ok(Accepted::Now)
+        }
+        Ok(Commit::Exists) => match stored(api, order).await? {
+            Some(accepted) => Ok(accepted),
+            // Deleted in between: the client's next try creates it.
+            None => Err(NotCommitted::Refused { index: 0, status: 404 }),
+        },
+        Ok(Commit::Refused { index, status }) => Err(NotCommitted::Refused { index, status }),
+        Err(error) if error.may_have_been_applied() => match stored(api, order).await {
+            Ok(Some(accepted)) => {
+                // Its event is in the outbox as well; offering it again costs a duplicate at most.
+                api.outbox.offer(event);
+                Ok(accepted)
+            }
+            _ => Err(NotCommitted::Store(error)),
+        },
+        Err(error) => Err(NotCommitted::Store(error)),
+    }
+}
+
+/// Judges the order that is stored under this order's id, if any.
+async fn stored(api: &OrderApi, order: &Order) -> Result<Option<Accepted>, NotCommitted> {
+    let document = api.store.read(order.order_id).await.map_err(NotCommitted::Store)?;
+    let Some(document) = document else { return Ok(None) };
+    // Our own write whose answer was lost, or a retry inside the client library.
+    if document.value.created_at == order.created_at {
+        return Ok(Some(Accepted::Now));
+    }
+    match orders::idempotency::judge(&document.value.payload_hash, &order.payload_hash) {
+        Verdict::Replay => Ok(Some(Accepted::Before)),
+        Verdict::Mismatch => Err(NotCommitted::KeyReused),
+    }
+}
+
+fn answer(order_id: OrderId, accepted: &Accepted) -> Response {
+    let location = view::order_path(order_id);
+    let body = axum::Json(view::Receipt::new(order_id));
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
+    let headers = response.headers_mut();
+    // A path of a UUID is always a valid header value.
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(LOCATION, location);
+    }
+    if matches!(accepted, Accepted::Before) {
+        headers.insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Problem::unsupported_media_type())
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let bad = |detail: &str| Problem::invalid_header("Idempotency-Key", detail);
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad("may be sent once only"));
+    }
+    let text = value.to_str().map_err(|_| bad("may hold only visible ASCII characters"))?;
+    IdempotencyKey::parse(text).map(Some).map_err(|error| bad(&error.to_string()))
+}
+
+fn correlation_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(CORRELATION_ID)?.to_str().ok()?;
+    let fits = !text.is_empty() && text.len() <= CORRELATION_ID_CHARS_MAX;
+    (fits && text.chars().all(|c| c.is_ascii_graphic())).then_some(text)
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Problem::body_too_large(BODY_BYTES_MAX))
+        }
+        Err(_) => Err(Problem::body_incomplete()),
+    }
+}

@@ -1,0 +1,183 @@
+//! From the outbox to the topic: publish, then mark. In that order a crash in between publishes
+//! twice, which consumers absorb; in the other order it would lose an event.
+//!
+//! Events are offered right after their commit and published in micro-batches. Whatever does not
+//! make it (a full queue, the bus down, a crash) is still `pending` in the store, and a sweep
+//! finds it there. Accepting an order never waits for any of this.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use azure::bus::{BusError, Message, Sender};
+use futures::StreamExt as _;
+use orders::{OutboxEvent, event};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::chain::chain;
+use crate::clock;
+use crate::store::OrderStore;
+
+/// Events that wait in memory for the publisher. Beyond this they wait in the store instead, where
+/// the sweep finds them: memory stays bounded while the bus is down.
+const QUEUE_EVENTS_MAX: usize = 4_096;
+
+/// Events of one send. A hundred fit the 256 KB of a message on the Standard tier many times over
+/// unless they are large, and the sender splits by size.
+const BATCH_EVENTS_MAX: usize = 100;
+
+/// Marks in flight at once: the store is the slowest part of publishing, and each mark is a
+/// request of its own because every order is its own partition.
+const MARKS_IN_FLIGHT_MAX: usize = 8;
+
+/// Age at which a pending event is no longer just on its way.
+const SWEEP_AGE_MS: i64 = 5_000;
+
+/// How often the store is asked for events left behind.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How soon the store is asked again while events are known to be left behind.
+const SWEEP_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Offers committed events to the publisher.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    queue: mpsc::Sender<OutboxEvent>,
+    left_behind: Arc<Notify>,
+}
+
+/// Publishes what is offered, and what is found in the store.
+#[derive(Debug)]
+pub struct Publisher {
+    store: OrderStore,
+    topic: Sender,
+    queue: mpsc::Receiver<OutboxEvent>,
+    left_behind: Arc<Notify>,
+}
+
+impl Outbox {
+    /// An outbox in front of `topic`, and the publisher that has to run for it.
+    #[must_use]
+    pub fn new(store: OrderStore, topic: Sender) -> (Self, Publisher) {
+        let (sender, receiver) = mpsc::channel(QUEUE_EVENTS_MAX);
+        let left_behind = Arc::new(Notify::new());
+        let outbox = Self { queue: sender, left_behind: Arc::clone(&left_behind) };
+        (outbox, Publisher { store, topic, queue: receiver, left_behind })
+    }
+
+    /// Offers a committed event; never waits.
+    pub fn offer(&self, event: OutboxEvent) {
+        if self.queue.try_send(event).is_err() {
+            self.left_behind.notify_one();
+        }
+    }
+}
+
+impl Publisher {
+    /// Publishes until `shutdown`. What is queued then is left to the sweep of the next process.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { store, topic, mut queue, left_behind } = self;
+        let publish_offered = async {
+            let mut events = Vec::with_capacity(BATCH_EVENTS_MAX);
+            while queue.recv_many(&mut events, BATCH_EVENTS_MAX).await > 0 {
+                if let Err(error) = publish(&store, &topic, &events).await {
+                    warn!(events = events.len(), error = %chain(&error),
+                        "events stay in the outbox until the topic takes them");
+                    left_behind.notify_one();
+                }
+                events.clear();
+            }
+        };
+        let sweep_store = async {
+            let mut wait = Duration::ZERO;
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    // Let the events reach the age at which the sweep may take them.
+                    () = left_behind.notified() => tokio::time::sleep(SWEEP_RETRY_INTERVAL).await,
+                }
+                wait = match sweep(&store, &topic).await {
+                    Ok(Swept::Clean) => SWEEP_INTERVAL,
+                    Ok(Swept::Published(events)) => {
+                        info!(events, "published events that were left behind");
+                        SWEEP_RETRY_INTERVAL
+                    }
+                    Err(error) => {
+                        warn!(error = %chain(&*error), "the outbox cannot be swept yet");
+                        SWEEP_RETRY_INTERVAL
+                    }
+                };
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = publish_offered => {}
+            () = sweep_store => {}
+        }
+    }
+}
+
+/// What a sweep found.
+enum Swept {
+    /// Nothing.
+    Clean,
+    /// So many events, all on the topic now.
+    Published(usize),
+}
+
+async fn sweep(
+    store: &OrderStore,
+    topic: &Sender,
+) -> Result<Swept, Box<dyn std::error::Error + Send + Sync>> {
+    let before = clock::now().plus_ms(-SWEEP_AGE_MS);
+    let events = store.pending_events(before, BATCH_EVENTS_MAX).await?;
+    if events.is_empty() {
+        return Ok(Swept::Clean);
+    }
+    publish(store, topic, &events).await?;
+    Ok(Swept::Published(events.len()))
+}
+
+/// Sends events to the topic, then marks them. A mark that fails costs a duplicate later, so it is
+/// no error of the batch.
+async fn publish(
+    store: &OrderStore,
+    topic: &Sender,
+    events: &[OutboxEvent],
+) -> Result<(), BusError> {
+    let messages: Vec<Message> = events.iter().map(message).collect();
+    topic.send_batch(&messages).await?;
+    futures::stream::iter(events)
+        .map(|event| async move {
+            if let Err(error) = store.mark_published(event).await {
+                warn!(event.id, error = %chain(&error), "published but not marked");
+            }
+        })
+        .buffer_unordered(MARKS_IN_FLIGHT_MAX)
+        .collect::<()>()
+        .await;
+    Ok(())
+}
+
+/// An event as a message of the topic: see "Message contract" in `ARCHITECTURE.md`.
+fn message(outbox_event: &OutboxEvent) -> Message {
+    let cloud_event = &outbox_event.event;
+    // A struct of strings and a JSON value always serialises.
+    let body = serde_json::to_vec(cloud_event).unwrap_or_default();
+    let mut message = Message {
+        message_id: Some(outbox_event.message_id.clone()),
+        content_type: Some(event::CONTENT_TYPE.to_owned()),
+        subject: Some(cloud_event.event_type.to_string()),
+        correlation_id: Some(cloud_event.correlationid.clone()),
+        ..Message::new(body)
+    }
+    .with_property("event_type", cloud_event.event_type.as_str())
+    .with_property("order_id", outbox_event.order_id.to_string())
+    .with_property("correlation_id", cloud_event.correlationid.as_str())
+    .with_property("schema_version", i64::from(cloud_event.schemaversion));
+    if let Some(traceparent) = &cloud_event.traceparent {
+        message = message.with_property("traceparent", traceparent.as_str());
+    }
+    message
+}

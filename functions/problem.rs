@@ -1,0 +1,221 @@
+//! The one shape of an error that HTTP clients see: RFC 9457 problem details.
+//!
+//! `type` is stable and is what a client branches on; `detail` is for a person and never holds
+//! internals; `traceId` leads an operator to the log line that does. Every type is explained in
+//! `docs/api.md`.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use orders::FieldError;
+use serde::Serialize;
+
+/// Media type of a problem.
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// An error answer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    #[serde(rename = "type")]
+    problem_type: String,
+    title: &'static str,
+    #[serde(serialize_with = "status_number")]
+    status: StatusCode,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
+    #[serde(skip)]
+    allow: Option<&'static str>,
+}
+
+fn status_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    /// A problem of type `/problems/<name>`.
+    pub fn new(status: StatusCode, name: &str, title: &'static str) -> Self {
+        Self {
+            problem_type: format!("/problems/{name}"),
+            title,
+            status,
+            detail: String::new(),
+            trace_id: None,
+            errors: Vec::new(),
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// The body is no JSON.
+    #[must_use]
+    pub fn malformed_json(place: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON.")
+            .detail(format!("Reading stopped at {place}."))
+    }
+
+    /// The body is JSON and breaks rules.
+    #[must_use]
+    pub fn invalid_order(errors: Vec<FieldError>) -> Self {
+        let title = "The order breaks at least one rule.";
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-order", title) }
+    }
+
+    /// A query parameter is wrong.
+    #[must_use]
+    pub fn invalid_query(errors: Vec<FieldError>) -> Self {
+        let title = "A query parameter is not valid.";
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "invalid-query", title) }
+    }
+
+    /// A header is wrong.
+    #[must_use]
+    pub fn invalid_header(name: &str, detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid-header", "A header is not valid.")
+            .detail(format!("{name} {detail}."))
+    }
+
+    /// The idempotency key was used for another request.
+    #[must_use]
+    pub fn key_reused() -> Self {
+        let title = "The Idempotency-Key was used for another order.";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", title)
+            .detail("Send the same body as the first time, or a new key.")
+    }
+
+    /// Another media type is needed.
+    #[must_use]
+    pub fn unsupported_media_type() -> Self {
+        let title = "The content type is not supported.";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title)
+            .detail("Send application/json.")
+    }
+
+    /// The body is larger than `limit_bytes`.
+    #[must_use]
+    pub fn body_too_large(limit_bytes: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.")
+            .detail(format!("The limit is {limit_bytes} bytes."))
+    }
+
+    /// The body could not be read to its end.
+    #[must_use]
+    pub fn body_incomplete() -> Self {
+        let title = "The body ended before it was complete.";
+        Self::new(StatusCode::BAD_REQUEST, "body-incomplete", title)
+    }
+
+    /// There is nothing under this path.
+    #[must_use]
+    pub fn not_found(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here.").detail(detail)
+    }
+
+    /// The path exists, the method does not.
+    #[must_use]
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let title = "The method is not supported here.";
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+        }
+        .detail(format!("Supported: {allow}."))
+    }
+
+    /// The store cannot be used at the moment; nothing was written.
+    #[must_use]
+    pub fn unavailable(retry_after: Duration) -> Self {
+        let title = "The order store cannot be reached at the moment.";
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", title)
+        }
+        .detail("Nothing was accepted. Send the same request again, with the same Idempotency-Key.")
+    }
+
+    /// A defect of ours.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed on our side.")
+    }
+
+    /// With a text for a person.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// With the trace under which the cause is logged.
+    #[must_use]
+    pub fn trace(mut self, trace_id: impl Into<String>) -> Self {
+        self.trace_id = Some(trace_id.into());
+        self
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, MEDIA_TYPE);
+        headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up: an early retry would only be refused again.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    #[tokio::test]
+    async fn a_problem_is_what_rfc_9457_says() {
+        let error = FieldError::new("/items/0/quantity", "out_of_range", "must be between 1 and 9");
+        let response =
+            Problem::invalid_order(vec![error]).trace("4bf92f3577b34da6a3ce929d0e0e4736");
+        let response = response.into_response();
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&body).unwrap(),
+            json!({
+                "type": "/problems/invalid-order",
+                "title": "The order breaks at least one rule.",
+                "status": 422,
+                "traceId": "4bf92f3577b34da6a3ce929d0e0e4736",
+                "errors": [{"pointer": "/items/0/quantity", "code": "out_of_range",
+                    "detail": "must be between 1 and 9"}],
+            })
+        );
+        let busy = Problem::unavailable(Duration::from_millis(1_200)).into_response();
+        assert_eq!(busy.headers()[RETRY_AFTER], "2");
+        let refused = Problem::method_not_allowed("GET, POST").into_response();
+        assert_eq!(refused.headers()[ALLOW], "GET, POST");
+    }
+}

@@ -1,0 +1,103 @@
+//! Names and limits that the code shares with the infrastructure: `infra/topology.json`, compiled
+//! in, so that a handler cannot disagree with the entities it was deployed with.
+
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+/// The parts of `infra/topology.json` that the handlers need.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Topology {
+    /// Service Bus entities.
+    pub service_bus: ServiceBus,
+    /// Cosmos DB databases.
+    pub cosmos: Cosmos,
+}
+
+/// Service Bus entities and the name of their connection.
+#[derive(Debug, Deserialize)]
+pub struct ServiceBus {
+    /// Name of the connection in the settings.
+    pub connection: String,
+    /// The topics; the first is the one that events are published to.
+    pub topics: Vec<Topic>,
+}
+
+/// A topic.
+#[derive(Debug, Deserialize)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its subscriptions.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// A subscription.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// Its name.
+    pub name: String,
+    /// Deliveries after which the broker dead-letters a message.
+    pub max_delivery_count: u32,
+}
+
+/// Cosmos DB databases and the name of their connection.
+#[derive(Debug, Deserialize)]
+pub struct Cosmos {
+    /// Name of the connection in the settings.
+    pub connection: String,
+    /// The databases; the first is ours.
+    pub databases: Vec<Database>,
+}
+
+/// A database.
+#[derive(Debug, Deserialize)]
+pub struct Database {
+    /// Its name.
+    pub id: String,
+}
+
+/// The topology that this executable was built with.
+pub static TOPOLOGY: LazyLock<Topology> = LazyLock::new(|| {
+    let text = include_str!("../infra/topology.json");
+    #[expect(clippy::expect_used, reason = "compiled in, and parsed by a test")]
+    serde_json::from_str(text).expect("infra/topology.json is valid")
+});
+
+impl Topology {
+    /// The topic that events are published to.
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.service_bus.topics[0]
+    }
+
+    /// The database that holds the orders.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.cosmos.databases[0].id
+    }
+
+    /// Deliveries after which `subscription` dead-letters a message.
+    #[must_use]
+    pub fn max_delivery_count(&self, subscription: &str) -> Option<u32> {
+        let mut subscriptions = self.topic().subscriptions.iter();
+        subscriptions.find(|s| s.name == subscription).map(|s| s.max_delivery_count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiled_in_topology_has_what_the_code_asks_of_it() {
+        assert_eq!(TOPOLOGY.topic().name, "orders");
+        assert_eq!(TOPOLOGY.database(), "bulkhead");
+        for service in orders::Service::ALL {
+            assert!(TOPOLOGY.max_delivery_count(&format!("{service}-sub")) >= Some(3));
+        }
+        assert_eq!(TOPOLOGY.max_delivery_count("nobody"), None);
+    }
+}

@@ -1,0 +1,48 @@
+//! Where everything is, in one machine-readable file: what tests, scripts and the benchmark wait
+//! for and connect to.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a running stack is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// Base URL of the HTTP app, without a trailing slash.
+    pub http: String,
+    /// Cosmos DB endpoint.
+    pub cosmos: String,
+    /// Cosmos DB key, base64. The emulator's public one.
+    pub cosmos_key: String,
+    /// Service Bus connection string. The emulator's public one.
+    pub bus: String,
+    /// Every process.
+    pub processes: Vec<Process>,
+}
+
+/// One process of a running stack.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// `cosmos`, `bus`, or `host <app>`.
+    pub name: String,
+    /// Process id.
+    pub pid: u32,
+    /// Where it listens, `address:port`.
+    pub address: String,
+}
+
+/// Writes a file in one step: whoever waits for it never reads half of it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_ready_file(path: &Path, content: &impl Serialize) -> std::io::Result<()> {
+    let beside = path.with_extension(format!("writing-{}", std::process::id()));
+    let mut file = std::fs::File::create(&beside)?;
+    serde_json::to_writer(&mut file, content)?;
+    file.write_all(b"\n")?;
+    drop(file);
+    std::fs::rename(&beside, path)
+}

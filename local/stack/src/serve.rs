@@ -1,0 +1,161 @@
+//! The roles: each service of the stack as a process of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use host::{Host, Level, LogLine};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::child::ready_text;
+use crate::endpoints::write_ready_file;
+use crate::up::stop_signal;
+
+/// The key of the official Service Bus emulator; public, and good for nothing else.
+pub const BUS_KEY: &str = "SAS_KEY_VALUE";
+
+/// The name of that key.
+pub const BUS_KEY_NAME: &str = "RootManageSharedAccessKey";
+
+/// How a role is started.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Where to listen; port 0 chooses a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Writes `{"address": "…"}` to this file once ready.
+    #[arg(long)]
+    pub ready_file: Option<PathBuf>,
+    /// Stops when standard input closes, as it does when the parent dies.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// A role.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Role {
+    /// The Service Bus stand-in: AMQP 1.0.
+    Bus {
+        #[command(flatten)]
+        common: Common,
+        /// The topology whose `serviceBus` section declares the entities.
+        #[arg(long)]
+        topology: PathBuf,
+    },
+    /// The Cosmos DB stand-in: REST.
+    Cosmos {
+        #[command(flatten)]
+        common: Common,
+        /// The topology whose `cosmos` section declares databases and containers.
+        #[arg(long)]
+        topology: PathBuf,
+    },
+    /// A Functions host for one staged app; settings come from the environment.
+    Host {
+        #[command(flatten)]
+        common: Common,
+        /// The staged app: host.json, handler, one folder per function.
+        #[arg(long)]
+        root: PathBuf,
+    },
+}
+
+/// Runs a role until it is told to stop.
+///
+/// # Errors
+/// It cannot start, or stopped by itself.
+pub async fn serve(role: Role) -> anyhow::Result<()> {
+    match role {
+        Role::Bus { common, topology } => {
+            let options = bus::Options {
+                listen: common.listen,
+                namespace: section(&topology, "serviceBus")?,
+                shared_access_key_name: BUS_KEY_NAME.to_owned(),
+                shared_access_key: BUS_KEY.to_owned(),
+                ..bus::Options::default()
+            };
+            let server = bus::Server::bind(options).await?;
+            let address = server.local_addr();
+            announce(&common, address, json!({}))?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+        Role::Cosmos { common, topology } => {
+            let options = cosmos::Options {
+                listen: common.listen,
+                account: section(&topology, "cosmos")?,
+                key: cosmos::EMULATOR_KEY.to_owned(),
+                ..cosmos::Options::default()
+            };
+            let server = cosmos::Server::bind(options).await?;
+            let address = server.local_addr();
+            announce(&common, address, json!({}))?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+        Role::Host { common, root } => {
+            let log = Arc::new(|line: LogLine| print_line(&line));
+            let options = host::Options::new(root, common.listen, settings(), log);
+            let host = Host::bind(options).await?;
+            let functions: Vec<Value> = host
+                .functions()
+                .iter()
+                .map(|function| {
+                    json!({
+                        "name": function.name,
+                        "trigger": function.trigger_type,
+                        "methods": function.methods,
+                        "source": function.entity.as_ref().or(function.url.as_ref()),
+                        "problems": function.problems.iter().map(ToString::to_string)
+                            .collect::<Vec<_>>(),
+                    })
+                })
+                .collect();
+            announce(&common, host.local_addr(), json!({ "functions": functions }))?;
+            Ok(host.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+    }
+}
+
+fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyhow::Result<T> {
+    let text = std::fs::read_to_string(topology)
+        .with_context(|| format!("{} cannot be read", topology.display()))?;
+    let mut whole: Value = serde_json::from_str(&text)
+        .with_context(|| format!("{} is no JSON", topology.display()))?;
+    let section = whole[name].take();
+    serde_json::from_value(section)
+        .with_context(|| format!("section `{name}` of {} cannot be used", topology.display()))
+}
+
+/// The environment as a Functions host sees it: its own variables are the app settings.
+#[expect(clippy::disallowed_methods, reason = "the shell reads the environment once")]
+fn settings() -> BTreeMap<String, String> {
+    // `vars` would panic on a variable that is no UTF-8, which somebody else may have set.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn announce(common: &Common, address: SocketAddr, mut ready: Value) -> anyhow::Result<()> {
+    ready["address"] = json!(address.to_string());
+    println!("{}", ready_text(&ready));
+    if let Some(path) = &common.ready_file {
+        write_ready_file(path, &ready)
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Host log lines on standard output; the parent adds time and app.
+fn print_line(line: &LogLine) {
+    use std::io::Write as _;
+    let level = match line.level {
+        Level::Debug => return,
+        Level::Information => "",
+        Level::Warning => "warning: ",
+        Level::Error => "error: ",
+    };
+    // A closed pipe means that the parent is gone; standard input says so as well.
+    let _ = writeln!(std::io::stdout().lock(), "{level}{}", line.text);
+}

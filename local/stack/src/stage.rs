@@ -1,0 +1,106 @@
+//! Staging: one directory per Function App that the local host runs, that `func start` runs, and
+//! that the deployment package contains. What ran is what ships.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::fault::Fault;
+use crate::topology::{App, Topology};
+use crate::workspace::Workspace;
+
+/// Mode of the executable inside the package. Azure mounts it read-only and nothing there would
+/// add the bit later.
+const HANDLER_MODE: u32 = 0o755;
+
+/// Stages every app of the topology whose name is in `only`, or all when `only` is empty; the
+/// directories, in the topology's order.
+///
+/// # Errors
+/// A name is unknown, the handler is not built, or a file cannot be read or written.
+pub fn stage(
+    workspace: &Workspace,
+    topology: &Topology,
+    only: &[String],
+) -> Result<Vec<PathBuf>, Fault> {
+    let known = || topology.apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(unknown) = only.iter().find(|name| topology.apps.iter().all(|a| a.name != **name)) {
+        return Err(Fault::new(
+            format!("There is no app `{unknown}`."),
+            format!("infra/topology.json has: {}", known()),
+            "name one of them, or none for all",
+        ));
+    }
+    let handler = workspace.handler();
+    if !handler.is_file() {
+        return Err(Fault::new(
+            "The handler is not built.",
+            format!("{} does not exist", handler.display()),
+            "cargo build --package functions",
+        ));
+    }
+    let wanted = |app: &&App| only.is_empty() || only.contains(&app.name);
+    topology
+        .apps
+        .iter()
+        .filter(wanted)
+        .map(|app| {
+            stage_app(workspace, app, &handler).map_err(|(path, error)| {
+                Fault::new(
+                    format!("App `{}` cannot be staged.", app.name),
+                    format!("{}: {error}", path.display()),
+                    "check the disk and the permissions, then try again",
+                )
+            })
+        })
+        .collect()
+}
+
+fn stage_app(
+    workspace: &Workspace,
+    app: &App,
+    handler: &Path,
+) -> Result<PathBuf, (PathBuf, std::io::Error)> {
+    let target = workspace.apps.join(&app.name);
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error| (path.clone(), error)
+    };
+    // Only function folders are removed: a function that left the topology must not be served.
+    if target.is_dir() {
+        for entry in std::fs::read_dir(&target).map_err(at(&target))? {
+            let path = entry.map_err(at(&target))?.path();
+            if path.join("function.json").is_file() {
+                std::fs::remove_dir_all(&path).map_err(at(&path))?;
+            }
+        }
+    }
+    std::fs::create_dir_all(&target).map_err(at(&target))?;
+    put(&workspace.root.join("host.json"), &target.join("host.json"))?;
+    for function in &app.functions {
+        let folder = target.join(function);
+        std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+        let source = workspace.root.join("functions").join(&app.folder).join(function);
+        put(&source.join("function.json"), &folder.join("function.json"))?;
+    }
+    let staged = target.join("handler");
+    put(handler, &staged)?;
+    let mode = std::fs::Permissions::from_mode(HANDLER_MODE);
+    std::fs::set_permissions(&staged, mode).map_err(at(&staged))?;
+    Ok(target)
+}
+
+/// Copies beside the target and renames: an executable that is running keeps its own file, and a
+/// crash leaves no half of one.
+fn put(source: &Path, target: &Path) -> Result<(), (PathBuf, std::io::Error)> {
+    let beside = target.with_extension(format!("staging-{}", std::process::id()));
+    std::fs::copy(source, &beside).map_err(|error| (source.to_owned(), error))?;
+    std::fs::rename(&beside, target).map_err(|error| (target.to_owned(), error))
+}
+
+/// Whether a file can be executed by its owner.
+#[must_use]
+pub fn is_executable(path: &Path) -> bool {
+    const OWNER_MAY_EXECUTE: u32 = 0o100;
+    std::fs::metadata(path)
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & OWNER_MAY_EXECUTE != 0)
+}

@@ -1,0 +1,260 @@
+//! A real stack for a test: the processes that `up` starts, on free ports, with apps staged into a
+//! directory of their own. Nothing is mocked.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use azure::bus::BusClient;
+use azure::connection::{BusConnection, CosmosConnection};
+use azure::cosmos::Store;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use stack::endpoints::Endpoints;
+
+/// Debug builds of ten processes on two busy cores.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// An order is done in well under a second; this is for a machine that does ten things at once.
+pub const DONE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at something that is about to change.
+const LOOK_AGAIN: Duration = Duration::from_millis(40);
+
+/// A running stack. Stops when dropped: the process stops when its standard input closes.
+pub struct TestStack {
+    pub endpoints: Endpoints,
+    directory: PathBuf,
+    process: Child,
+}
+
+/// An HTTP answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("{error}: {} {}", self.status, String::from_utf8_lossy(&self.body))
+        })
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// The directory that cargo built the executables into.
+pub fn binary(name: &str) -> PathBuf {
+    let mut directory = std::env::current_exe().unwrap();
+    directory.pop();
+    if directory.ends_with("deps") {
+        directory.pop();
+    }
+    let path = directory.join(name);
+    assert!(path.exists(), "{} is not built: cargo build --workspace", path.display());
+    path
+}
+
+impl TestStack {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        binary("handler");
+        let directory = std::env::temp_dir().join(format!("bulkhead-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let ready = directory.join("ready.json");
+        let log = std::fs::File::create(directory.join("log")).unwrap();
+        let mut process = Command::new(binary("stack"))
+            .args(["up", "--no-build", "--verbose", "--until-stdin-closes"])
+            .args(["--port", "0", "--cosmos-port", "0", "--bus-port", "0"])
+            .arg("--apps-dir")
+            .arg(directory.join("apps"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + STARTED_WITHIN;
+        let endpoints = loop {
+            if let Ok(text) = std::fs::read_to_string(&ready) {
+                break serde_json::from_str(&text).unwrap();
+            }
+            let exited = process.try_wait().unwrap();
+            if exited.is_some() || Instant::now() > deadline {
+                let log = std::fs::read_to_string(directory.join("log")).unwrap();
+                panic!("the stack did not start ({exited:?}):\n{log}");
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
+        Self { endpoints, directory, process }
+    }
+
+    /// Where the apps are staged.
+    pub fn apps(&self) -> PathBuf {
+        self.directory.join("apps")
+    }
+
+    /// What every process has printed so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap()
+    }
+
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request =
+            Request::builder().method(method).uri(format!("{}{path}", self.endpoints.http));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        // A client per request: a shared stack outlives the runtime of each test that uses it.
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let response = client.request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    pub async fn post(&self, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        let json = [("content-type", "application/json")];
+        let headers: Vec<_> = json.iter().chain(headers).copied().collect();
+        self.send(Method::POST, "/api/orders", &headers, body.to_string()).await
+    }
+
+    /// Submits an order that must be accepted; its id.
+    pub async fn submit(&self, body: &Value) -> String {
+        let answer = self.post(body, &[]).await;
+        assert_eq!(answer.status, 202, "{:?}\n{}", answer, self.log());
+        answer.json()["orderId"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn order(&self, id: &str) -> Value {
+        let answer = self.get(&format!("/api/orders/{id}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits until the order is as wanted; the order then. Fails with the order's own history.
+    pub async fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DONE_WITHIN;
+        loop {
+            let order = self.order(id).await;
+            if wanted(&order) {
+                return order;
+            }
+            if Instant::now() > deadline {
+                panic!("order {id} is not {what}: {order:#}\n{}", self.log());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    pub async fn until_completed(&self, id: &str) -> Value {
+        self.until(id, "completed", |order| order["overall"] == "completed").await
+    }
+
+    pub fn pid(&self, process: &str) -> i32 {
+        let mut processes = self.endpoints.processes.iter();
+        let found = processes.find(|p| p.name == process).expect(process);
+        i32::try_from(found.pid).unwrap()
+    }
+
+    /// A client of the bus, to look at what the apps left there.
+    pub fn bus(&self) -> BusClient {
+        let connection = BusConnection::from_connection_string(&self.endpoints.bus).unwrap();
+        BusClient::new(connection, Default::default())
+    }
+
+    /// A client of the store, to look at what the apps left there.
+    pub fn store(&self) -> Store {
+        let Endpoints { cosmos, cosmos_key, .. } = &self.endpoints;
+        let text = format!("AccountEndpoint={cosmos}/;AccountKey={cosmos_key};");
+        let connection = CosmosConnection::from_connection_string(&text).unwrap();
+        Store::new(connection, "bulkhead", Default::default())
+    }
+}
+
+impl Drop for TestStack {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        // Waits, so that a test binary leaves nothing behind.
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("logs are kept in {}", self.directory.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Waits until `check` gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut check: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + DONE_WITHIN;
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: i32, signal: &str) {
+    let status = std::process::Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .status()
+        .unwrap();
+    assert!(status.success(), "kill -{signal} {pid}");
+}
+
+/// A valid order.
+pub fn order() -> Value {
+    json!({
+        "customerId": "c-test",
+        "currency": "EUR",
+        "items": [{"sku": "vitamin-c", "quantity": 2}, {"sku": "magnesium", "quantity": 1}],
+    })
+}
+
+/// One stack for all tests that only add orders. Tests that break things start their own.
+pub async fn shared() -> Arc<TestStack> {
+    use std::sync::Weak;
+    use tokio::sync::Mutex;
+    static SHARED: Mutex<Weak<TestStack>> = Mutex::const_new(Weak::new());
+    let mut shared = SHARED.lock().await;
+    if let Some(stack) = shared.upgrade() {
+        return stack;
+    }
+    let stack = Arc::new(TestStack::start().await);
+    *shared = Arc::downgrade(&stack);
+    stack
+}

@@ -1,0 +1,11 @@
+//! Tests of the whole. [`tidy`] holds the rules of the repository; everything else starts the real
+//! stack, processes and all, on ports of its own.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
+
+mod harness;
+mod input;
+mod order;
+mod outage;
+mod terminal;
+mod tidy;

@@ -1,0 +1,86 @@
+//! What is down for a while: the bus, the store, a handler. Nothing that was accepted is lost, and
+//! nothing is accepted that cannot be kept.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{TestStack, eventually, order, signal};
+
+#[tokio::test]
+async fn the_bus_may_be_down() {
+    let stack = TestStack::start().await;
+    let first = stack.submit(&order()).await;
+    stack.until_completed(&first).await;
+
+    // Stalled: connections stay, nothing answers.
+    let bus = stack.pid("bus");
+    signal(bus, "STOP");
+    let mut accepted = Vec::new();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        accepted.push(stack.submit(&order()).await);
+        assert!(begun.elapsed() < Duration::from_secs(2), "accepting waits for the bus");
+    }
+    let waiting = stack.order(&accepted[0]).await;
+    assert_eq!(waiting["status"]["billing"], "pending");
+    signal(bus, "CONT");
+    for id in &accepted {
+        stack.until_completed(id).await;
+    }
+
+    // Gone: what it held is lost with it, what the outbox holds is not.
+    signal(bus, "KILL");
+    let id = stack.submit(&order()).await;
+    stack.until_completed(&id).await;
+    assert!(stack.log().contains("bus exited"), "{}", stack.log());
+}
+
+#[tokio::test]
+async fn the_store_may_be_down() {
+    let stack = TestStack::start().await;
+    stack.submit(&order()).await;
+    let cosmos = stack.pid("cosmos");
+    signal(cosmos, "STOP");
+    let refused = stack.post(&order(), &[("idempotency-key", "the-one")]).await;
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert_eq!(refused.json()["type"], "/problems/store-unavailable");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(stack.get("/readyz").await.status, 503);
+    assert_eq!(stack.get("/healthz").await.status, 200, "the process is fine");
+    signal(cosmos, "CONT");
+    // The client does as it was told: the same request again, under the same key.
+    let id = eventually("the store is back", || async {
+        let answer = stack.post(&order(), &[("idempotency-key", "the-one")]).await;
+        (answer.status == 202).then(|| answer.json()["orderId"].as_str().unwrap().to_owned())
+    })
+    .await;
+    stack.until_completed(&id).await;
+    let orders = stack.get("/api/orders?limit=100").await.json();
+    let same = orders["orders"].as_array().unwrap().iter().filter(|o| o["orderId"] == *id).count();
+    assert_eq!(same, 1);
+}
+
+#[tokio::test]
+async fn a_handler_may_die() {
+    let stack = TestStack::start().await;
+    let handler = handler_of(stack.pid("host billing"));
+    signal(handler, "KILL");
+    let id = stack.submit(&order()).await;
+    let order: Value = stack.until_completed(&id).await;
+    assert_eq!(order["status"]["billing"], "done");
+    assert_ne!(handler_of(stack.pid("host billing")), handler, "the host has started another");
+}
+
+/// The one child of a host.
+fn handler_of(host: i32) -> i32 {
+    let children = std::fs::read_to_string(format!("/proc/{host}/task/{host}/children"));
+    let threads = std::fs::read_dir(format!("/proc/{host}/task")).unwrap();
+    let listed = threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+        .chain(children)
+        .find(|children| !children.trim().is_empty())
+        .expect("the host has a child");
+    listed.split_whitespace().next().unwrap().parse().unwrap()
+}
