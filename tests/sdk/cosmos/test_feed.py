@@ -1,0 +1,112 @@
+"""The change feed and time to live."""
+
+import datetime
+
+from azure.cosmos import PartitionKey
+from conftest import wait_for
+
+
+def ids(changes):
+    return [change["id"] for change in changes]
+
+
+class Reader:
+    """Polls a change feed from where it last stopped."""
+
+    def __init__(self, container, **options):
+        self.container, self.options = container, options
+        self.position = None
+
+    def poll(self, **extra):
+        seen = {}
+        options = {"continuation": self.position} if self.position else self.options
+        pager = self.container.query_items_change_feed(
+            response_hook=lambda headers, _: seen.update(headers), **options, **extra
+        )
+        changes = list(pager)
+        self.position = seen["etag"]
+        return changes
+
+
+def test_latest_versions_in_the_order_of_writing(container):
+    reader = Reader(container, start_time="Beginning")
+    for name in "abc":
+        container.create_item({"id": name, "pk": name, "n": 1})
+    container.upsert_item({"id": "a", "pk": "a", "n": 2})
+    container.delete_item("b", "b")
+    changes = reader.poll()
+    assert ids(changes) == ["c", "a"], "updated items move to the end, deleted ones are absent"
+    assert changes[1]["n"] == 2
+    assert changes[0]["_lsn"] < changes[1]["_lsn"]
+    assert reader.poll() == []
+    container.patch_item("c", "c", [{"op": "set", "path": "/n", "value": 3}])
+    assert [(change["id"], change["n"]) for change in reader.poll()] == [("c", 3)]
+    assert reader.poll() == []
+
+
+def test_now_and_points_in_time(container):
+    container.create_item({"id": "before", "pk": "x"})
+    now = Reader(container, start_time="Now")
+    assert now.poll() == []
+    container.create_item({"id": "after", "pk": "x"})
+    assert ids(now.poll()) == ["after"]
+    hour = datetime.timedelta(hours=1)
+    past = datetime.datetime.now(datetime.timezone.utc) - hour
+    assert ids(Reader(container, start_time=past).poll()) == ["before", "after"]
+    assert Reader(container, start_time=past + 2 * hour).poll() == []
+
+
+def test_one_partition_only(container):
+    for n in range(6):
+        container.create_item({"id": str(n), "pk": f"p{n % 2}"})
+    assert ids(Reader(container, start_time="Beginning", partition_key="p1").poll()) == list("135")
+    ranges = list(container.read_feed_ranges())
+    assert len(ranges) == 1
+    assert len(Reader(container, start_time="Beginning", feed_range=ranges[0]).poll()) == 6
+
+
+def test_pages_never_split_a_batch(container):
+    for name in ["a", "b"]:
+        container.execute_item_batch(
+            [("create", ({"id": f"{name}{n}", "pk": "x"},)) for n in range(3)], "x"
+        )
+    pages = container.query_items_change_feed(
+        start_time="Beginning", max_item_count=2
+    ).by_page()
+    sizes = [len(page) for page in map(list, pages) if page]
+    assert sizes == [3, 3]
+
+
+def test_expired_items_vanish_everywhere(container):
+    container.create_item({"id": "short", "pk": "x", "ttl": 1, "type": "t"})
+    container.create_item({"id": "long", "pk": "x", "ttl": 3600, "type": "t"})
+    container.create_item({"id": "ever", "pk": "x", "type": "t"})
+
+    def left():
+        return sorted(container.query_items("SELECT VALUE c.id FROM c", partition_key="x"))
+
+    wait_for(lambda: left() == ["ever", "long"], what="expiry of one item")
+    assert sorted(ids(Reader(container, start_time="Beginning").poll())) == ["ever", "long"]
+    assert container.create_item({"id": "short", "pk": "x"})["id"] == "short", "the id is free"
+    container.patch_item("long", "x", [{"op": "set", "path": "/ttl", "value": 1}])
+    wait_for(lambda: left() == ["ever", "short"], what="expiry of a patched item")
+
+
+def test_the_default_lifetime_of_a_container(database, container):
+    container.create_item({"id": "kept", "pk": "x", "ttl": -1})
+    container.create_item({"id": "dropped", "pk": "x"})
+    database.replace_container(container, PartitionKey(path="/pk"), default_ttl=1)
+    wait_for(
+        lambda: ids(container.read_all_items()) == ["kept"], what="expiry by the default lifetime"
+    )
+
+
+def test_without_a_default_items_never_expire(database, pk):
+    people = database.get_container_client("people")
+    people.create_item({"id": "t", "pk": pk, "ttl": 1})
+    other = database.create_container_if_not_exists("feed-ttl", PartitionKey(path="/pk"), default_ttl=-1)
+    other.create_item({"id": "t", "pk": pk, "ttl": 1})
+    gone = lambda: not list(other.query_items("SELECT * FROM c", partition_key=pk))
+    wait_for(gone, what="expiry next door")
+    assert people.read_item("t", pk)["ttl"] == 1
+    database.delete_container("feed-ttl")
