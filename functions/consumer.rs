@@ -80,9 +80,10 @@ impl Consumer {
         Fut: Future<Output = Result<(), AttemptError>>,
     {
         let event = read_event(&message)?;
-        let order_id = event.subject.parse::<OrderId>().map_err(|_| {
-            Failure::new("poison-message", "the event's subject is no order id")
-        })?;
+        let order_id = event
+            .subject
+            .parse::<OrderId>()
+            .map_err(|_| Failure::new("poison-message", "the event's subject is no order id"))?;
         let delivery = message.delivery_count();
         let deadline = Instant::now() + context.remaining().saturating_sub(OUTCOME_RESERVE);
         let owner = context.invocation_id().unwrap_or("unknown");

@@ -148,16 +148,15 @@ async fn publish(
 ) -> Result<(), BusError> {
     let messages: Vec<Message> = events.iter().map(message).collect();
     topic.send_batch(&messages).await?;
-    futures::stream::iter(events)
-        .map(|event| async move {
-            if let Err(error) = store.mark_published(event).await {
-                warn!(event.id, error = %chain(&error), "published but not marked");
-            }
-        })
-        .buffer_unordered(MARKS_IN_FLIGHT_MAX)
-        .collect::<()>()
-        .await;
+    let marks: Vec<_> = events.iter().map(|event| mark(store, event)).collect();
+    futures::stream::iter(marks).buffer_unordered(MARKS_IN_FLIGHT_MAX).collect::<()>().await;
     Ok(())
+}
+
+async fn mark(store: &OrderStore, event: &OutboxEvent) {
+    if let Err(error) = store.mark_published(event).await {
+        warn!(event.id, error = %chain(&error), "published but not marked");
+    }
 }
 
 /// An event as a message of the topic: see "Message contract" in `ARCHITECTURE.md`.

@@ -15,10 +15,13 @@ use serde::Serialize;
 /// Media type of a problem.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// An error answer.
+/// An error answer. Boxed, because every route can return one and hardly any does.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Details>);
+
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Problem {
+struct Details {
     #[serde(rename = "type")]
     problem_type: String,
     title: &'static str,
@@ -43,7 +46,7 @@ fn status_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::O
 impl Problem {
     /// A problem of type `/problems/<name>`.
     pub fn new(status: StatusCode, name: &str, title: &'static str) -> Self {
-        Self {
+        Self(Box::new(Details {
             problem_type: format!("/problems/{name}"),
             title,
             status,
@@ -52,7 +55,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             allow: None,
-        }
+        }))
     }
 
     /// The body is no JSON.
@@ -66,14 +69,14 @@ impl Problem {
     #[must_use]
     pub fn invalid_order(errors: Vec<FieldError>) -> Self {
         let title = "The order breaks at least one rule.";
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-order", title) }
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-order", title).errors(errors)
     }
 
     /// A query parameter is wrong.
     #[must_use]
     pub fn invalid_query(errors: Vec<FieldError>) -> Self {
         let title = "A query parameter is not valid.";
-        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, "invalid-query", title) }
+        Self::new(StatusCode::BAD_REQUEST, "invalid-query", title).errors(errors)
     }
 
     /// A header is wrong.
@@ -123,22 +126,20 @@ impl Problem {
     #[must_use]
     pub fn method_not_allowed(allow: &'static str) -> Self {
         let title = "The method is not supported here.";
-        Self {
-            allow: Some(allow),
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
-        }
-        .detail(format!("Supported: {allow}."))
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
+            .detail(format!("Supported: {allow}."));
+        problem.0.allow = Some(allow);
+        problem
     }
 
-    /// The store cannot be used at the moment; nothing was written.
+    /// The store cannot be used at the moment.
     #[must_use]
     pub fn unavailable(retry_after: Duration) -> Self {
         let title = "The order store cannot be reached at the moment.";
-        Self {
-            retry_after: Some(retry_after),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", title)
-        }
-        .detail("Nothing was accepted. Send the same request again, with the same Idempotency-Key.")
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", title)
+            .detail("Send the same request again later, with the same Idempotency-Key.");
+        problem.0.retry_after = Some(retry_after);
+        problem
     }
 
     /// A defect of ours.
@@ -150,37 +151,42 @@ impl Problem {
     /// With a text for a person.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = detail.into();
+        self.0.detail = detail.into();
         self
     }
 
     /// With the trace under which the cause is logged.
     #[must_use]
     pub fn trace(mut self, trace_id: impl Into<String>) -> Self {
-        self.trace_id = Some(trace_id.into());
+        self.0.trace_id = Some(trace_id.into());
         self
     }
 
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
+    }
+
+    fn errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.0.errors = errors;
+        self
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (self.status, body).into_response();
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response = (self.0.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, MEDIA_TYPE);
         headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             // Whole seconds, rounded up: an early retry would only be refused again.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if let Some(allow) = self.allow {
+        if let Some(allow) = self.0.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         response

@@ -18,7 +18,8 @@ use crate::topology::TOPOLOGY;
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 5] = ["OrdersStore", "OrdersBus", "FAULTS_ALLOWED", "LOG_FORMAT", "RUST_LOG"];
+pub const NAMES: [&str; 5] =
+    ["OrdersStore", "OrdersBus", "FAULTS_ALLOWED", "LOG_FORMAT", "RUST_LOG"];
 
 /// Typed settings.
 #[derive(Debug)]
@@ -140,12 +141,10 @@ mod tests {
         // The host's own setting, which this package never reads.
         names.retain(|name| name != "FUNCTIONS_WORKER_RUNTIME");
         assert_eq!(names, NAMES);
-        let json: String =
-            example.lines().filter(|line| !line.trim().starts_with("//")).collect();
+        let json: String = example.lines().filter(|line| !line.trim().starts_with("//")).collect();
         let values: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let settings = Settings::resolve(true, |name| {
-            values["Values"][name].as_str().map(str::to_owned)
-        });
+        let settings =
+            Settings::resolve(true, |name| values["Values"][name].as_str().map(str::to_owned));
         assert!(settings.unwrap().faults_allowed);
     }
 

@@ -177,9 +177,7 @@ pub fn etag_header(etag: &ETag) -> Option<http::HeaderValue> {
 
 fn operation(edit: &Edit) -> PatchOperation {
     match edit {
-        Edit::Set(path, value) => {
-            PatchOperation::Set { path: path.clone(), value: value.clone() }
-        }
+        Edit::Set(path, value) => PatchOperation::Set { path: path.clone(), value: value.clone() },
         Edit::Increment(path, by) => {
             PatchOperation::Increment { path: path.clone(), value: (*by).into() }
         }

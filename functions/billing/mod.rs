@@ -8,7 +8,6 @@ use crate::consumer::{Consumer, INVOCATION_DEADLINE};
 use crate::store::OrderStore;
 
 /// Mounts the function.
-#[must_use]
 pub fn mount(app: App, store: OrderStore) -> App {
     let consumer = Consumer::new(Service::Billing, store);
     app.invocation_deadline(INVOCATION_DEADLINE).function("charge", move |message, context| {

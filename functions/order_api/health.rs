@@ -27,6 +27,8 @@ pub(super) async fn readyz(
     match tokio::time::timeout(READY_WITHIN, api.store.ping()).await {
         Ok(Ok(())) => Ok(Json(json!({ "status": "ready" }))),
         Ok(Err(error)) => Err(super::store_problem(&error, &trace)),
-        Err(_) => Err(Problem::unavailable(RETRY_AFTER_DEFAULT).trace(trace.trace_id().to_string())),
+        Err(_) => {
+            Err(Problem::unavailable(RETRY_AFTER_DEFAULT).trace(trace.trace_id().to_string()))
+        }
     }
 }

@@ -54,10 +54,7 @@ const ASSETS: &[(&str, &[u8])] = assets![
 pub(super) fn router() -> Router<Arc<OrderApi>> {
     let refuse = || refuse_method("GET, HEAD");
     Router::new()
-        .route(
-            "/",
-            get(async |headers: HeaderMap| serve("index.html", &headers)).fallback(refuse),
-        )
+        .route("/", get(async |headers: HeaderMap| serve("index.html", &headers)).fallback(refuse))
         .route(
             "/{file}",
             get(async |Path(file): Path<String>, headers: HeaderMap| serve(&file, &headers))

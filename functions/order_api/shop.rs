@@ -116,8 +116,7 @@ pub(super) async fn list(
         .at_most_old(UNKNOWN_SKU_TRUSTED_FOR)
         .await
         .map_err(|error| store_problem(&error, &trace))?;
-    let products =
-        Products { products: catalogue.sorted(), faults_allowed: api.faults_allowed };
+    let products = Products { products: catalogue.sorted(), faults_allowed: api.faults_allowed };
     let no_store = [(CACHE_CONTROL, http::HeaderValue::from_static("no-store"))];
     Ok((no_store, Json(products)).into_response())
 }

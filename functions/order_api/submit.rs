@@ -67,12 +67,8 @@ pub(super) async fn submit(
     );
     let correlation_id = correlation_id(&headers).unwrap_or(&trace_id);
     let traceparent = trace.traceparent();
-    let acceptance = Acceptance {
-        order_id,
-        at: clock::now(),
-        correlation_id,
-        traceparent: Some(&traceparent),
-    };
+    let acceptance =
+        Acceptance { order_id, at: clock::now(), correlation_id, traceparent: Some(&traceparent) };
     let (order, event) = Order::accept(&submission, priced, acceptance);
     let accepted = commit(&api, &order, event).await.map_err(|error| match error {
         NotCommitted::KeyReused => refuse(Problem::key_reused()),

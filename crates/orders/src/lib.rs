@@ -22,7 +22,7 @@ pub mod order;
 pub mod submission;
 mod timestamp;
 
-pub use automaton::{Claim, Guard, Move, Service, Standing, Status};
+pub use automaton::{Claim, Edit, Guard, Move, Service, Standing, Status};
 pub use catalogue::{Catalogue, Product};
 pub use event::{CloudEvent, EventType, OutboxEvent};
 pub use field::FieldError;
