@@ -331,7 +331,14 @@ impl Container {
                         .await;
                     let Some(page) = self.interpret(page)? else { return Ok((items, None)) };
                     store.account_for(page.diagnostics_ref());
+                    // Within one partition the service says whether there is more; across
+                    // partitions only the next page tells.
+                    let last = matches!(scope, Scope::Partition(_))
+                        && page.headers().continuation.is_none();
                     append_page(page, &mut items)?;
+                    if last {
+                        return Ok((items, None));
+                    }
                     match until {
                         Until::Limit if items.len() >= limit => return Ok((items, None)),
                         Until::OnePage if !items.is_empty() => {

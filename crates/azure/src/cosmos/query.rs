@@ -62,10 +62,11 @@ impl Scope {
 /// One page of results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
-    /// The results, in query order.
+    /// The results, in query order. After the last result of all partitions there may be one more
+    /// page, which is empty.
     pub items: Vec<T>,
-    /// Where the next page starts; `None` after the last one. Opaque, good for the same query
-    /// only, and safe to hand to a client.
+    /// Where the next page starts; `None` when there is none. Opaque, and good for the same query
+    /// only. Holds no secret, so that a client may keep it.
     pub continuation: Option<String>,
 }
 
