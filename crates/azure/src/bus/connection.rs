@@ -80,11 +80,15 @@ impl Connection {
         connect_timeout: Duration,
         tasks: &TaskTracker,
     ) -> Result<Arc<Self>, BusError> {
-        let mut handle = timeout(connect_timeout, connect(settings))
+        let handshakes = async {
+            let mut handle = connect(settings).await?;
+            let session = Session::begin(&mut handle).await?;
+            let security = RequestLink::attach(session, "$cbs").await?;
+            Ok((handle, security))
+        };
+        let (handle, security) = timeout(connect_timeout, handshakes)
             .await
             .unwrap_or(Err(BusError::Timeout { after: connect_timeout }))?;
-        let session = Session::begin(&mut handle).await?;
-        let security = RequestLink::attach(session, "$cbs").await?;
         let connection = Arc::new(Self {
             handle: Mutex::new(handle),
             suspect: AtomicBool::new(false),

@@ -29,6 +29,9 @@ use super::{
 /// What the broker takes when its attach does not say: the limit of the Standard tier.
 const MESSAGE_BYTES_MAX_DEFAULT: usize = 256 * 1024;
 
+/// Premium namespaces take single messages of up to 100 MB, but no larger batches than this.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+
 /// Sends messages to one queue or topic. Cheap to clone.
 #[derive(Clone)]
 pub struct Sender {
@@ -104,7 +107,8 @@ impl Sender {
             Some(packets) => packets,
             // The limit is known once the link is attached, so packing has to wait until then.
             None => {
-                let packets = pack(messages, self.message_bytes_max().await?)?;
+                let room = self.message_bytes_max().await?.min(BATCH_BYTES_MAX);
+                let packets = pack(messages, room)?;
                 progress.packets.get_or_init(|| packets)
             }
         };
