@@ -38,7 +38,7 @@ async fn serve() -> anyhow::Result<()> {
     let functions = staging::discover(&app_root()?)?;
     let publishes = functions.contains(&Function::Http);
     let settings = Settings::from_env(publishes)?;
-    handler::logging::init(settings.log_filter.as_deref(), settings.log_format)?;
+    handler::logging::init(Some(&settings.log_filter), settings.log_format)?;
 
     let shutdown = CancellationToken::new();
     let background = TaskTracker::new();

@@ -155,11 +155,15 @@ impl Problem {
         self
     }
 
-    /// With the trace under which the cause is logged.
-    #[must_use]
-    pub fn trace(mut self, trace_id: impl Into<String>) -> Self {
-        self.0.trace_id = Some(trace_id.into());
-        self
+    /// The same answer, and if it is a problem, with the trace under which its cause is logged.
+    pub fn in_trace(mut response: Response, trace_id: &str) -> Response {
+        match response.extensions_mut().remove::<Self>() {
+            Some(mut problem) if problem.0.trace_id.is_none() => {
+                problem.0.trace_id = Some(trace_id.to_owned());
+                problem.into_response()
+            }
+            _ => response,
+        }
     }
 
     /// The status.
@@ -189,6 +193,8 @@ impl IntoResponse for Problem {
         if let Some(allow) = self.0.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        // For whoever wraps the routes and knows the trace: see `in_trace`.
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -202,9 +208,8 @@ mod tests {
     #[tokio::test]
     async fn a_problem_is_what_rfc_9457_says() {
         let error = FieldError::new("/items/0/quantity", "out_of_range", "must be between 1 and 9");
-        let response =
-            Problem::invalid_order(vec![error]).trace("4bf92f3577b34da6a3ce929d0e0e4736");
-        let response = response.into_response();
+        let response = Problem::invalid_order(vec![error]).into_response();
+        let response = Problem::in_trace(response, "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -221,6 +226,9 @@ mod tests {
         );
         let busy = Problem::unavailable(Duration::from_millis(1_200)).into_response();
         assert_eq!(busy.headers()[RETRY_AFTER], "2");
+        assert!(busy.extensions().get::<Problem>().is_some());
+        let fine = Problem::in_trace(StatusCode::OK.into_response(), "4bf9");
+        assert_eq!(fine.status(), StatusCode::OK, "an answer that is no problem is left alone");
         let refused = Problem::method_not_allowed("GET, POST").into_response();
         assert_eq!(refused.headers()[ALLOW], "GET, POST");
     }

@@ -16,6 +16,9 @@ use handler::logging::Format;
 
 use crate::topology::TOPOLOGY;
 
+/// Log filter where the settings have none. The store's driver reports each connection at `info`.
+const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
+
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
 pub const NAMES: [&str; 5] =
@@ -33,7 +36,7 @@ pub struct Settings {
     /// How log lines look.
     pub log_format: Format,
     /// Log filter, as `tracing` reads it.
-    pub log_filter: Option<String>,
+    pub log_filter: String,
 }
 
 /// What is wrong with the settings, all of it.
@@ -88,6 +91,7 @@ impl Settings {
         match store {
             Some(store) if problems.is_empty() => {
                 let log_filter = look_up("RUST_LOG").filter(|filter| !filter.is_empty());
+                let log_filter = log_filter.unwrap_or_else(|| LOG_FILTER_DEFAULT.to_owned());
                 Ok(Self { store, bus, faults_allowed, log_format, log_filter })
             }
             _ => Err(SettingsError(problems)),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use handler::TraceContext;
 use serde_json::{Value, json};
 
 use super::{RETRY_AFTER_DEFAULT, Shared};
@@ -20,15 +19,10 @@ pub(super) async fn healthz() -> Json<Value> {
 }
 
 /// The store answers.
-pub(super) async fn readyz(
-    State(api): Shared,
-    trace: TraceContext,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn readyz(State(api): Shared) -> Result<Json<Value>, Problem> {
     match tokio::time::timeout(READY_WITHIN, api.store.ping()).await {
         Ok(Ok(())) => Ok(Json(json!({ "status": "ready" }))),
-        Ok(Err(error)) => Err(super::store_problem(&error, &trace)),
-        Err(_) => {
-            Err(Problem::unavailable(RETRY_AFTER_DEFAULT).trace(trace.trace_id().to_string()))
-        }
+        Ok(Err(error)) => Err(super::store_problem(&error)),
+        Err(_) => Err(Problem::unavailable(RETRY_AFTER_DEFAULT)),
     }
 }

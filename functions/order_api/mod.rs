@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -83,9 +83,10 @@ async fn refuse_method(allow: &'static str) -> Problem {
     Problem::method_not_allowed(allow)
 }
 
-/// Adds what every answer carries, the trace id of a problem included.
-async fn harden(trace: Option<TraceId>, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+/// Adds what every answer carries: safe headers, and the trace under which it is logged.
+async fn harden(trace: TraceContext, request: Request, next: Next) -> Response {
+    let trace_id = trace.trace_id().to_string();
+    let mut response = Problem::in_trace(next.run(request).await, &trace_id);
     let headers = response.headers_mut();
     let fixed: [(&'static str, &'static str); 3] = [
         ("x-content-type-options", "nosniff"),
@@ -95,35 +96,19 @@ async fn harden(trace: Option<TraceId>, request: Request, next: Next) -> Respons
     for (name, value) in fixed {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    if let Some(trace) = trace.and_then(|TraceId(id)| HeaderValue::from_str(&id).ok()) {
-        headers.insert(HeaderName::from_static("x-trace-id"), trace);
+    if let Ok(trace_id) = HeaderValue::from_str(&trace_id) {
+        headers.insert(HeaderName::from_static("x-trace-id"), trace_id);
     }
     response
 }
 
-/// The trace id of this request, as text.
-struct TraceId(String);
-
-impl<S: Send + Sync> axum::extract::OptionalFromRequestParts<S> for TraceId {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(
-        parts: &mut http::request::Parts,
-        state: &S,
-    ) -> Result<Option<Self>, Self::Rejection> {
-        let trace = TraceContext::from_request_parts(parts, state).await;
-        Ok(trace.ok().map(|trace| Self(trace.trace_id().to_string())))
-    }
-}
-
 /// A store error as the client may see it; the cause goes to the log.
-fn store_problem(error: &StoreError, trace: &TraceContext) -> Problem {
-    let trace_id = trace.trace_id().to_string();
-    let problem = if error.is_transient() {
-        warn!(trace_id, error = %chain(error), "the store did not answer");
+fn store_problem(error: &StoreError) -> Problem {
+    if error.is_transient() {
+        warn!(error = %chain(error), "the store did not answer");
         Problem::unavailable(error.retry_after().unwrap_or(RETRY_AFTER_DEFAULT))
     } else {
-        error!(trace_id, error = %chain(error), "the store refused");
+        error!(error = %chain(error), "the store refused");
         match error {
             // Wrong keys or missing containers are ours to mend, and no fault of the request.
             StoreError::Unauthorized { .. } | StoreError::NotFound { .. } => {
@@ -131,8 +116,7 @@ fn store_problem(error: &StoreError, trace: &TraceContext) -> Problem {
             }
             _ => Problem::internal(),
         }
-    };
-    problem.trace(trace_id)
+    }
 }
 
 /// 304 when the client has this version already (RFC 9110 §13.1.2: weak comparison, lists, `*`).

@@ -7,7 +7,6 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use handler::TraceContext;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, ETAG};
 use orders::{FieldError, OrderId};
@@ -30,15 +29,14 @@ const CONTINUATION_CHARS_MAX: usize = 256;
 /// One order.
 pub(super) async fn one(
     State(api): Shared,
-    trace: TraceContext,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let unknown = |detail: &str| Problem::not_found(detail).trace(trace.trace_id().to_string());
-    let order_id: OrderId =
-        id.parse().map_err(|_| unknown("An order id is a UUID in lower case with hyphens."))?;
-    let document = api.store.read(order_id).await.map_err(|error| store_problem(&error, &trace))?;
-    let document = document.ok_or_else(|| unknown("There is no order with this id."))?;
+    let order_id: OrderId = id
+        .parse()
+        .map_err(|_| Problem::not_found("An order id is a UUID in lower case with hyphens."))?;
+    let document = api.store.read(order_id).await.map_err(|error| store_problem(&error))?;
+    let document = document.ok_or_else(|| Problem::not_found("There is no order with this id."))?;
     let etag = etag_header(&document.etag);
     if let Some(unchanged) = etag.as_ref().and_then(|etag| not_modified(&headers, etag)) {
         return Ok(unchanged);
@@ -63,20 +61,18 @@ pub(super) struct Page {
 /// The newest orders.
 pub(super) async fn list(
     State(api): Shared,
-    trace: TraceContext,
     query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     let query = query.map(|Query(parameters)| parameters).map_err(|_| {
         Problem::invalid_query(vec![FieldError::new("", "malformed", "is no query string")])
     });
-    let wanted = query
-        .and_then(|parameters| Wanted::parse(&parameters).map_err(Problem::invalid_query))
-        .map_err(|problem| problem.trace(trace.trace_id().to_string()))?;
+    let wanted =
+        query.and_then(|parameters| Wanted::parse(&parameters).map_err(Problem::invalid_query))?;
     let orders = api
         .store
         .newest(wanted.limit, wanted.after.as_deref())
         .await
-        .map_err(|error| store_problem(&error, &trace))?;
+        .map_err(|error| store_problem(&error))?;
     // A full page may have a successor; a short one is the last.
     let next = (orders.len() == wanted.limit)
         .then(|| orders.last().map(|order| URL_SAFE_NO_PAD.encode(&order.sort_key)))

@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use azure::cosmos::StoreError;
-use handler::TraceContext;
 use http::header::CACHE_CONTROL;
 use orders::submission::Priced;
 use orders::{Catalogue, FieldError, Product, Submission};
@@ -106,16 +105,13 @@ struct Products<'a> {
 }
 
 /// What can be bought, at most a moment old.
-pub(super) async fn list(
-    State(api): Shared,
-    trace: TraceContext,
-) -> Result<axum::response::Response, Problem> {
+pub(super) async fn list(State(api): Shared) -> Result<axum::response::Response, Problem> {
     use axum::response::IntoResponse as _;
     let catalogue = api
         .shop
         .at_most_old(UNKNOWN_SKU_TRUSTED_FOR)
         .await
-        .map_err(|error| store_problem(&error, &trace))?;
+        .map_err(|error| store_problem(&error))?;
     let products = Products { products: catalogue.sorted(), faults_allowed: api.faults_allowed };
     let no_store = [(CACHE_CONTROL, http::HeaderValue::from_static("no-store"))];
     Ok((no_store, Json(products)).into_response())

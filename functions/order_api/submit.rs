@@ -41,24 +41,21 @@ pub(super) async fn submit(
     body: Body,
 ) -> Result<Response, Problem> {
     let trace_id = trace.trace_id().to_string();
-    let refuse = |problem: Problem| problem.trace(trace_id.clone());
 
-    require_json(&headers).map_err(refuse)?;
-    let key = idempotency_key(&headers).map_err(refuse)?;
-    let body = read_body(body).await.map_err(refuse)?;
-    let submission = Submission::parse(&body).map_err(|refusal| {
-        refuse(match refusal {
-            Refusal::Malformed(place) => Problem::malformed_json(&place),
-            Refusal::Invalid(errors) => Problem::invalid_order(errors),
-        })
+    require_json(&headers)?;
+    let key = idempotency_key(&headers)?;
+    let body = read_body(body).await?;
+    let submission = Submission::parse(&body).map_err(|refusal| match refusal {
+        Refusal::Malformed(place) => Problem::malformed_json(&place),
+        Refusal::Invalid(errors) => Problem::invalid_order(errors),
     })?;
     if !api.faults_allowed && !submission.faults().is_empty() {
         let error = FieldError::new("/faults", "not_allowed", "is switched off here");
-        return Err(refuse(Problem::invalid_order(vec![error])));
+        return Err(Problem::invalid_order(vec![error]));
     }
     let priced = api.shop.price(&submission).await.map_err(|refused| match refused {
-        super::shop::Refused::Lines(errors) => refuse(Problem::invalid_order(errors)),
-        super::shop::Refused::Store(error) => store_problem(&error, &trace),
+        super::shop::Refused::Lines(errors) => Problem::invalid_order(errors),
+        super::shop::Refused::Store(error) => store_problem(&error),
     })?;
 
     let order_id = key.as_ref().map_or_else(
@@ -71,14 +68,14 @@ pub(super) async fn submit(
         Acceptance { order_id, at: clock::now(), correlation_id, traceparent: Some(&traceparent) };
     let (order, event) = Order::accept(&submission, priced, acceptance);
     let accepted = commit(&api, &order, event).await.map_err(|error| match error {
-        NotCommitted::KeyReused => refuse(Problem::key_reused()),
+        NotCommitted::KeyReused => Problem::key_reused(),
         NotCommitted::Refused { index, status } => {
-            error!(trace_id, index, status, "the store refused an operation of the commit");
-            refuse(Problem::internal())
+            error!(index, status, "the store refused an operation of the commit");
+            Problem::internal()
         }
-        NotCommitted::Store(error) => store_problem(&error, &trace),
+        NotCommitted::Store(error) => store_problem(&error),
     })?;
-    info!(order.id = %order_id, correlation_id, trace_id,
+    info!(order.id = %order_id, correlation_id,
         replayed = matches!(accepted, Accepted::Before), "order accepted");
     Ok(answer(order_id, &accepted))
 }
