@@ -9,8 +9,8 @@
 /** @typedef {{ sku: string, quantity: number, unitPriceMinor: number }} Item */
 /** @typedef {{ customerId: string, currency: string, items: Item[], faults?: { billing: 'fail' } }} NewOrder */
 /** @typedef {{ orderId: string, status: string, links: { self: string } }} Accepted */
-/** @typedef {{ attempt?: number, error?: string | null, updatedAt?: string }} Stage */
-/** @typedef {{ at: string, service?: string | null, what: string, attempt?: number, note?: string }} HistoryEntry */
+/** @typedef {{ attempt?: number, error?: string | null, leaseUntil?: number, updatedAt?: string | null }} Stage */
+/** @typedef {{ at: string, service?: string | null, what: string, attempt?: number, since?: string, note?: string }} HistoryEntry */
 /**
  * @typedef {object} Order
  * @property {string} orderId

@@ -68,13 +68,15 @@ export function icon(name) {
  * A bar that fills a share of its width.
  * @param {number} share between 0 and 1
  * @param {string} tone
+ * @param {number} [from] where it starts, between 0 and 1
  */
-export function bar(share, tone) {
+export function bar(share, tone, from = 0) {
   const svg = document.createElementNS(SVG, 'svg');
   svg.setAttribute('class', `bar ${tone}`);
   svg.setAttribute('aria-hidden', 'true');
   const rect = document.createElementNS(SVG, 'rect');
   // A wait that rounds to nothing still has to be seen.
+  rect.setAttribute('x', `${Math.min(99.2, Math.max(0, from * 100))}%`);
   rect.setAttribute('width', `${Math.max(0.8, share * 100)}%`);
   rect.setAttribute('height', '100%');
   rect.setAttribute('rx', '2');

@@ -120,10 +120,10 @@ export function follow(onChange) {
     page.orders.forEach(keep);
   }
 
-  /** Orders that the newest page does not cover but that a person may be looking at. */
+  /** Orders that the newest page does not cover but that a person may be looking at; moving ones first, sealed ones may be replayed. */
   function strays() {
-    const listed = (orders ?? []).filter((order) => known.has(order.orderId) && isMoving(order));
-    const ids = new Set([...watched.keys(), ...listed.map((order) => order.orderId)]);
+    const open = (orders ?? []).filter((order) => known.has(order.orderId) && order.overall !== 'completed');
+    const ids = new Set([...watched.keys(), ...[...open.filter(isMoving), ...open].map((order) => order.orderId)]);
     return [...ids].filter((id) => !newest.has(id)).slice(0, SINGLE_READS_MAX);
   }
 

@@ -5,7 +5,7 @@
 
 import { Problem, asProblem, getProducts, submitOrder } from './api.js';
 import { attribute, copyButton, fill, h, icon, say } from './dom.js';
-import { counted, money, number } from './words.js';
+import { counted, money, number, sentences } from './words.js';
 
 /** @typedef {import('./api.js').Product} Product */
 /** @typedef {import('./api.js').NewOrder} NewOrder */
@@ -33,7 +33,7 @@ export class OrderForm extends HTMLElement {
 
   /** @type {Line[]} */
   #lines = [];
-  /** The lines behind `items` of the last submit, by their index in it. @type {Line[]} */
+  /** The SKUs behind `items` of the last submit, by their index in it. @type {string[]} */
   #sent = [];
   /** The submit whose outcome is unknown: a retry of the same order must carry the same key. @type {{ body: string, key: string } | undefined} */
   #unanswered;
@@ -81,9 +81,9 @@ export class OrderForm extends HTMLElement {
     void this.load();
   }
 
-  /** Reads the products, unless they are here or on their way. */
-  async load() {
-    if (this.#state === 'ready' || this.#state === 'loading') return;
+  /** Reads the products, unless they are here or on their way. Quantities that were entered stay. */
+  async load(again = false) {
+    if ((this.#state === 'ready' && !again) || this.#state === 'loading') return;
     this.#state = 'loading';
     this.#refresh();
     if (this.#items.childElementCount === 0) fill(this.#items, h('p', { class: 'unseen' }, 'Reading products'), ...Array.from({ length: SKELETON_LINES }, () => h('div', { class: 'line', 'aria-hidden': 'true' }, h('span', { class: 'bone' }), h('span', { class: 'bone' }))));
@@ -91,14 +91,15 @@ export class OrderForm extends HTMLElement {
       const { products, faultsAllowed } = await getProducts();
       this.#state = products.length > 0 ? 'ready' : 'failed';
       attribute(this.#faultField, 'hidden', faultsAllowed === false || products.length === 0);
-      this.#lines = products.map((product, index) => this.#line(product, index));
+      const entered = new Map(this.#lines.map(({ product, input }) => [product.sku, input.value]));
+      this.#lines = products.map((product, index) => this.#line(product, index, entered.get(product.sku)));
       if (products.length > 0) fill(this.#items, ...this.#lines.map((line) => line.row));
       else this.#sayInstead('There is nothing to sell.', 'The stock is empty. Starting the stack seeds it.');
       this.onproducts(products);
     } catch (error) {
       const problem = asProblem(error);
       this.#state = 'failed';
-      this.#sayInstead('The products cannot be read.', [problem.title, problem.detail].filter(Boolean).join('. '));
+      this.#sayInstead('The products cannot be read.', sentences(problem.title, problem.detail));
     }
     this.#refresh();
   }
@@ -109,10 +110,10 @@ export class OrderForm extends HTMLElement {
     fill(this.#items, h('div', { class: 'empty' }, h('p', {}, h('strong', {}, what)), h('p', {}, why), again));
   }
 
-  /** @param {Product} product @param {number} index @returns {Line} */
-  #line(product, index) {
+  /** @param {Product} product @param {number} index @param {string} [entered] @returns {Line} */
+  #line(product, index, entered) {
     const id = `quantity-${index}`;
-    const input = h('input', { id, type: 'number', inputmode: 'numeric', min: 0, step: 1, value: index === 0 ? FIRST_QUANTITY : 0, 'aria-describedby': `${id}-about ${id}-error` });
+    const input = h('input', { id, type: 'number', inputmode: 'numeric', min: 0, step: 1, value: entered ?? (index === 0 ? FIRST_QUANTITY : 0), 'aria-describedby': `${id}-about ${id}-error` });
     const error = fieldError(`${id}-error`);
     // The arrow keys of the field do the same: the buttons would only be two more stops for Tab.
     const step = (/** @type {number} */ by) => {
@@ -178,7 +179,7 @@ export class OrderForm extends HTMLElement {
     const order = this.#order();
     const body = JSON.stringify(order);
     const key = this.#unanswered?.body === body ? this.#unanswered.key : crypto.randomUUID();
-    this.#sent = this.#chosen();
+    this.#sent = order.items.map(({ sku }) => sku);
     this.#unanswered = { body, key };
     this.#busy = true;
     this.#label();
@@ -192,6 +193,7 @@ export class OrderForm extends HTMLElement {
       const problem = asProblem(error);
       if (!problem.isTransient) this.#unanswered = undefined;
       this.#waitUntil = Date.now() + (problem.retryAfterMs ?? 0);
+      if (problem.errors.some(({ code }) => code === 'price_changed')) await this.load(true);
       this.#complain(problem);
     } finally {
       clearTimeout(slow);
@@ -224,7 +226,7 @@ export class OrderForm extends HTMLElement {
         homeless.push(complaint);
         continue;
       }
-      place.error.append(h('span', {}, icon('warning'), complaint.detail ?? complaint.code ?? problem.title));
+      place.error.append(h('span', {}, icon('warning'), sentences(complaint.detail ?? complaint.code)));
       if (place.input) attribute(place.input, 'aria-invalid', true);
       first ??= place.input ?? this.#lines[0]?.input;
     }
@@ -235,8 +237,8 @@ export class OrderForm extends HTMLElement {
       h(
         'div',
         {},
-        h('p', {}, h('strong', {}, `${problem.title}.`), problem.status ? h('span', { class: 'muted' }, ` ${problem.status}`) : null),
-        placed > 0 ? h('p', {}, `Nothing was stored. ${counted(placed, 'field')} to look at above.`) : problem.detail && h('p', {}, problem.detail),
+        h('p', {}, h('strong', {}, sentences(problem.title)), problem.status ? h('span', { class: 'muted' }, ` ${problem.status}`) : null),
+        placed > 0 ? h('p', {}, `Nothing was stored. ${counted(placed, 'field')} to look at above.`) : problem.detail && h('p', {}, sentences(problem.detail)),
         homeless.length > 0 && h('ul', {}, ...homeless.map(({ pointer, detail, code }) => h('li', {}, h('code', {}, pointer || '/'), ` ${detail ?? code ?? ''}`))),
         this.#unanswered && h('p', {}, 'Retry sends the same idempotency key: the order cannot be placed twice.'),
         problem.traceId && h('p', { class: 'muted' }, 'Trace ', h('code', {}, problem.traceId)),
@@ -255,7 +257,7 @@ export class OrderForm extends HTMLElement {
     const [, field, index] = pointer.split('/');
     if (field === 'customerId') return { input: this.#customer, error: this.#customerError };
     if (field === 'faults' && !this.#faultField.hidden) return { input: this.#fault, error: this.#faultError };
-    if (field === 'items') return index === undefined ? { error: this.#itemsError } : this.#sent[Number(index)];
+    if (field === 'items') return index === undefined ? { error: this.#itemsError } : this.#lines.find(({ product }) => product.sku === this.#sent[Number(index)]);
     return undefined;
   }
 }

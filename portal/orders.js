@@ -4,10 +4,10 @@
  */
 
 import { asProblem, getOrder } from './api.js';
-import { attribute, copyButton, fill, h, icon, keyed, relativeTime, say } from './dom.js';
+import { attribute, bar, copyButton, fill, h, icon, keyed, relativeTime, say } from './dom.js';
 import { OrderHull } from './hull.js';
 import { reasonOf } from './link.js';
-import { SERVICES, capital, counted, duration, exact, happeningOf, money, overallOf, shortId, statusOf, troubleOf } from './words.js';
+import { SERVICES, capital, counted, duration, exact, happeningOf, money, overallOf, sentences, shortId, statusOf, troubleOf } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
 /** @typedef {import('./api.js').HistoryEntry} HistoryEntry */
@@ -88,7 +88,7 @@ export class OrderList extends HTMLElement {
     fill(
       this.#banner,
       icon('warning'),
-      h('p', {}, h('strong', {}, `${link.problem.title}. `), link.problem.detail ? `${link.problem.detail} ` : '', 'Below is what was known ', relativeTime(since), '.'),
+      h('p', {}, h('strong', {}, sentences(link.problem.title)), ` ${sentences(link.problem.detail)} Below is what was known `, relativeTime(since), '.'),
     );
   }
 
@@ -107,7 +107,7 @@ export class OrderList extends HTMLElement {
     if (what === 'error' && link.state === 'offline') {
       fill(
         this.#notice,
-        h('div', { class: 'empty bad' }, icon('warning'), h('p', {}, h('strong', {}, 'The orders cannot be read.')), h('p', {}, [link.problem.title, link.problem.detail].filter(Boolean).join('. ')), trace(link.problem)),
+        h('div', { class: 'empty bad' }, icon('warning'), h('p', {}, h('strong', {}, 'The orders cannot be read.')), h('p', {}, sentences(link.problem.title, link.problem.detail)), trace(link.problem)),
       );
     }
   }
@@ -124,7 +124,7 @@ export class OrderList extends HTMLElement {
     else if (older.state === 'full') fill(this.#foot, h('p', { class: 'muted' }, 'There are older orders. The API pages through all of them.'));
     else if (older.state === 'idle') fill(this.#foot, button('Load more'));
     else if (older.state === 'loading') fill(this.#foot, button('Loading…'));
-    else if (older.state === 'failed') fill(this.#foot, h('p', { class: 'error', role: 'alert' }, icon('warning'), `Older orders could not be read: ${older.problem.title}.`), button('Try again'));
+    else if (older.state === 'failed') fill(this.#foot, h('p', { class: 'error', role: 'alert' }, icon('warning'), `Older orders could not be read. ${sentences(older.problem.title)}`), button('Try again'));
     if (hadFocus) this.#foot.querySelector('button')?.focus();
   }
 }
@@ -150,10 +150,9 @@ export class OrderCard extends HTMLElement {
     if (order === this.#order) return;
     if (!this.#order) this.#build(order);
     this.#order = order;
-    const overall = overallOf(order.overall);
-    if (this.#overall.dataset.overall !== order.overall) {
+    const overall = overallOf(order);
+    if (this.#overall.textContent !== overall.word) {
       fill(this.#overall, icon(overall.icon), overall.word);
-      attribute(this.#overall, 'data-overall', order.overall);
       attribute(this.#overall, 'data-tone', overall.tone);
     }
     this.#hull.order = order;
@@ -214,7 +213,7 @@ export class OrderCard extends HTMLElement {
       const problem = asProblem(error);
       fill(
         this.#about,
-        h('p', { class: 'error', role: 'alert' }, icon('warning'), `The history cannot be read: ${problem.title}.`),
+        h('p', { class: 'error', role: 'alert' }, icon('warning'), `The history cannot be read. ${sentences(problem.title)}`),
         h('button', { type: 'button', class: 'quiet', onclick: () => void this.#readWhole() }, icon('retry'), 'Try again'),
       );
     }
@@ -252,19 +251,22 @@ export class OrderCard extends HTMLElement {
  */
 function history(entries, from) {
   if (entries.length === 0) return h('p', { class: 'history muted' }, 'Nothing has been written down yet.');
+  const span = Math.max(1, ...entries.map((entry) => Date.parse(entry.at) - from));
   return h(
     'ol',
     { class: 'history', role: 'list' },
     ...entries.map((entry) => {
       const { word, icon: picture, tone } = happeningOf(entry.what);
       const at = Date.parse(entry.at);
+      const since = Date.parse(entry.since ?? '');
       const attempt = entry.attempt ? ` attempt ${entry.attempt}` : '';
       return h(
         'li',
         { 'data-tone': tone },
         h('time', { class: 'figure', title: exact(at) }, at > from ? `+${duration(at - from)}` : '0 ms'),
         icon(picture),
-        h('span', {}, h('strong', {}, capital(entry.service ?? 'order')), `${attempt} ${word}`, entry.note ? `: ${entry.note}` : ''),
+        h('span', {}, h('strong', {}, capital(entry.service ?? 'order')), `${attempt} ${word}`, since <= at && h('span', { class: 'muted' }, ` in ${duration(at - since)}`), entry.note ? `: ${entry.note}` : ''),
+        since <= at && bar((at - since) / span, tone, (since - from) / span),
       );
     }),
   );

@@ -4,7 +4,7 @@
  */
 
 import { bar, fill, h, icon } from './dom.js';
-import { SERVICES, duration, isMoving, shortId, statusOf, verdict, workMs } from './words.js';
+import { SERVICES, duration, isSettled, shortId, statusOf, verdict, workMs } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
 /** @typedef {{ orderId: string, tookMs: number }} Receipt */
@@ -43,6 +43,7 @@ export class OrderReceipt extends HTMLElement {
     this.#drawn = look;
 
     const longest = Math.max(tookMs, work ?? 0);
+    const settled = order && isSettled(order);
     const broken = order && SERVICES.some((service) => statusOf(order.status[service]).tone === 'bad');
     const tone = broken ? 'bad' : 'good';
     fill(
@@ -63,10 +64,10 @@ export class OrderReceipt extends HTMLElement {
           h('dd', {}, bar(work === undefined ? 0 : tookMs / longest, 'busy'), h('span', {}, duration(tookMs))),
           h('dt', {}, 'The work took'),
           work === undefined
-            ? h('dd', {}, h('span', { class: order && !isMoving(order) ? 'bar' : 'bar moving' }), h('span', {}, order && !isMoving(order) ? 'not told' : 'going on'))
+            ? h('dd', {}, h('span', { class: settled ? 'bar' : 'bar moving' }), h('span', {}, settled ? 'not told' : 'going on'))
             : h('dd', {}, bar(work / longest, tone), h('span', {}, duration(work))),
         ),
-        h('p', { class: `verdict ${order && !isMoving(order) ? tone : ''}` }, icon(!order || isMoving(order) ? 'processing' : broken ? 'sealed' : 'done'), sentence),
+        h('p', { class: `verdict ${settled ? tone : ''}` }, icon(!settled ? 'processing' : broken ? 'sealed' : 'done'), sentence),
       ),
     );
   }

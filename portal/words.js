@@ -31,11 +31,9 @@ const OVERALLS = {
 /** @type {Record<string, { word: string, icon: string, tone: Status['tone'] }>} */
 const HAPPENINGS = {
   accepted: { word: 'accepted', icon: 'accepted', tone: 'busy' },
-  claimed: { word: 'started', icon: 'resume', tone: 'idle' },
   'attempt-failed': { word: 'failed', icon: 'retry', tone: 'bad' },
   'dead-lettered': { word: 'dead-lettered', icon: 'sealed', tone: 'bad' },
   done: { word: 'done', icon: 'done', tone: 'good' },
-  declined: { word: 'declined', icon: 'failed', tone: 'bad' },
   completed: { word: 'completed', icon: 'done', tone: 'good' },
 };
 
@@ -49,22 +47,35 @@ const unheardOf = (raw) => ({ word: capital(raw ?? 'unknown'), icon: 'unknown', 
 /** @param {string | undefined} raw */
 export const statusOf = (raw) => STATUSES[raw ?? ''] ?? unheardOf(raw);
 
-/** @param {string | undefined} raw */
-export const overallOf = (raw) => OVERALLS[raw ?? ''] ?? unheardOf(raw);
+/**
+ * The roll-up as the store has it; but an order that nobody works on any more although a part of
+ * it is sealed does not look as if it were on its way.
+ * @param {Order} order
+ */
+export function overallOf(order) {
+  const done = doneOf(order).length;
+  if (order.overall === 'accepted' && isSettled(order) && done < SERVICES.length) return { ...statusOf('dead-lettered'), word: `${done} of ${SERVICES.length} done` };
+  return OVERALLS[order.overall] ?? unheardOf(order.overall);
+}
 
 /** @param {string} raw */
 export const happeningOf = (raw) =>
   HAPPENINGS[raw] ?? { word: raw.replaceAll('-', ' '), icon: 'unknown', tone: 'idle' };
 
-/**
- * Whether something is still to come. The overall state alone does not tell: it can be `failed`
- * while another service is at work.
- * @param {Order} order
- */
-export const isMoving = (order) => SERVICES.some((service) => !statusOf(order.status[service]).settled);
+/** @param {Order} order */
+const doneOf = (order) => SERVICES.filter((service) => order.status[service] === 'done');
+
+/** Whether every service has come to an end, good or bad. @param {Order} order */
+export const isSettled = (order) => SERVICES.every((service) => statusOf(order.status[service]).settled);
+
+/** Whether a change is to be expected soon: work that goes on, or the closing roll-up. @param {Order} order */
+export const isMoving = (order) => !isSettled(order) || (order.overall === 'accepted' && doneOf(order).length === SERVICES.length);
 
 /** @param {string} text */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** What a server says, as a sentence of its own. @param {...(string | undefined)} texts */
+export const sentences = (...texts) => texts.flatMap((text) => (text ? [/[.!?]$/.test(text) ? capital(text) : `${capital(text)}.`] : [])).join(' ');
 
 /** @param {string[]} words */
 export const enumerate = (words) => new Intl.ListFormat(LOCALE).format(words);
@@ -145,12 +156,13 @@ export const shortId = (/** @type {string} */ id) => (id.length > 12 ? id.slice(
  */
 export function troubleOf(order, service) {
   const status = order.status[service];
-  const { attempt, error } = order.stage?.[service] ?? {};
+  const { attempt = 1, error, leaseUntil = 0 } = order.stage?.[service] ?? {};
   if (status === 'done' || (!error && statusOf(status).tone !== 'bad')) return undefined;
   const why = error ? `: ${error}` : '';
-  if (status === 'dead-lettered') return `dead-lettered${attempt ? ` after ${counted(attempt, 'attempt')}` : ''}${why}`;
+  if (status === 'dead-lettered') return `dead-lettered after ${counted(attempt, 'attempt')}${why}`;
   if (status === 'failed') return `failed${why}`;
-  return `attempt ${attempt ?? 1} failed${why}`;
+  // While an attempt holds its lease, the error is that of the one before.
+  return `attempt ${leaseUntil > 0 ? attempt - 1 : attempt} failed${why}`;
 }
 
 /**
@@ -160,7 +172,7 @@ export function troubleOf(order, service) {
 export function verdict(order) {
   const sealed = SERVICES.filter((service) => order.status[service] === 'dead-lettered');
   const failed = SERVICES.filter((service) => order.status[service] === 'failed');
-  const done = SERVICES.filter((service) => order.status[service] === 'done');
+  const done = doneOf(order);
   const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
   const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
   if (done.length === SERVICES.length) return 'All three services finished on their own.';
@@ -179,7 +191,7 @@ export function verdict(order) {
  * @returns {number | undefined} milliseconds
  */
 export function workMs(order) {
-  if (isMoving(order)) return undefined;
+  if (!isSettled(order)) return undefined;
   const ends = SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? ''));
   const took = Math.max(...ends) - Date.parse(order.createdAt);
   return took >= 0 ? took : undefined;
