@@ -1,3 +1,5 @@
+//! The Azure Functions custom-handler protocol for Rust: typed triggers in, safe replies out.
+//!
 #![doc = include_str!("../README.md")]
 
 mod app;

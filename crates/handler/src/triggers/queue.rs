@@ -11,6 +11,10 @@ use time::OffsetDateTime;
 use crate::invocation::{self, DecodeError, Invocation, Trigger};
 use crate::metadata::Claims;
 
+/// What the host says about a message.
+const METADATA: [&str; 6] =
+    ["DequeueCount", "ExpirationTime", "Id", "InsertionTime", "NextVisibleTime", "PopReceipt"];
+
 /// A message of a storage queue.
 ///
 /// As with a [`ServiceBusMessage`](crate::ServiceBusMessage), reading it never fails because of
@@ -103,8 +107,8 @@ impl QueueMessage {
     }
 
     /// Names of metadata that the sender has replaced by a property of the text, or may have.
-    pub fn shadowed(&self) -> impl Iterator<Item = &str> {
-        self.claims.shadowed()
+    pub fn shadowed(&self) -> impl Iterator<Item = &'static str> {
+        self.claims.shadowed(&METADATA)
     }
 }
 

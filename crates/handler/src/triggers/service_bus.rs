@@ -13,6 +13,29 @@ use crate::invocation::{self, DecodeError, Invocation, Trigger};
 use crate::metadata::Claims;
 use crate::trace::{TRACEPARENT, TraceContext};
 
+/// What the host says about a message.
+const METADATA: [&str; 19] = [
+    "ApplicationProperties",
+    "ContentType",
+    "CorrelationId",
+    "DeadLetterSource",
+    "DeliveryCount",
+    "EnqueuedTime",
+    "EnqueuedTimeUtc",
+    "ExpiresAt",
+    "ExpiresAtUtc",
+    "Label",
+    "LockToken",
+    "MessageId",
+    "PartitionKey",
+    "ReplyTo",
+    "ReplyToSessionId",
+    "SequenceNumber",
+    "SessionId",
+    "Subject",
+    "To",
+];
+
 /// One message of a queue or a subscription.
 ///
 /// Reading it never fails because of what the body holds: whether a message is poison is for the
@@ -199,8 +222,8 @@ impl ServiceBusMessage {
     /// Names of metadata that the sender has replaced by a property of the body, or may have:
     /// what the accessors do not answer. Most often by accident: `id`, `subject` and `to` are
     /// common names.
-    pub fn shadowed(&self) -> impl Iterator<Item = &str> {
-        self.claims.shadowed()
+    pub fn shadowed(&self) -> impl Iterator<Item = &'static str> {
+        self.claims.shadowed(&METADATA)
     }
 }
 
