@@ -116,6 +116,7 @@ impl Host {
         let Some(config) = config else { return Err(HostError::Config(problems)) };
         let indexed = function_json::discover(&root, &config, &settings, &mut problems);
         let body_max_bytes = body_limit(&settings, &mut problems);
+        check_runtime(&settings, &mut problems);
 
         let listener = server::bind(options.listen).await;
         let address = match &listener {
@@ -372,6 +373,17 @@ fn set_host_defaults(settings: &mut Settings, address: SocketAddr, root: &str) {
     settings.set_default("WEBSITE_HOSTNAME", || shown(address));
     settings.set_default("AzureWebJobsScriptRoot", || root.to_owned());
     settings.set_default("FUNCTIONS_WORKER_RUNTIME", || "custom".to_owned());
+}
+
+fn check_runtime(settings: &Settings, problems: &mut Vec<Problem>) {
+    let runtime = settings.get("FUNCTIONS_WORKER_RUNTIME").unwrap_or("custom");
+    if !runtime.eq_ignore_ascii_case("custom") {
+        problems.push(Problem::new(
+            format!("setting FUNCTIONS_WORKER_RUNTIME is \"{runtime}\""),
+            "this host runs custom handlers only",
+            "set it to \"custom\", or remove it",
+        ));
+    }
 }
 
 fn body_limit(settings: &Settings, problems: &mut Vec<Problem>) -> u64 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::json::Section;
+use super::json::{Section, parse_object};
 use super::{HostJson, Settings, connection};
 use crate::bindings::{
     AuthLevel, Cardinality, DataType, Function, HttpTrigger, Output, OutputKind, ServiceBusTrigger,
@@ -83,7 +83,7 @@ fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Index
             return failed(Problem::new(what, error.to_string(), "make the file readable"));
         }
     };
-    let object: Map<String, Value> = match serde_json::from_str(&text) {
+    let object = match parse_object(&text) {
         Ok(object) => object,
         Err(error) => {
             return failed(Problem::new(

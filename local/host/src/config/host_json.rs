@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::Settings;
-use super::json::Section;
+use super::json::{Section, parse_object};
 use crate::error::Problem;
 
 /// The file at the root of every app.
@@ -82,7 +82,7 @@ pub(crate) fn load(
             return None;
         }
     };
-    let mut object: Map<String, Value> = match serde_json::from_str(&text) {
+    let mut object = match parse_object(&text) {
         Ok(object) => object,
         Err(error) => {
             problems.push(Problem::new(

@@ -158,6 +158,48 @@ impl<'a> Section<'a> {
     }
 }
 
+/// Reads a JSON object as Newtonsoft does: a byte order mark and comments are allowed.
+pub(crate) fn parse_object(text: &str) -> serde_json::Result<Map<String, Value>> {
+    serde_json::from_str(&without_comments(text.trim_start_matches('\u{feff}')))
+}
+
+/// Blanks out comments, so that lines and columns in errors stay right.
+fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    let mut in_string = false;
+    while let Some(char) = chars.next() {
+        match (char, chars.peek()) {
+            ('\\', Some(_)) if in_string => {
+                out.push(char);
+                out.extend(chars.next());
+            }
+            ('"', _) => {
+                in_string = !in_string;
+                out.push(char);
+            }
+            ('/', Some('/')) if !in_string => {
+                while chars.next_if(|next| *next != '\n').is_some() {}
+            }
+            ('/', Some('*')) if !in_string => {
+                chars.next();
+                let mut last = ' ';
+                for next in chars.by_ref() {
+                    if next == '\n' {
+                        out.push(next);
+                    }
+                    if last == '*' && next == '/' {
+                        break;
+                    }
+                    last = next;
+                }
+            }
+            _ => out.push(char),
+        }
+    }
+    out
+}
+
 /// Reads `[d.]hh:mm:ss[.fffffff]`; hours up to 23, as .NET does.
 pub(crate) fn parse_time_span(text: &str) -> Option<Duration> {
     let mut parts = text.trim().split(':');
@@ -186,6 +228,16 @@ pub(crate) fn parse_time_span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_are_no_content() {
+        let text = "\u{feff}{ // one\n \"a\": \"http://x/*y*/\\\"//\", /* two\n * */ \"b\": 1 }";
+        let object = parse_object(text).unwrap();
+        assert_eq!(object["a"], "http://x/*y*/\"//");
+        assert_eq!(object["b"], 1);
+        let error = parse_object("{ // one\n /* two\n */ x }").unwrap_err();
+        assert_eq!(error.line(), 3);
+    }
 
     #[test]
     fn time_spans_are_read_as_dotnet_reads_them() {

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::json::parse_object;
 use crate::error::Problem;
 
 /// The file that is never deployed.
@@ -121,7 +122,7 @@ impl Settings {
 }
 
 fn local_values(text: &str) -> Result<Vec<(String, String)>, Problem> {
-    let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+    let object = parse_object(text).map_err(|error| {
         Problem::new(
             format!("{LOCAL_SETTINGS} is not a JSON object"),
             error.to_string(),

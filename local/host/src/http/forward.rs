@@ -8,10 +8,12 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use super::client::{Body, HandlerClient, USER_AGENT, empty, full, remove_hop_by_hop, stamp};
 use super::limits::BODY_MAX_BYTES;
 use super::proxy::{chain, status};
+use crate::invocation::Invoker;
 use crate::invocation::record::Record;
 
 /// Content headers of .NET that are not copied.
@@ -29,12 +31,21 @@ const LOST: [&str; 9] = [
 
 /// Sends `request` on to the handler and buffers its answer.
 pub(crate) async fn forward(
-    client: &HandlerClient,
+    invoker: &Invoker,
     record: Record,
     request: Request<Incoming>,
     body_max_bytes: u64,
 ) -> Response<Body> {
-    match exchange(client, &record, request, body_max_bytes).await {
+    let pid = invoker.handler.pid();
+    let exchange = exchange(&invoker.client, &record, request, body_max_bytes);
+    let outcome = match invoker.function_timeout {
+        None => exchange.await,
+        Some(limit) => timeout(limit, exchange).await.unwrap_or_else(|_| {
+            let error = invoker.time_out(&record, limit, pid);
+            Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        }),
+    };
+    match outcome {
         Ok(response) => {
             record.succeeded();
             response

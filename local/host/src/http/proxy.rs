@@ -16,21 +16,23 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::client::{Body, BodyError, HandlerClient, empty, remove_hop_by_hop, stamp};
+use super::client::{Body, BodyError, empty, remove_hop_by_hop, stamp};
 use super::limits::IDLE_TIMEOUT;
+use crate::invocation::Invoker;
 use crate::invocation::record::Record;
 
 const CORRELATION: HeaderName = HeaderName::from_static("x-ms-invocation-id");
 
 /// Sends `request` on to the handler. `body_max_bytes` is the limit for its body.
 pub(crate) async fn proxy(
-    client: &HandlerClient,
+    invoker: &Arc<Invoker>,
     record: Record,
     request: Request<Incoming>,
     body_max_bytes: u64,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let moved = Activity::default();
+    let (client, moved) = (&invoker.client, Activity::default());
+    let limits = Limits::new(invoker);
     let limit = usize::try_from(body_max_bytes).unwrap_or(usize::MAX);
     let body = if body.is_end_stream() {
         empty()
@@ -61,12 +63,17 @@ pub(crate) async fn proxy(
             record.failed(&format!("Nothing moved for {IDLE_TIMEOUT:?}; the call was given up."));
             return status(StatusCode::INTERNAL_SERVER_ERROR);
         }
+        () = sleep_until(limits.end) => {
+            let why = limits.time_out(&record);
+            record.failed(&why);
+            return status(StatusCode::INTERNAL_SERVER_ERROR);
+        }
     };
     match answer {
         Ok(answer) => {
             let (mut parts, body) = answer.into_parts();
             remove_hop_by_hop(&mut parts.headers);
-            Response::from_parts(parts, Streamed::new(body, record).boxed_unsync())
+            Response::from_parts(parts, Streamed::new(body, record, limits).boxed_unsync())
         }
         Err(error) => {
             let too_large = is_too_large(&error);
@@ -164,21 +171,56 @@ impl http_body::Body for Watched {
     }
 }
 
+/// `functionTimeout` of one exchange. It covers the whole answer: a stream that is still open by
+/// then costs the handler its life, as in Azure.
+struct Limits {
+    invoker: Arc<Invoker>,
+    end: Instant,
+    pid: Option<u32>,
+}
+
+/// Far enough away to be never, and near enough to be representable.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+impl Limits {
+    fn new(invoker: &Arc<Invoker>) -> Self {
+        let end = Instant::now() + invoker.function_timeout.unwrap_or(NEVER);
+        Self { invoker: Arc::clone(invoker), end, pid: invoker.handler.pid() }
+    }
+
+    fn time_out(&self, record: &Record) -> String {
+        let limit = self.invoker.function_timeout.unwrap_or(NEVER);
+        self.invoker.time_out(record, limit, self.pid).to_string()
+    }
+}
+
 /// The handler's response body on its way to the caller. It ends the record: with success at its
 /// end, with a failure when it breaks off or stalls, as cancelled when the caller goes away.
 struct Streamed {
     body: Incoming,
     record: Option<Record>,
+    limits: Limits,
+    /// Set while nothing moves.
     idle: Option<Pin<Box<Sleep>>>,
 }
 
 impl Streamed {
-    fn new(body: Incoming, record: Record) -> Self {
-        let mut streamed = Self { body, record: Some(record), idle: None };
+    fn new(body: Incoming, record: Record, limits: Limits) -> Self {
+        let mut streamed = Self { body, record: Some(record), limits, idle: None };
         if streamed.body.is_end_stream() {
             streamed.succeeded();
         }
         streamed
+    }
+
+    /// Ends an exchange that has lasted too long, or on which nothing moves.
+    fn over(&mut self) -> BodyError {
+        let why = match &self.record {
+            Some(record) if Instant::now() >= self.limits.end => self.limits.time_out(record),
+            _ => format!("Nothing moved for {IDLE_TIMEOUT:?}."),
+        };
+        self.failed(&why);
+        why.into()
     }
 
     fn succeeded(&mut self) {
@@ -207,6 +249,8 @@ impl http_body::Body for Streamed {
                 self.idle = None;
                 if self.body.is_end_stream() {
                     self.succeeded();
+                } else if Instant::now() >= self.limits.end {
+                    return Poll::Ready(Some(Err(self.over())));
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -219,13 +263,12 @@ impl http_body::Body for Streamed {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                let idle = self
-                    .idle
-                    .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + IDLE_TIMEOUT)));
+                let end = self.limits.end;
+                let idle = self.idle.get_or_insert_with(|| {
+                    Box::pin(sleep_until(end.min(Instant::now() + IDLE_TIMEOUT)))
+                });
                 ready!(idle.as_mut().poll(context));
-                let why = format!("nothing moved for {IDLE_TIMEOUT:?}");
-                self.failed(&why);
-                Poll::Ready(Some(Err(why.into())))
+                Poll::Ready(Some(Err(self.over())))
             }
         }
     }

@@ -20,10 +20,11 @@ use tokio_util::task::TaskTracker;
 
 use super::admin::Admin;
 use super::client::Body;
+use super::forward::forward;
 use super::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT};
 use super::proxy::{proxy, status};
 use super::route::{Params, Template};
-use super::{envelope, forward, output};
+use super::{envelope, output};
 use crate::bindings::{AuthLevel, Function, HttpTrigger, Trigger};
 use crate::invocation::record::reason;
 use crate::invocation::{Call, InvocationError, Invoker};
@@ -172,13 +173,10 @@ impl Server {
         let Ok(record) = self.invoker.begin(&call).await else {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         };
-        let client = &self.invoker.client;
         match mode {
-            Mode::Forwarding => {
-                forward::forward(client, record, request, self.body_max_bytes).await
-            }
+            Mode::Forwarding => forward(&self.invoker, record, request, self.body_max_bytes).await,
             Mode::Proxying | Mode::Envelope => {
-                proxy(client, record, request, self.body_max_bytes).await
+                proxy(&self.invoker, record, request, self.body_max_bytes).await
             }
         }
     }

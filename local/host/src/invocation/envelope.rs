@@ -6,6 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use handler::envelope::InvocationRequest;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
@@ -69,10 +70,7 @@ impl BindingData {
 
 /// The body of a call to the handler.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Envelope {
-    data: Map<String, Value>,
-    metadata: Map<String, Value>,
-}
+pub(crate) struct Envelope(InvocationRequest);
 
 impl Envelope {
     /// `binding` is the name of the trigger binding, `function` the function's.
@@ -97,16 +95,17 @@ impl Envelope {
         }
         encoded.insert("sys".to_owned(), sys);
         let data = Map::from_iter([(binding.to_owned(), data)]);
-        Self { data, metadata: encoded }
+        Self(InvocationRequest { data, metadata: encoded })
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        json!({ "Data": self.data, "Metadata": self.metadata }).to_string().into_bytes()
+        // Maps of JSON values can always be written.
+        serde_json::to_vec(&self.0).unwrap_or_default()
     }
 
     #[cfg(test)]
     pub(crate) fn to_value(&self) -> Value {
-        json!({ "Data": self.data, "Metadata": self.metadata })
+        serde_json::to_value(&self.0).unwrap()
     }
 }
 

@@ -121,22 +121,30 @@ impl Invoker {
         let Some(limit) = self.function_timeout else { return exchange.await };
         match timeout_at(Instant::now() + limit, exchange).await {
             Ok(result) => result,
-            Err(_) => {
-                record.note(
-                    Level::Error,
-                    format!(
-                        "Timeout value of {limit:?} exceeded by function 'Functions.{}' (Id: \
-                         '{}'). The handler is killed with every other invocation in flight.",
-                        call.function.name,
-                        record.id()
-                    ),
-                );
-                if let Some(pid) = pid {
-                    self.handler.restart(pid);
-                }
-                Err(InvocationError::Timeout(limit))
-            }
+            Err(_) => Err(self.time_out(record, limit, pid)),
         }
+    }
+
+    /// What the end of `functionTimeout` costs, however the handler was called: its process.
+    pub(crate) fn time_out(
+        &self,
+        record: &Record,
+        limit: Duration,
+        pid: Option<u32>,
+    ) -> InvocationError {
+        record.note(
+            Level::Error,
+            format!(
+                "Timeout value of {limit:?} exceeded by function 'Functions.{}' (Id: '{}'). The \
+                 handler is killed with every other invocation in flight.",
+                record.function(),
+                record.id()
+            ),
+        );
+        if let Some(pid) = pid {
+            self.handler.restart(pid);
+        }
+        InvocationError::Timeout(limit)
     }
 
     async fn exchange(

@@ -52,6 +52,10 @@ impl Record {
         self.id
     }
 
+    pub(crate) fn function(&self) -> &str {
+        &self.function
+    }
+
     /// A line of the function itself.
     pub(crate) fn user(&self, text: String) {
         self.line(Level::Information, ".User", text);

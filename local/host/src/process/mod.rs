@@ -8,6 +8,7 @@ mod command;
 mod output;
 mod restarts;
 mod supervisor;
+mod watchdog;
 
 pub(crate) use command::Launch;
 pub use supervisor::HandlerStatus;

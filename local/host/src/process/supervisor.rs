@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::command::Launch;
 use super::output::{LastErrors, Stream, classify, lines};
 use super::restarts::{ErrorBucket, Exit};
+use super::watchdog::Watchdog;
 use crate::error::{HostError, Problem};
 use crate::http::client::HandlerClient;
 use crate::log::{Level, Logger, category};
@@ -199,6 +200,10 @@ impl Supervisor {
         let last_errors = Arc::new(Mutex::new(LastErrors::default()));
         let pipes = self.follow_output(&mut child, &last_errors);
         let pid = child.id().unwrap_or_default();
+        let watchdog = Watchdog::start(pid).inspect_err(|error| {
+            let text = format!("Nothing ends the handler should the host be killed: {error}");
+            self.line(Level::Debug, text);
+        });
 
         let end = tokio::select! {
             biased;
@@ -222,6 +227,9 @@ impl Supervisor {
             && let Err(error) = child.kill().await
         {
             self.line(Level::Warning, format!("The handler could not be killed: {error}"));
+        }
+        if let Ok(watchdog) = watchdog {
+            watchdog.end().await;
         }
         let _ = timeout(PIPE_DRAIN, pipes.wait()).await;
         Ok(match end {

@@ -95,6 +95,25 @@ async fn bodies_stream_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_outlives_the_function_timeout_costs_the_handler() {
+    let mut host = App::new(|host| host["functionTimeout"] = json!("00:00:01"))
+        .http("Events", "events")
+        .http("Never", "never")
+        .start()
+        .await;
+    let pid = host.pid().await;
+    let mut events = Wire::connect(host.address).await;
+    events.send("GET /api/events HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    events.until("data: 0\n\n").await;
+    host.log.wait_for("Timeout value of 1s exceeded by function 'Functions.Events'", 1).await;
+    let new = host.pid_other_than(pid).await;
+    // Before the head is there it can still become a status.
+    assert_eq!(call(host.address, "GET /api/never", "").await.status, 500);
+    host.pid_other_than(new).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_goes_away_cancels_the_handlers_request() {
     let host = App::new(|_| {}).http("Never", "never").start().await;
     let mut wire = Wire::connect(host.address).await;

@@ -8,5 +8,6 @@
 mod app;
 mod fixture;
 mod http;
+mod measure;
 mod process;
 mod wire;

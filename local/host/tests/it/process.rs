@@ -152,3 +152,39 @@ async fn without_functions_no_handler_is_started() {
     assert_eq!(log.at(Level::Error), Vec::<String>::new());
     let _: Option<Value> = None;
 }
+
+/// Run by the next test as a process of its own, to be killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "this is the host the next test kills"]
+async fn doomed_host() {
+    let mut host = App::new(|_| {}).http("Echo", "echo").start().await;
+    println!("HANDLER {} {}", host.pid().await, host.app.path().display());
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn no_handler_outlives_a_host_that_is_killed() {
+    use tokio::io::AsyncBufReadExt as _;
+    let mut host = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "process::doomed_host", "--nocapture"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(host.stdout.take().unwrap()).lines();
+    let (pid, root) = loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if let Some((_, rest)) = line.split_once("HANDLER ") {
+            let (pid, root) = rest.split_once(' ').unwrap();
+            break (pid.parse::<u32>().unwrap(), root.to_owned());
+        }
+    };
+    assert!(is_alive(pid));
+    host.kill().await.unwrap();
+    let deadline = tokio::time::Instant::now() + crate::app::PATIENCE;
+    while is_alive(pid) {
+        assert!(tokio::time::Instant::now() < deadline, "the handler {pid} is left behind");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    std::fs::remove_dir_all(root).unwrap();
+}
