@@ -46,12 +46,12 @@ pub(super) fn account(request: &Request) -> Answer {
 pub(super) fn databases(state: &State, request: &Request) -> Answer {
     match request.method {
         Method::GET => {
-            let all = state.read().databases().map(database_json).collect();
-            Ok(listing("", "Databases", all))
+            let all: Vec<_> = state.read().databases().map(database_json).collect();
+            Ok(listing("", "Databases", &all))
         }
         Method::POST if is_query(request) => {
             let all = state.read().databases().map(database_json).collect();
-            Ok(listing("", "Databases", query::over(&query::parse(request)?, all)))
+            Ok(listing("", "Databases", &query::over(&query::parse(request)?, all)))
         }
         Method::POST => {
             let id = crate::store::resource_id(&object(request)?)?;
@@ -90,7 +90,7 @@ pub(super) fn containers(state: &State, request: &Request, database: &str) -> An
         if let Some(query) = query {
             all = query::over(&query, all);
         }
-        Ok(listing(&database.rid.text(), "DocumentCollections", all))
+        Ok(listing(&database.rid.text(), "DocumentCollections", &all))
     };
     match request.method {
         Method::GET => all(None),
@@ -171,7 +171,7 @@ pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
         "parents": [],
         "lsn": target.origin.lsn,
     });
-    let reply = listing(container, "PartitionKeyRanges", vec![range]);
+    let reply = listing(container, "PartitionKeyRanges", &[range]);
     Ok(reply.header("etag", etag).of(&target.origin))
 }
 
@@ -185,9 +185,9 @@ pub(super) fn offers(state: &State, request: &Request, id: Option<&str>) -> Answ
         containers.map(|c| offer_json(c.rid(), throughput.get(&c.rid()))).collect::<Vec<_>>()
     };
     match (&request.method, id) {
-        (&Method::GET, None) => Ok(listing("", "Offers", all())),
+        (&Method::GET, None) => Ok(listing("", "Offers", &all())),
         (&Method::POST, None) if is_query(request) => {
-            Ok(listing("", "Offers", query::over(&query::parse(request)?, all())))
+            Ok(listing("", "Offers", &query::over(&query::parse(request)?, all())))
         }
         (&Method::GET | &Method::PUT, Some(id)) => {
             let known = all().into_iter().find(|offer| offer["id"] == id || offer["_rid"] == id);
@@ -238,7 +238,7 @@ fn etag(version: u64) -> String {
     format!("\"{version:08x}-0000-0000-0000-000000000000\"")
 }
 
-fn listing(rid: &str, name: &str, all: Vec<Value>) -> Reply {
+fn listing(rid: &str, name: &str, all: &[Value]) -> Reply {
     let count = all.len();
     Reply::json(StatusCode::OK, &json!({"_rid": rid, name: all, "_count": count}))
         .header("x-ms-item-count", count)

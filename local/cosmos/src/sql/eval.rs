@@ -26,7 +26,6 @@ pub(crate) struct Scope<'a> {
 /// The value of `expr`.
 pub(crate) fn eval<'a>(expr: &'a Expr, scope: &'a Scope<'_>) -> Option<Cow<'a, Value>> {
     match expr {
-        Expr::Undefined => None,
         Expr::Literal(value) => Some(Cow::Borrowed(value)),
         Expr::Slot(slot) => scope.slots.get(*slot).copied().flatten().map(Cow::Borrowed),
         Expr::AggregateSlot(slot) => scope.aggregates.get(*slot)?.as_ref().map(Cow::Borrowed),
@@ -82,8 +81,8 @@ pub(crate) fn eval<'a>(expr: &'a Expr, scope: &'a Scope<'_>) -> Option<Cow<'a, V
             Some(Cow::Owned(defined.collect()))
         }
         Expr::Subquery(kind, select) => subquery(*kind, select, scope).map(Cow::Owned),
-        // Gone after resolution.
-        Expr::Parameter(_) | Expr::Name(_) | Expr::Aggregate(..) => None,
+        // All but the first are gone after resolution.
+        Expr::Undefined | Expr::Parameter(_) | Expr::Name(_) | Expr::Aggregate(..) => None,
     }
 }
 

@@ -130,8 +130,7 @@ impl Parser {
                 self.take_word("AS") || matches!(self.peek(), Kind::Word(w) if !is_reserved(w));
             let name = match (explicit, &expr) {
                 (true, _) => self.property_name()?,
-                (false, Expr::Member(_, name)) => name.clone(),
-                (false, Expr::Name(name)) => name.clone(),
+                (false, Expr::Member(_, name) | Expr::Name(name)) => name.clone(),
                 (false, Expr::Index(_, index)) => match &**index {
                     Expr::Literal(Value::String(name)) => name.clone(),
                     _ => format!("${}", items.len() + 1),
@@ -430,9 +429,8 @@ impl Parser {
             _ => None,
         };
         if let Some(aggregate) = aggregate {
-            let argument = match (arguments.pop(), arguments.is_empty()) {
-                (Some(argument), true) => argument,
-                _ => return Err(self.error("an aggregate takes one argument")),
+            let (Some(argument), true) = (arguments.pop(), arguments.is_empty()) else {
+                return Err(self.error("an aggregate takes one argument"));
             };
             return Ok((Expr::Aggregate(aggregate, Box::new(argument)), depth + 1));
         }
@@ -462,13 +460,7 @@ impl Parser {
             return Ok((Expr::Object(properties), 1));
         }
         loop {
-            let name = match self.advance() {
-                Kind::Literal(Value::String(name)) | Kind::Word(name) => name,
-                _ => {
-                    self.at -= 1;
-                    return Err(self.unexpected());
-                }
-            };
+            let name = self.property_name()?;
             self.expect_symbol(":")?;
             properties.push((name, self.track(0, &mut depth)?));
             if !self.take_symbol(",") {

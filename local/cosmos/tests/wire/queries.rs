@@ -1,0 +1,111 @@
+//! Query requests: the plan, the forms that SDKs send, scopes and paging.
+
+use serde_json::json;
+
+use crate::harness::{DOCS, P, start};
+
+#[tokio::test]
+async fn the_plan_lets_the_client_send_the_query_as_it_is() {
+    let service = start().await;
+    let ask = [
+        ("x-ms-cosmos-is-query-plan-request", "True"),
+        ("x-ms-documentdb-isquery", "True"),
+        ("content-type", "application/query+json"),
+    ];
+    let body = json!({"query": "SELECT VALUE COUNT(1) FROM c GROUP BY c.x"}).to_string();
+    let plan = service.send("POST", DOCS, &ask, body).await;
+    assert_eq!(plan.status, 200);
+    let plan = plan.json();
+    assert_eq!(plan["queryInfo"]["rewrittenQuery"], "");
+    assert_eq!(plan["queryInfo"]["aggregates"], json!([]));
+    assert_eq!(plan["queryRanges"][0]["max"], "FF");
+    let broken = json!({"query": "SELECT FROM"}).to_string();
+    assert_eq!(service.send("POST", DOCS, &ask, broken).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_order_by_rewritten_by_the_rust_sdk_is_understood() {
+    let service = start().await;
+    for (id, kind, at) in
+        [("a", "order", 1), ("b", "order", 3), ("c", "event", 4), ("d", "order", 2)]
+    {
+        let key = format!("[\"{id}\"]");
+        let body = format!(r#"{{"id":"{id}","pk":"{id}","type":"{kind}","at":{at},"big":[1.50]}}"#);
+        let headers = [("x-ms-documentdb-partitionkey", key.as_str())];
+        assert_eq!(service.send("POST", DOCS, &headers, body).await.status, 201);
+    }
+    let text = r#"SELECT VALUE {"_rid": c._rid, "orderByItems": [{"item": c.at}], "payload": c}
+        FROM c WHERE (c.type = 'order') AND true ORDER BY c.at DESC"#;
+    let answer = service.query(text, &[("x-ms-documentdb-partitionkeyrangeid", "0")]).await;
+    let rows = answer.json()["Documents"].as_array().unwrap().clone();
+    let order: Vec<_> = rows.iter().map(|row| row["payload"]["id"].as_str().unwrap()).collect();
+    assert_eq!(order, ["b", "d", "a"]);
+    assert_eq!(rows[0]["orderByItems"], json!([{"item": 3}]));
+    assert_eq!(rows[0]["_rid"], rows[0]["payload"]["_rid"]);
+    assert!(answer.text.contains("[1.50]"), "the payload keeps its own text");
+    let resumed = r#"SELECT VALUE {"_rid": c._rid, "orderByItems": [{"item": c.at}], "payload": {"id": c.id}}
+        FROM c WHERE (c.type = 'order') AND ((c.at < 3) OR (c.at = 3 AND c._rid > 'x') OR NOT IS_DEFINED(c.at)) ORDER BY c.at DESC"#;
+    let answer = service.query(resumed, &[]).await.json();
+    assert_eq!(answer["Documents"][0]["payload"], json!({"id": "d"}));
+}
+
+#[tokio::test]
+async fn scopes_and_pages() {
+    let service = start().await;
+    for n in 0..30 {
+        service
+            .create(json!({"id": n.to_string(), "pk": if n % 3 == 0 { "p" } else { "q" }}))
+            .await;
+    }
+    let mut found = Vec::new();
+    let mut token = String::new();
+    loop {
+        let mut headers = vec![("x-ms-max-item-count", "4"), P];
+        if !token.is_empty() {
+            headers.push(("x-ms-continuation", &token));
+        }
+        let page = service.query("SELECT VALUE c.id FROM c", &headers).await;
+        let next = page.header("x-ms-continuation").to_owned();
+        let page = page.json();
+        assert!(page["_count"].as_u64().unwrap() <= 4);
+        found.extend(page["Documents"].as_array().unwrap().clone());
+        if next.is_empty() {
+            break;
+        }
+        token = next;
+    }
+    let expected: Vec<_> = (0..30).step_by(3).map(|n| json!(n.to_string())).collect();
+    assert_eq!(found, expected);
+    let bad = [("x-ms-continuation", "garbage")];
+    assert_eq!(service.query("SELECT * FROM c", &bad).await.status, 400);
+    let nothing = [("x-ms-start-epk", "3FFF"), ("x-ms-end-epk", "FF")];
+    let page = service.query("SELECT VALUE COUNT(1) FROM c", &nothing).await.json();
+    assert_eq!(page["Documents"], json!([0]), "no hash lies above 3F");
+    let not_hex = [("x-ms-start-epk", "zz")];
+    assert_eq!(service.query("SELECT * FROM c", &not_hex).await.status, 400);
+    let feed = service.send("GET", DOCS, &[("x-ms-max-item-count", "7")], "").await;
+    assert_eq!(feed.json()["_count"], 7);
+    assert!(!feed.header("x-ms-continuation").is_empty());
+}
+
+#[tokio::test]
+async fn broken_queries_are_refused() {
+    let service = start().await;
+    let query = [("x-ms-documentdb-isquery", "True")];
+    for body in [
+        String::new(),
+        "{}".to_owned(),
+        json!({"query": 5}).to_string(),
+        json!({"query": "SELECT * FROM c WHERE"}).to_string(),
+        json!({"query": "SELECT * FROM c WHERE c.a = @x"}).to_string(),
+        json!({"query": format!("SELECT VALUE {}1{}", "(".repeat(5000), ")".repeat(5000))})
+            .to_string(),
+        json!({"query": format!("SELECT VALUE 1{}", "+1".repeat(5000))}).to_string(),
+        json!({"query": format!("SELECT VALUE {}", "x".repeat(600_000))}).to_string(),
+    ] {
+        let answer = service.send("POST", DOCS, &query, body).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("BadRequest")));
+    }
+    let long = format!("SELECT * FROM c WHERE {}", vec!["c.a = 1"; 5000].join(" OR "));
+    assert_eq!(service.query(&long, &[]).await.status, 200, "long chains are not deep");
+}
