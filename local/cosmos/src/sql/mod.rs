@@ -121,3 +121,169 @@ impl Condition {
         eval::is_true(&self.filter, &scope)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What queries are made of, so that random ones get past the first token.
+    const WORDS: [&str; 58] = [
+        "SELECT",
+        "VALUE",
+        "FROM",
+        "WHERE",
+        "ORDER",
+        "BY",
+        "GROUP",
+        "JOIN",
+        "IN",
+        "AS",
+        "TOP",
+        "DISTINCT",
+        "OFFSET",
+        "LIMIT",
+        "AND",
+        "OR",
+        "NOT",
+        "BETWEEN",
+        "LIKE",
+        "ESCAPE",
+        "EXISTS",
+        "ARRAY",
+        "ASC",
+        "DESC",
+        "c",
+        "x",
+        "c.a",
+        "c.b[0]",
+        "@p",
+        "@q",
+        "1",
+        "-2.5",
+        "'s'",
+        "\"t\"",
+        "null",
+        "true",
+        "undefined",
+        "*",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ":",
+        "?",
+        "??",
+        "=",
+        "<",
+        "||",
+        "+",
+        "/",
+        "COUNT(",
+        "SUM(c.a)",
+        "CONTAINS(",
+        "ARRAY_CONTAINS(c.a, 1)",
+        ".",
+    ];
+
+    fn parameters() -> Map<String, Value> {
+        json!({"@p": 1, "@q": {"a": []}}).as_object().cloned().unwrap_or_default()
+    }
+
+    /// Parses, and evaluates what could be parsed.
+    fn exercise(text: &str) {
+        let item = json!({"a": 1, "b": [{"c": "x"}], "id": "1"});
+        if let Ok(query) = Query::parse(text, &parameters()) {
+            let scope = eval::Scope { slots: vec![Some(&item)], aggregates: &[] };
+            let _ = eval::for_each_row(&query.select.sources, &scope, &mut |row| {
+                query.select.filter.iter().for_each(|f| drop(eval::eval(f, row)));
+                drop(eval::project(&query.select.projection, row));
+                std::ops::ControlFlow::Continue(())
+            });
+        }
+        if let Ok(condition) = Condition::parse(text) {
+            condition.holds(item.to_string().as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,60}") {
+            exercise(&text);
+            exercise(&format!("SELECT {text} FROM c"));
+            exercise(&format!("from c where {text}"));
+        }
+
+        #[test]
+        fn no_sequence_of_tokens_panics(words in proptest::collection::vec(0..WORDS.len(), 0..25)) {
+            let words: Vec<_> = words.into_iter().map(|at| WORDS[at]).collect();
+            exercise(&words.join(" "));
+            exercise(&format!("SELECT * FROM c WHERE {}", words.join(" ")));
+            exercise(&format!("SELECT {} FROM c JOIN x IN c.b", words.join(" ")));
+        }
+    }
+
+    #[test]
+    fn conditions_follow_three_valued_logic() {
+        let item = br#"{"a":1,"s":"X","n":null,"_ts":5,"o":{"k":[1,{"z":true}]}}"#;
+        for (text, expected) in [
+            ("from c where c.a = 1", true),
+            ("FROM root WHERE root.a = 1 AND root.s = 'X'", true),
+            ("from c where c.s = 'x'", false),
+            ("from c where c.none = 1", false),
+            ("from c where c.none != 1", false),
+            ("from c where NOT (c.none = 1)", false),
+            ("from c where c.none = 1 OR c.a = 1", true),
+            ("from c where c.none = 1 AND c.a = 1", false),
+            ("from c where NOT (c.none = 1 AND c.a = 2)", true),
+            ("from c where c.a = '1'", false),
+            ("from c where c.a != '1'", false),
+            ("from c where c.n = null AND IS_NULL(c.n)", true),
+            ("from c where c._ts >= 5", true),
+            ("from c where c.o.k[1].z", true),
+            ("from c where c['o']['k'][0] = 1.0", true),
+            ("from c where c.o = {\"k\": [1, {\"z\": true}]}", true),
+            ("from c where NOT IS_DEFINED(c.none)", true),
+            ("from c where c.a", false),
+            ("from c where (c.none ?? c.a) = 1", true),
+            ("from c where -c.a < 0 AND c.a + 2 * 3 = 7", true),
+            ("from c where c.a / 0 = 1", false),
+            ("from c where EXISTS(SELECT VALUE k FROM k IN c.o.k WHERE k = 1)", true),
+            ("from c where ARRAY_LENGTH(ARRAY(SELECT VALUE k FROM k IN c.o.k)) = 2", true),
+            ("from c where (SELECT VALUE COUNT(1) FROM k IN c.o.k) = 2", true),
+        ] {
+            assert_eq!(Condition::parse(text).unwrap().holds(item), expected, "{text}");
+        }
+        for bad in [
+            "",
+            "c.a = 1",
+            "from c",
+            "from c where",
+            "from c where d.a = 1",
+            "from c where COUNT(1) = 1",
+        ] {
+            assert!(Condition::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_needed_is_parsed() {
+        let needs = |text| Query::parse(text, &parameters()).unwrap().needs;
+        let some =
+            |names: &[&str]| Needs::Properties(names.iter().map(|n| (*n).to_owned()).collect());
+        assert_eq!(needs("SELECT * FROM c"), some(&[]));
+        assert_eq!(needs("SELECT VALUE COUNT(c) FROM c WHERE c.a.b = 1"), some(&["a"]));
+        assert_eq!(
+            needs("SELECT VALUE {p: c, q: c.x.y} FROM c ORDER BY c['z']"),
+            some(&["x", "z"])
+        );
+        assert_eq!(needs("SELECT VALUE t FROM c JOIN t IN c.tags"), some(&["tags"]));
+        assert_eq!(needs("SELECT VALUE [c] FROM c"), Needs::All);
+        assert_eq!(needs("SELECT DISTINCT VALUE c FROM c"), Needs::All);
+    }
+}

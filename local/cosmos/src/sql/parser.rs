@@ -119,8 +119,7 @@ impl Parser {
         if self.take_symbol("*") {
             return Ok(Projection::Star);
         }
-        if self.is_word("VALUE") && !matches!(self.peek_at(1), Kind::Symbol("." | "," | "[")) {
-            self.at += 1;
+        if self.take_word("VALUE") {
             return Ok(Projection::Value(self.track(0, depth)?));
         }
         let mut items: Vec<(String, Expr)> = Vec::new();

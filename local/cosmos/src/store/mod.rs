@@ -17,6 +17,8 @@ mod partition;
 mod patch;
 pub mod query;
 mod rid;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod tree;
 

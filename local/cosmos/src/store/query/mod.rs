@@ -84,6 +84,13 @@ impl Plan {
         self.wanted.as_ref()
     }
 
+    /// Gives up on indexes, so that tests can compare.
+    #[cfg(test)]
+    pub(super) fn scan_everything(&mut self) {
+        self.access = Access::All;
+        self.wanted = None;
+    }
+
     /// Whether [`super::Store::prepare`] must be called before running.
     pub fn needs_preparation(&self, container: &Container) -> bool {
         self.wanted.as_ref().is_some_and(|shape| container.index(shape).is_none())
