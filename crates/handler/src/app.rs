@@ -67,6 +67,9 @@ impl App {
     /// whether the process is ready, several times a second at first; a router without a route for
     /// it need not have one. Limits on bodies and time are the router's own; see
     /// [`http_limits`](crate::http_limits).
+    ///
+    /// # Panics
+    /// A router was set before, and both have the same route or a fallback.
     pub fn http(mut self, router: Router) -> Self {
         self.router = Some(match self.router {
             Some(routers) => routers.merge(router),

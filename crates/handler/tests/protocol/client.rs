@@ -39,16 +39,24 @@ pub(crate) async fn start_with(app: App, configure: impl FnOnce(&mut Config)) ->
     Running { address, shutdown, served }
 }
 
+/// Sends bytes on a connection of their own and returns the response.
+pub(crate) async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Response {
+    let mut client = connect(address).await;
+    client.send(bytes).await;
+    client.response().await
+}
+
+async fn connect(address: SocketAddr) -> Client {
+    Client { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+}
+
 impl Running {
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), read: Vec::new() }
+        connect(self.address).await
     }
 
-    /// Sends bytes on a connection of their own and returns the response.
     pub(crate) async fn exchange(&self, bytes: impl AsRef<[u8]>) -> Response {
-        let mut client = self.connect().await;
-        client.send(bytes).await;
-        client.response().await
+        exchange(self.address, bytes).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

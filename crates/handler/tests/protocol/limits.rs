@@ -205,6 +205,13 @@ async fn what_is_no_http_is_answered_400() {
         assert_eq!(client.response().await.status, 400, "{what}");
         client.closed().await;
     }
+    // The second request of a connection is looked at as the first.
+    let mut client = server.connect().await;
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\na\nb\n").await;
+    assert_eq!(client.response().await.body, "a\nb\n");
+    client.send("GET / HTTP/1.1\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 400);
+
     let large = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000));
     assert_eq!(server.exchange(large).await.status, 431);
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(101));

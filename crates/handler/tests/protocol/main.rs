@@ -9,6 +9,7 @@ mod client;
 mod fixtures;
 mod invocations;
 mod limits;
+mod process;
 mod proxied;
 mod shutdown;
 mod totality;

@@ -62,6 +62,34 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What the host does to metadata before it calls a handler: top-level properties of a text that
+/// is a JSON object, but for arrays and nulls, replace what has that name in any case.
+fn promote(metadata: &mut Map<String, Value>, text: &str) {
+    let Ok(Value::Object(members)) = serde_json::from_str(text.trim()) else { return };
+    for (name, value) in members {
+        let promoted = match value {
+            Value::Null | Value::Array(_) => continue,
+            Value::Object(_) => value,
+            Value::String(text) => Value::from(Value::from(text).to_string()),
+            scalar => Value::from(Value::from(scalar.to_string()).to_string()),
+        };
+        let key = metadata.keys().find(|key| key.eq_ignore_ascii_case(&name)).cloned();
+        metadata.insert(key.unwrap_or(name), promoted);
+    }
+}
+
+/// Names that a forger would choose, in the case of his choice.
+fn forgers_name() -> impl Strategy<Value = String> {
+    let known = ["MessageId", "LockToken", "DeliveryCount", "Subject", "ApplicationProperties"];
+    (prop::sample::select(known.to_vec()), any::<u32>()).prop_map(|(name, cases)| {
+        let flip = |(at, letter): (usize, char)| match cases >> (at % 32) & 1 {
+            0 => letter.to_ascii_lowercase(),
+            _ => letter.to_ascii_uppercase(),
+        };
+        name.chars().enumerate().map(flip).collect()
+    })
+}
+
 fn ask_message(message: &ServiceBusMessage) {
     let _ = (message.message_id(), message.lock_token(), message.delivery_count());
     let _ = (message.sequence_number(), message.enqueued_time(), message.expires_at());
@@ -108,6 +136,41 @@ proptest! {
         }
         let _ = TimerTick::from_invocation(invocation.clone());
         let _ = HttpRequest::from_invocation(invocation);
+    }
+
+    #[test]
+    fn what_is_believed_is_the_brokers(
+        properties in prop::collection::vec((forgers_name(), json()), 0..4),
+        spaces in " {0,2}",
+    ) {
+        let text = spaces + &Value::Object(properties.into_iter().collect()).to_string();
+        let truth = serde_json::json!({
+            "MessageId": "\"m-1\"", "LockToken": "\"c0a1e6de-2f6b-4b3a-8d2b-52cf0f0cbb11\"",
+            "DeliveryCount": "3", "Subject": "\"s\"", "ApplicationProperties": {"a": 1},
+        });
+        let Value::Object(mut metadata) = truth else { unreachable!() };
+        promote(&mut metadata, &text);
+        let wrapped = Value::from(Value::from(text).to_string());
+        let data = Map::from_iter([("x".to_owned(), wrapped)]);
+        let invocation = Invocation::new("f", InvocationRequest { data, metadata });
+        let message = ServiceBusMessage::from_invocation(invocation).unwrap();
+        let names: Vec<_> = message.shadowed().collect();
+        let doubted = |name| names.contains(&name);
+        let token = message.lock_token().map(|token| token.to_string());
+        for (name, believed, truth) in [
+            ("MessageId", message.message_id(), "m-1"),
+            ("LockToken", token, "c0a1e6de-2f6b-4b3a-8d2b-52cf0f0cbb11"),
+            ("DeliveryCount", message.delivery_count().map(|count| count.to_string()), "3"),
+            ("Subject", message.subject(), "s"),
+            (
+                "ApplicationProperties",
+                message.application_properties().map(|all| Value::from(all).to_string()),
+                "{\"a\":1}",
+            ),
+        ] {
+            let expected = (!doubted(name)).then_some(truth);
+            prop_assert_eq!(believed.as_deref(), expected, "{}", name);
+        }
     }
 
     #[test]
