@@ -1,0 +1,261 @@
+//! Handing messages out: receivers, their credit, and who gets what.
+//!
+//! A receiver states how many messages it could take right now. Credits of an entity are served in
+//! the order in which they came, whichever connection they came from, and a message is locked the
+//! moment it is assigned. The shell is told which connections have something to fetch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::queue::State;
+use super::record::{QueueId, Record, Removal};
+use super::settle::Settlement;
+use super::time::Timestamp;
+use super::Broker;
+use crate::message::Message;
+
+/// A receiver, unique for the life of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ReceiverId(u64);
+
+/// Whom to tell that a receiver has something to fetch; the shell's own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// What happens to a message when it is handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReceiveMode {
+    /// It is locked until settled.
+    PeekLock,
+    /// It is gone.
+    ReceiveAndDelete,
+}
+
+/// As a peek reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MessageState {
+    Active,
+    Deferred,
+    Scheduled,
+}
+
+/// A message handed to a receiver, or shown to a peeking one.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) message: Arc<Message>,
+    pub(crate) sequence: i64,
+    pub(crate) original_sequence: i64,
+    pub(crate) enqueued_at: Timestamp,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Earlier failed deliveries.
+    pub(crate) delivery_count: u32,
+    /// Nil unless locked.
+    pub(crate) token: Uuid,
+    pub(crate) locked_until: Timestamp,
+    pub(crate) state: MessageState,
+}
+
+impl Delivery {
+    /// The time to live in force, the least of the sender's and the entities'.
+    pub(crate) fn ttl_ms(&self) -> Option<u32> {
+        let ms = self.expires_at?.since(self.enqueued_at);
+        Some(u32::try_from(ms).unwrap_or(u32::MAX))
+    }
+}
+
+#[derive(Debug)]
+struct Receiver {
+    queue: QueueId,
+    connection: ConnectionId,
+    mode: ReceiveMode,
+    /// Messages it can still be assigned.
+    credit: u32,
+    /// Whether it stands in its queue's line.
+    in_line: bool,
+    /// Assigned but not fetched.
+    outbox: VecDeque<Delivery>,
+    /// Whether its connection was told.
+    told: bool,
+}
+
+/// All receivers, and which connections have something to fetch.
+#[derive(Debug, Default)]
+pub(super) struct Receivers {
+    last_id: u64,
+    receivers: HashMap<ReceiverId, Receiver>,
+    ready: HashMap<ConnectionId, Vec<ReceiverId>>,
+    woken: Vec<ConnectionId>,
+}
+
+impl Broker {
+    /// A receiver without credit.
+    pub(crate) fn open_receiver(
+        &mut self,
+        connection: ConnectionId,
+        queue: QueueId,
+        mode: ReceiveMode,
+    ) -> ReceiverId {
+        self.receivers.last_id += 1;
+        let id = ReceiverId(self.receivers.last_id);
+        let receiver = Receiver {
+            queue,
+            connection,
+            mode,
+            credit: 0,
+            in_line: false,
+            outbox: VecDeque::new(),
+            told: false,
+        };
+        self.receivers.receivers.insert(id, receiver);
+        id
+    }
+
+    /// Ends a receiver. Messages it was assigned but did not fetch are available again as if they
+    /// had never been; those it fetched stay locked until settled or their time is over.
+    pub(crate) fn close_receiver(&mut self, now: Timestamp, id: ReceiverId) {
+        self.advance(now);
+        let Some(receiver) = self.receivers.receivers.remove(&id) else { return };
+        if receiver.in_line {
+            self.queue_mut(receiver.queue).waiting.retain(|waiting| *waiting != id);
+        }
+        if let Some(ready) = self.receivers.ready.get_mut(&receiver.connection) {
+            ready.retain(|ready| *ready != id);
+        }
+        for delivery in receiver.outbox {
+            // A lock that has ended meanwhile needs no release.
+            let _ = self.settle(now, receiver.queue, delivery.token, Settlement::Release);
+        }
+    }
+
+    /// Forgets what a connection was to be told; its receivers are closed one by one.
+    pub(crate) fn close_connection(&mut self, connection: ConnectionId) {
+        self.receivers.ready.remove(&connection);
+    }
+
+    /// Sets how many more messages a receiver can be assigned. What it has not used of an earlier
+    /// credit is replaced; its place in line is not lost.
+    pub(crate) fn grant(&mut self, now: Timestamp, id: ReceiverId, credit: u32) {
+        self.advance(now);
+        let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return };
+        let queue = receiver.queue;
+        receiver.credit = credit;
+        let joins = credit > 0 && !receiver.in_line;
+        let leaves = credit == 0 && receiver.in_line;
+        receiver.in_line = credit > 0;
+        if joins {
+            self.queue_mut(queue).waiting.push_back(id);
+            self.feed(queue);
+        } else if leaves {
+            self.queue_mut(queue).waiting.retain(|waiting| *waiting != id);
+        }
+    }
+
+    /// Takes what a receiver was assigned, `max` messages at most. What is beyond, assigned before
+    /// its credit was reduced, is available again.
+    pub(crate) fn fetch(
+        &mut self,
+        now: Timestamp,
+        id: ReceiverId,
+        max: u32,
+    ) -> VecDeque<Delivery> {
+        self.advance(now);
+        let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return VecDeque::new() };
+        receiver.told = false;
+        let queue = receiver.queue;
+        let mode = receiver.mode;
+        let mut fetched = std::mem::take(&mut receiver.outbox);
+        // A lock may have ended while the message waited to be fetched.
+        fetched.retain(|delivery| self.queue(queue).locked(delivery.token).is_some());
+        if fetched.len() > max as usize {
+            for delivery in fetched.split_off(max as usize) {
+                let _ = self.settle(now, queue, delivery.token, Settlement::Release);
+            }
+        }
+        if mode == ReceiveMode::ReceiveAndDelete {
+            for delivery in &fetched {
+                let removal = Removal::Completed;
+                self.commit(Record::Removed { queue, sequence: delivery.sequence, removal });
+            }
+        }
+        fetched
+    }
+
+    /// The receivers of a connection that have something to fetch, each once.
+    pub(crate) fn ready(&mut self, connection: ConnectionId) -> Vec<ReceiverId> {
+        self.receivers.ready.get_mut(&connection).map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The connections that have something to fetch and were not named before.
+    pub(crate) fn woken(&mut self) -> std::vec::Drain<'_, ConnectionId> {
+        self.receivers.woken.drain(..)
+    }
+
+    /// Deferred messages by number: all of them, or `None` if one is not there.
+    pub(crate) fn receive_deferred(
+        &mut self,
+        now: Timestamp,
+        queue: QueueId,
+        sequences: &[i64],
+        mode: ReceiveMode,
+    ) -> Option<Vec<Delivery>> {
+        self.advance(now);
+        let deferred = |sequence: &i64| {
+            self.queue(queue).get(*sequence).is_some_and(|entry| entry.state == State::Deferred)
+        };
+        if !sequences.iter().all(deferred) {
+            return None;
+        }
+        let mut deliveries = Vec::with_capacity(sequences.len());
+        for &sequence in sequences {
+            // A number given twice is delivered once.
+            if self.queue(queue).get(sequence).is_none_or(|entry| entry.state != State::Deferred) {
+                continue;
+            }
+            if mode == ReceiveMode::PeekLock {
+                self.lock(queue, sequence);
+            }
+            deliveries.extend(self.queue(queue).delivery(sequence));
+            if mode == ReceiveMode::ReceiveAndDelete {
+                self.commit(Record::Removed { queue, sequence, removal: Removal::Completed });
+            }
+        }
+        Some(deliveries)
+    }
+
+    fn lock(&mut self, queue: QueueId, sequence: i64) {
+        let token = self.ids.next();
+        let until = self.now.plus(self.queue(queue).settings.lock_ms);
+        self.commit(Record::Locked { queue, sequence, token, until });
+    }
+
+    /// Assigns available messages to waiting receivers until one or the other runs out.
+    pub(super) fn feed(&mut self, queue: QueueId) {
+        while let Some(&id) = self.queue(queue).waiting.front() {
+            let Some(sequence) = self.queue(queue).first_available() else { return };
+            if !self.receivers.receivers.contains_key(&id) {
+                self.queue_mut(queue).waiting.pop_front();
+                continue;
+            }
+            self.lock(queue, sequence);
+            let delivery = self.queue(queue).delivery(sequence);
+            let Receivers { receivers, ready, woken, .. } = &mut self.receivers;
+            let Some(receiver) = receivers.get_mut(&id) else { return };
+            receiver.outbox.extend(delivery);
+            receiver.credit -= 1;
+            if !receiver.told {
+                receiver.told = true;
+                let ready = ready.entry(receiver.connection).or_default();
+                if ready.is_empty() {
+                    woken.push(receiver.connection);
+                }
+                ready.push(id);
+            }
+            if receiver.credit == 0 {
+                receiver.in_line = false;
+                self.queue_mut(queue).waiting.pop_front();
+            }
+        }
+    }
+}

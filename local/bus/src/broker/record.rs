@@ -1,0 +1,103 @@
+//! Every change of the broker's state, as data.
+//!
+//! A command decides, then expresses what it decided as records; applying a record is the only way
+//! the state changes. A journal beneath the broker therefore sees everything that a restart must
+//! know, and applying its records in order rebuilds the state. What is not a record (which
+//! receivers wait, for how many messages) belongs to connections and dies with them.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::rule::Rule;
+use super::time::Timestamp;
+use crate::message::Message;
+
+/// A place where messages are kept: a queue, a subscription, a dead-letter sub-queue, or the shelf
+/// on which a topic keeps scheduled messages. An index, stable while the broker lives; a journal
+/// learns the lasting name from [`Record::Declared`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct QueueId(pub(super) u32);
+
+/// Why a message is no longer where it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Completed by its receiver, or handed to a receive-and-delete one.
+    Completed,
+    /// Its time to live is over and nobody wanted it kept.
+    Expired,
+    /// Moved to the dead-letter sub-queue; an `Enqueued` there belongs to the same group.
+    DeadLettered,
+    /// A scheduled message that was taken back.
+    Cancelled,
+    /// A scheduled message whose time has come; its copies belong to the same group.
+    Activated,
+    /// Deleted by a management request.
+    Deleted,
+}
+
+/// What an `Enqueued` message waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Now,
+    At(Timestamp),
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Record {
+    /// The path that an index stands for in the records that follow.
+    Declared { queue: QueueId, path: Arc<str> },
+    /// A message is there.
+    Enqueued {
+        queue: QueueId,
+        sequence: i64,
+        /// The number it got where it was first accepted.
+        original_sequence: i64,
+        enqueued_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        delivery_count: u32,
+        arrival: Arrival,
+        message: Arc<Message>,
+    },
+    /// It is gone.
+    Removed { queue: QueueId, sequence: i64, removal: Removal },
+    /// A receiver has it to itself.
+    Locked { queue: QueueId, sequence: i64, token: Uuid, until: Timestamp },
+    /// For longer.
+    Renewed { queue: QueueId, sequence: i64, until: Timestamp },
+    /// It can be received again: by anybody, or when deferred by its number.
+    Unlocked {
+        queue: QueueId,
+        sequence: i64,
+        delivery_count: u32,
+        deferred: bool,
+        /// The message with properties its receiver changed.
+        changed: Option<Arc<Message>>,
+    },
+    /// A message-id to recognise duplicates by.
+    Remembered { queue: QueueId, key: Arc<str>, until: Timestamp },
+    RuleAdded { queue: QueueId, rule: Arc<Rule> },
+    RuleRemoved { queue: QueueId, name: String },
+}
+
+/// Where records go before anybody is told of the change.
+///
+/// Everything appended since the last [`seal`](Journal::seal) is one group: after a crash all of it
+/// happened or none.
+pub(crate) trait Journal: Send {
+    /// Takes one record of the current group.
+    fn append(&mut self, record: &Record);
+
+    /// Ends the group.
+    fn seal(&mut self);
+}
+
+/// Keeps nothing: the broker's memory is all there is.
+#[derive(Debug, Default)]
+pub(crate) struct NoJournal;
+
+impl Journal for NoJournal {
+    fn append(&mut self, _: &Record) {}
+    fn seal(&mut self) {}
+}

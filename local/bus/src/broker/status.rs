@@ -1,0 +1,114 @@
+//! Runtime counts, as an operator wants to see them.
+
+use serde::Serialize;
+
+use super::record::QueueId;
+use super::Broker;
+
+/// Counts of every entity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Connections being served.
+    pub connections: usize,
+    /// Queues in the order declared.
+    pub queues: Vec<QueueStatus>,
+    /// Topics in the order declared.
+    pub topics: Vec<TopicStatus>,
+}
+
+/// Counts of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueStatus {
+    /// Path of the queue.
+    pub name: String,
+    /// Messages to be received, including the locked ones.
+    pub active: usize,
+    /// Of these, messages that some receiver has at the moment.
+    pub locked: usize,
+    /// Messages set aside by their receivers.
+    pub deferred: usize,
+    /// Messages whose time has not come.
+    pub scheduled: usize,
+    /// Messages in the dead-letter sub-queue.
+    pub dead_letter: usize,
+    /// Bytes of all messages, without the dead-letter sub-queue.
+    pub size_bytes: u64,
+}
+
+/// Counts of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionStatus {
+    /// Name within its topic.
+    pub name: String,
+    /// Messages to be received, including the locked ones.
+    pub active: usize,
+    /// Of these, messages that some receiver has at the moment.
+    pub locked: usize,
+    /// Messages set aside by their receivers.
+    pub deferred: usize,
+    /// Messages in the dead-letter sub-queue.
+    pub dead_letter: usize,
+    /// Bytes of all messages, without the dead-letter sub-queue.
+    pub size_bytes: u64,
+}
+
+/// Counts of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicStatus {
+    /// Path of the topic.
+    pub name: String,
+    /// Messages whose time has not come.
+    pub scheduled: usize,
+    /// Its subscriptions in the order declared.
+    pub subscriptions: Vec<SubscriptionStatus>,
+}
+
+impl Broker {
+    /// Counts of every entity; `connections` is the shell's to know.
+    pub(crate) fn status(&self, connections: usize) -> Status {
+        let queues = self.queues.iter().enumerate().filter_map(|(at, queue)| {
+            let id = QueueId(super::index(at));
+            let is_queue =
+                self.directory.get(&queue.path.to_lowercase()) == Some(&super::Entity::Queue(id));
+            is_queue.then(|| self.queue_status(id))
+        });
+        let topics = self.topics.iter().map(|topic| TopicStatus {
+            name: (*topic.path).to_owned(),
+            scheduled: self.queue(topic.shelf).counts().3,
+            subscriptions: topic
+                .subscriptions
+                .iter()
+                .map(|(name, id)| {
+                    let counts = self.queue_status(*id);
+                    SubscriptionStatus {
+                        name: (**name).to_owned(),
+                        active: counts.active,
+                        locked: counts.locked,
+                        deferred: counts.deferred,
+                        dead_letter: counts.dead_letter,
+                        size_bytes: counts.size_bytes,
+                    }
+                })
+                .collect(),
+        });
+        Status { connections, queues: queues.collect(), topics: topics.collect() }
+    }
+
+    fn queue_status(&self, id: QueueId) -> QueueStatus {
+        let queue = self.queue(id);
+        let (total, locked, deferred, scheduled) = queue.counts();
+        QueueStatus {
+            name: (*queue.path).to_owned(),
+            active: total - deferred - scheduled,
+            locked,
+            deferred,
+            scheduled,
+            dead_letter: queue.dead_letter.map_or(0, |dead| self.queue(dead).counts().0),
+            size_bytes: queue.bytes(),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Every bound of the broker, in one place, with its unit in the name and the reason beside it.
+//!
+//! What a client may choose (credit, windows, batch sizes) is capped here as well: a stand-in that
+//! falls over under a careless client would be no use for testing careful ones.
+
+/// Nesting of AMQP values. Real messages stay below five; the cap keeps recursion off the stack.
+pub(crate) const VALUE_DEPTH_MAX: u32 = 32;
+
+/// Elements in an array whose elements occupy no bytes (null, true, empty list): nothing else
+/// bounds such an array, so four bytes on the wire could ask for four billion values.
+pub(crate) const ZERO_WIDTH_ARRAY_ITEMS_MAX: u32 = 32;
+
+/// Largest frame accepted and announced in Open, the value Service Bus announces.
+pub(crate) const FRAME_BYTES_MAX: u32 = 65_536;
+
+/// Smallest `max-frame-size` AMQP 1.0 allows a peer to announce (part 2, section 2.7.1).
+pub(crate) const FRAME_BYTES_MIN: u32 = 512;
+
+/// Largest frame we produce even for a peer that would take more, to keep the output buffer flat.
+pub(crate) const FRAME_OUT_BYTES_MAX: u32 = 65_536;
+
+/// Largest message, the limit of the Standard tier and of the official emulator.
+pub(crate) const MESSAGE_BYTES_MAX: u64 = 262_144;
+
+/// Messages in one batch transfer; with at least ten bytes each the size limit is hit far earlier
+/// for anything but a hostile sender.
+pub(crate) const BATCH_MESSAGES_MAX: usize = 5_000;
+
+/// Highest channel number announced; the .NET client opens one session per link.
+pub(crate) const CHANNEL_MAX: u16 = 4_999;
+
+/// Sessions per connection, one per announced channel.
+pub(crate) const SESSIONS_PER_CONNECTION_MAX: usize = 5_000;
+
+/// Links per session; the clients keep a handful, the service allows a thousand receivers.
+pub(crate) const LINKS_PER_SESSION_MAX: usize = 1_000;
+
+/// Connections served at once. Service Bus Standard allows 1,000.
+pub(crate) const CONNECTIONS_MAX: usize = 1_000;
+
+/// Transfer frames a client may have under way to us per session before it needs a flow.
+pub(crate) const SESSION_WINDOW_FRAMES: u32 = 5_000;
+
+/// Messages a sender link may have under way; topped up at half.
+pub(crate) const SENDER_CREDIT_MESSAGES: u32 = 1_000;
+
+/// Requests a `$cbs` or `$management` link may have under way; topped up at half.
+pub(crate) const REQUEST_CREDIT_MESSAGES: u32 = 100;
+
+/// Messages one receiver link may have locked but not yet written to its socket.
+pub(crate) const RECEIVER_DEMAND_MESSAGES_MAX: u32 = 500;
+
+/// Unsettled deliveries remembered per session; beyond it expired ones are forgotten, and while
+/// that does not help nothing more is delivered.
+pub(crate) const UNSETTLED_PER_SESSION_MAX: usize = 10_000;
+
+/// Replies of `$cbs` and `$management` waiting for link credit.
+pub(crate) const REPLIES_WAITING_MAX: usize = 100;
+
+/// Bytes waiting for the socket above which a connection stops reading and delivering.
+pub(crate) const OUTPUT_HIGH_WATER_BYTES: usize = 1_048_576;
+
+/// Bytes read from a socket at once: a few frames, so that one write answers many of them.
+pub(crate) const READ_BUFFER_BYTES: usize = 65_536;
+
+/// Silence after which a peer is dropped is twice this (AMQP 1.0 part 2, section 2.4.5).
+pub(crate) const IDLE_TIME_OUT_MS: u32 = 240_000;
+
+/// Shortest idle time-out of a peer that is honoured; a smaller one would be a heartbeat flood.
+pub(crate) const PEER_IDLE_TIME_OUT_MIN_MS: u32 = 1_000;
+
+/// From accept to Open; a client that does not speak must not hold a place.
+pub(crate) const HANDSHAKE_MS_MAX: i64 = 30_000;
+
+/// A socket that takes nothing for this long is dropped with everything queued for it.
+pub(crate) const WRITE_STALL_MS_MAX: i64 = 60_000;
+
+/// From our Close to the end of the socket, for the peer's Close to arrive.
+pub(crate) const CLOSE_GRACE_MS: i64 = 2_000;
+
+/// Tokens kept per connection; one per entity path, the oldest expiry makes room.
+pub(crate) const TOKENS_PER_CONNECTION_MAX: usize = 1_000;
+
+/// Characters of a put-token request's token; SAS tokens have about 200, JWTs some 2,000.
+pub(crate) const TOKEN_CHARS_MAX: usize = 16_384;
+
+/// Messages answered to one peek, as in the service's own clients.
+pub(crate) const PEEK_MESSAGES_MAX: usize = 5_000;
+
+/// Bytes answered to one peek, so that the reply stays a message a client accepts.
+pub(crate) const PEEK_BYTES_MAX: usize = 1_048_576;
+
+/// Sequence numbers or lock tokens in one management request.
+pub(crate) const MANAGEMENT_ITEMS_MAX: usize = 5_000;
+
+/// Messages deleted by one batch-delete request, as documented for the service.
+pub(crate) const BATCH_DELETE_MESSAGES_MAX: usize = 4_000;
+
+/// Rules of one subscription added over the wire (the service allows 2,000 per topic).
+pub(crate) const RULES_PER_SUBSCRIPTION_MAX: usize = 2_000;
+
+/// Characters of a SQL filter or action.
+pub(crate) const FILTER_CHARS_MAX: usize = 1_024;
+
+/// Nesting of a SQL filter; with 1,024 characters only parentheses could go deeper.
+pub(crate) const FILTER_DEPTH_MAX: u32 = 64;
+
+/// Characters of message-id, session-id and partition-key.
+pub(crate) const ID_CHARS_MAX: usize = 128;
+
+/// Characters of a dead-letter reason or description; longer ones are cut.
+pub(crate) const DEAD_LETTER_TEXT_CHARS_MAX: usize = 4_096;
+
+/// Bytes of header, annotations and properties together.
+pub(crate) const PROPERTIES_BYTES_MAX: usize = 65_536;
+
+/// Shortest lock. The service starts at 5 s; tests of lock expiry should not have to wait so long.
+pub(crate) const LOCK_DURATION_MIN_MS: i64 = 1_000;
+
+/// Longest lock, as in the service.
+pub(crate) const LOCK_DURATION_MAX_MS: i64 = 300_000;
+
+/// Longest duplicate detection window, as in the service.
+pub(crate) const DUPLICATE_WINDOW_MAX_MS: i64 = 7 * 24 * 3_600_000;
+
+/// Largest delivery count limit, as in the service.
+pub(crate) const DELIVERY_COUNT_MAX: u32 = 2_000;
+
+/// Characters of an entity path.
+pub(crate) const ENTITY_NAME_CHARS_MAX: usize = 260;

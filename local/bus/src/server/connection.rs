@@ -1,0 +1,91 @@
+//! One connection's task: bytes in, bytes out, wake-ups and deadlines. All decisions are the
+//! engine's.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::clock;
+use super::engine::Engine;
+use super::hub::Hub;
+use crate::broker::{ConnectionId, Timestamp};
+use crate::limits::{READ_BUFFER_BYTES, WRITE_STALL_MS_MAX};
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    hub: Arc<Hub>,
+    id: ConnectionId,
+    shutdown: CancellationToken,
+) {
+    // Small frames answer each other; waiting to fill packets costs a factor of ten.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let woken = hub.register(id);
+    let mut engine = Engine::new(Arc::clone(&hub), id, clock::now());
+    let (mut reader, mut writer) = stream.split();
+    let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    // Since when the socket has not taken what waits for it.
+    let mut waiting_since = None;
+    let mut armed = Timestamp::NEVER;
+    let mut timer = pin!(sleep_until(Instant::now()));
+
+    while !engine.is_finished() {
+        let pending = !engine.output().is_empty();
+        if !pending {
+            waiting_since = None;
+        } else if waiting_since.is_none() {
+            waiting_since = Some(clock::now());
+        }
+        let stalled_at = waiting_since.map_or(Timestamp::NEVER, |at| at.plus(WRITE_STALL_MS_MAX));
+        let deadline = engine.next_deadline().min(stalled_at);
+        // The timer is left alone while it would only ring too early.
+        if deadline < armed {
+            let ms = deadline.since(clock::now()).unsigned_abs();
+            timer.as_mut().reset(Instant::now() + Duration::from_millis(ms));
+            armed = deadline;
+        }
+        let reads = engine.accepts_input();
+        if reads && input.capacity() - input.len() < READ_BUFFER_BYTES / 4 {
+            input.reserve(READ_BUFFER_BYTES);
+        }
+        tokio::select! {
+            biased;
+            written = writer.write_buf(engine.output()), if pending => {
+                match written {
+                    Ok(n) if n > 0 => {
+                        waiting_since = None;
+                        engine.flushed(clock::now());
+                    }
+                    _ => break,
+                }
+            }
+            read = reader.read_buf(&mut input), if reads => {
+                match read {
+                    Ok(n) if n > 0 => engine.receive(&mut input, clock::now()),
+                    _ => break,
+                }
+            }
+            () = woken.notified() => engine.deliver(clock::now()),
+            () = timer.as_mut(), if armed != Timestamp::NEVER => {
+                armed = Timestamp::NEVER;
+                let now = clock::now();
+                if stalled_at <= now {
+                    tracing::debug!("a peer takes nothing any more");
+                    break;
+                }
+                engine.tick(now);
+            }
+            () = shutdown.cancelled(), if !engine.is_closing() => engine.shut_down(clock::now()),
+        }
+    }
+    engine.finish(clock::now());
+    hub.deregister(id);
+}

@@ -1,0 +1,189 @@
+//! What an attach asks for, whether it may have it, and the answer.
+
+use std::collections::VecDeque;
+
+use super::context::{Context, Fault};
+use super::link::{Destination, Inlet, Link, LinkKind, Node, Outlet, ReplyLink};
+use super::session::Session;
+use crate::amqp::performative::{Attach, Detach, Role, SETTLED, put_attach, put_detach};
+use crate::amqp::{AmqpError, Value, condition};
+use crate::broker::{Address, Entity, ReceiveMode};
+use crate::limits::{LINKS_PER_SESSION_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES};
+
+/// Filters with which a client asks for a session.
+const SESSION_FILTERS: [&str; 2] =
+    ["com.microsoft:session-filter", "com.microsoft:non-exclusive-session-filter"];
+
+impl Session {
+    pub(super) fn on_attach(&mut self, cx: &mut Context, attach: Attach) -> Result<(), Fault> {
+        let handle = attach.handle;
+        if self.links.contains_key(&handle) {
+            let text = format!("Handle {handle} is in use.");
+            return Err(Fault::Session(AmqpError::new(condition::HANDLE_IN_USE, text)));
+        }
+        if handle as usize >= LINKS_PER_SESSION_MAX {
+            let text = format!("A session has at most {LINKS_PER_SESSION_MAX} links.");
+            return Err(Fault::Connection(AmqpError::new(condition::FRAMING_ERROR, text)));
+        }
+        let (path, kind) = match plan(cx, &attach) {
+            Ok(planned) => planned,
+            Err(error) => {
+                tracing::debug!(condition = %error.condition, "attach refused: {}", error.description);
+                self.refuse(cx, attach, error);
+                return Ok(());
+            }
+        };
+        if let LinkKind::Outlet(outlet) = &kind {
+            cx.receivers.insert(outlet.receiver, (self.channel, handle));
+        }
+        let grants_credit = matches!(kind, LinkKind::Inlet(_));
+        self.links.insert(handle, Link { name: attach.name.clone(), path, kind });
+        self.answer(cx, attach);
+        if grants_credit {
+            self.put_link_flow(cx, handle);
+        }
+        Ok(())
+    }
+
+    /// Answers with the same termini, which is how a client knows it got what it asked for.
+    fn answer(&self, cx: &mut Context, attach: Attach) {
+        let from_us = attach.role == Role::Receiver;
+        let answer = Attach {
+            role: if from_us { Role::Sender } else { Role::Receiver },
+            initial_delivery_count: from_us.then_some(0),
+            max_message_size: Some(cx.hub.max_message_bytes),
+            ..attach
+        };
+        put_attach(&mut cx.out, self.channel, &answer);
+    }
+
+    /// Refuses: an answer whose terminus on our side is null, followed by a Detach with the reason.
+    fn refuse(&mut self, cx: &mut Context, attach: Attach, error: AmqpError) {
+        let (handle, from_us) = (attach.handle, attach.role == Role::Receiver);
+        let answer = match from_us {
+            true => Attach { source: None, ..attach },
+            false => Attach { target: None, ..attach },
+        };
+        self.links
+            .insert(handle, Link { name: String::new(), path: None, kind: LinkKind::Detached });
+        self.answer(cx, answer);
+        put_detach(
+            &mut cx.out,
+            self.channel,
+            &Detach { handle, closed: true, error: Some(error) },
+        );
+    }
+}
+
+/// Decides what the link will be.
+fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind), AmqpError> {
+    let terminus = match attach.role {
+        Role::Sender => attach.target.as_ref(),
+        Role::Receiver => attach.source.as_ref(),
+    };
+    if terminus.is_some_and(|terminus| terminus.is_coordinator) {
+        let text = "Transactions are not implemented.";
+        return Err(AmqpError::new(condition::NOT_IMPLEMENTED, text));
+    }
+    let Some(address) = terminus.and_then(|terminus| terminus.address.as_deref()) else {
+        let text = "A link without an address, or a dynamic one, is not implemented.";
+        return Err(AmqpError::new(condition::NOT_IMPLEMENTED, text));
+    };
+    let (path, is_management) = match Address::parse(address) {
+        Address::Cbs => return Ok((None, node_link(attach, Node::Cbs))),
+        Address::Management(path) => (path, true),
+        Address::Entity(path) => (path, false),
+    };
+    if !cx.grants.allow(&path, cx.now) {
+        let text = format!(
+            "Unauthorized access. The connection has put no valid token for '{path}'. {}",
+            cx.tracking(&path)
+        );
+        return Err(AmqpError::new(condition::UNAUTHORIZED, text));
+    }
+    let Some(entity) = cx.with(|broker, _| broker.resolve(&path)) else {
+        return Err(AmqpError::new(condition::NOT_FOUND, cx.not_found_text(&path)));
+    };
+    let kind = if is_management {
+        node_link(attach, Node::Management { entity, path: path.clone() })
+    } else if attach.role == Role::Sender {
+        inlet(entity, &path)?
+    } else {
+        outlet(cx, attach, entity, &path)?
+    };
+    Ok((Some(path), kind))
+}
+
+fn node_link(attach: &Attach, node: Node) -> LinkKind {
+    match attach.role {
+        Role::Sender => LinkKind::Inlet(Inlet {
+            to: Destination::Node(node),
+            credit: REQUEST_CREDIT_MESSAGES,
+            credit_max: REQUEST_CREDIT_MESSAGES,
+            // The .NET client omits the mandatory initial-delivery-count on these links.
+            delivery_count: attach.initial_delivery_count.unwrap_or(0),
+            partial: None,
+        }),
+        Role::Receiver => LinkKind::Replies(ReplyLink {
+            node,
+            target: attach.target.as_ref().and_then(|target| target.address.clone()),
+            credit: 0,
+            delivery_count: 0,
+            waiting: VecDeque::new(),
+        }),
+    }
+}
+
+fn inlet(entity: Entity, path: &str) -> Result<LinkKind, AmqpError> {
+    match entity {
+        Entity::Queue(_) | Entity::Topic(_) => Ok(LinkKind::Inlet(Inlet {
+            to: Destination::Entity(entity),
+            credit: SENDER_CREDIT_MESSAGES,
+            credit_max: SENDER_CREDIT_MESSAGES,
+            delivery_count: 0,
+            partial: None,
+        })),
+        Entity::Subscription(_) | Entity::DeadLetter(_) => {
+            let text = format!("Messages cannot be sent to '{path}'.");
+            Err(AmqpError::new(condition::NOT_ALLOWED, text))
+        }
+    }
+}
+
+fn outlet(
+    cx: &mut Context,
+    attach: &Attach,
+    entity: Entity,
+    path: &str,
+) -> Result<LinkKind, AmqpError> {
+    if let Entity::Topic(_) = entity {
+        let text = format!("Messages are received from subscriptions of '{path}', not from it.");
+        return Err(AmqpError::new(condition::NOT_ALLOWED, text));
+    }
+    let filter = attach.source.as_ref().and_then(|source| source.filter.as_ref());
+    let asks_session = filter.and_then(Value::as_map).is_some_and(|filters| {
+        filters.iter().any(|(name, _)| {
+            name.as_text().is_some_and(|name| SESSION_FILTERS.contains(&name))
+        })
+    });
+    if asks_session {
+        let text = format!("A sessionful message receiver cannot be created on '{path}'.");
+        return Err(AmqpError::new(condition::NOT_ALLOWED, text));
+    }
+    let mode = match attach.snd_settle_mode {
+        Some(SETTLED) => ReceiveMode::ReceiveAndDelete,
+        _ => ReceiveMode::PeekLock,
+    };
+    let (receiver, queue) = cx.with(|broker, _| {
+        let queue = broker.place(entity);
+        (broker.open_receiver(cx.id, queue, mode), queue)
+    });
+    Ok(LinkKind::Outlet(Outlet {
+        receiver,
+        queue,
+        mode,
+        credit: 0,
+        granted: 0,
+        delivery_count: 0,
+    }))
+}

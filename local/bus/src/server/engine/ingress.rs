@@ -1,0 +1,192 @@
+//! Messages from the client: frames to deliveries, deliveries to the broker, and the answer.
+
+use bytes::{Bytes, BytesMut};
+
+use super::context::{Context, Fault};
+use super::link::{Destination, Inlet, LinkKind, Partial};
+use super::session::Session;
+use crate::amqp::performative::Transfer;
+use crate::amqp::sections::{Sections, data_sections};
+use crate::amqp::{AmqpError, condition};
+use crate::broker::{Entity, PublishError};
+use crate::limits::BATCH_MESSAGES_MAX;
+use crate::message::{Message, MessageError};
+
+/// Message format of a batch: data sections, each one encoded message.
+const BATCH_FORMAT: u32 = 0x8001_3700;
+
+/// A delivery that has arrived in full.
+struct Arrived {
+    delivery_id: u32,
+    format: u32,
+    settled: bool,
+    /// `None` when it was too large to keep.
+    payload: Option<Bytes>,
+}
+
+impl Session {
+    pub(super) fn on_transfer(
+        &mut self,
+        cx: &mut Context,
+        transfer: Transfer,
+        payload: Bytes,
+    ) -> Result<(), Fault> {
+        let handle = transfer.handle;
+        let max_bytes = cx.hub.max_message_bytes;
+        let inlet = match self.links.get_mut(&handle).map(|link| &mut link.kind) {
+            Some(LinkKind::Inlet(inlet)) => inlet,
+            Some(LinkKind::Detached) => return Ok(()),
+            _ => {
+                let text = format!("Handle {handle} is not a link to send on.");
+                return Err(Fault::Session(AmqpError::new(condition::UNATTACHED_HANDLE, text)));
+            }
+        };
+        let arrived = match inlet.assemble(&transfer, payload, max_bytes) {
+            Ok(Some(arrived)) => arrived,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.detach(cx, handle, error);
+                return Ok(());
+            }
+        };
+        let destination = inlet.to.clone();
+        self.accept_delivery(cx, handle, &destination, arrived);
+        self.top_up(cx, handle);
+        Ok(())
+    }
+
+    fn accept_delivery(
+        &mut self,
+        cx: &mut Context,
+        handle: u32,
+        destination: &Destination,
+        arrived: Arrived,
+    ) {
+        let verdict = match (arrived.payload, destination) {
+            (None, _) => Err(AmqpError::new(
+                condition::MESSAGE_SIZE_EXCEEDED,
+                format!(
+                    "The received message (delivery-id:{}) exceeds the limit ({} bytes) currently \
+                     allowed on the link.",
+                    arrived.delivery_id, cx.hub.max_message_bytes
+                ),
+            )),
+            (Some(payload), Destination::Entity(entity)) => {
+                publish(cx, *entity, arrived.format, &payload)
+            }
+            (Some(payload), Destination::Node(node)) => self.on_request(cx, handle, node, &payload),
+        };
+        match verdict {
+            _ if arrived.settled => {}
+            Ok(()) => cx.accept(self.channel, arrived.delivery_id),
+            Err(error) => cx.reject(self.channel, arrived.delivery_id, error),
+        }
+    }
+
+    /// Renews a sender's credit once half is used.
+    fn top_up(&mut self, cx: &mut Context, handle: u32) {
+        if let Some(LinkKind::Inlet(inlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind) {
+            if inlet.credit <= inlet.credit_max / 2 {
+                inlet.credit = inlet.credit_max;
+                self.put_link_flow(cx, handle);
+            }
+        }
+    }
+}
+
+impl Inlet {
+    /// Adds one frame. The result is a complete delivery, or `None` while there is more to come.
+    fn assemble(
+        &mut self,
+        transfer: &Transfer,
+        payload: Bytes,
+        max_bytes: u64,
+    ) -> Result<Option<Arrived>, AmqpError> {
+        if self.partial.is_none() {
+            let Some(delivery_id) = transfer.delivery_id else {
+                let text = "The first transfer of a delivery has no delivery-id.";
+                return Err(AmqpError::new(condition::INVALID_FIELD, text));
+            };
+            let Some(left) = self.credit.checked_sub(1) else {
+                let text = "A transfer came without link credit.";
+                return Err(AmqpError::new(condition::TRANSFER_LIMIT_EXCEEDED, text));
+            };
+            self.credit = left;
+            self.delivery_count = self.delivery_count.wrapping_add(1);
+            let fits = payload.len() as u64 <= max_bytes;
+            let (format, settled) =
+                (transfer.message_format.unwrap_or(0), transfer.settled.unwrap_or(false));
+            if !transfer.more {
+                let payload = fits.then_some(payload);
+                let arrived = Arrived { delivery_id, format, settled, payload };
+                return Ok((!transfer.aborted).then_some(arrived));
+            }
+            let payload = fits.then(|| BytesMut::from(&payload[..]));
+            self.partial = Some(Partial { delivery_id, format, settled, payload });
+            return Ok(None);
+        }
+        let Some(partial) = &mut self.partial else { return Ok(None) };
+        if transfer.delivery_id.is_some_and(|id| id != partial.delivery_id) {
+            let text = "A delivery began before the one before it was complete.";
+            return Err(AmqpError::new(condition::INVALID_FIELD, text));
+        }
+        partial.settled |= transfer.settled.unwrap_or(false);
+        if let Some(so_far) = &mut partial.payload {
+            if (so_far.len() + payload.len()) as u64 > max_bytes {
+                partial.payload = None;
+            } else {
+                so_far.extend_from_slice(&payload);
+            }
+        }
+        if transfer.more && !transfer.aborted {
+            return Ok(None);
+        }
+        let complete = self.partial.take().filter(|_| !transfer.aborted);
+        Ok(complete.map(|Partial { delivery_id, format, settled, payload }| Arrived {
+            delivery_id,
+            format,
+            settled,
+            payload: payload.map(BytesMut::freeze),
+        }))
+    }
+}
+
+fn publish(
+    cx: &mut Context,
+    entity: Entity,
+    format: u32,
+    payload: &Bytes,
+) -> Result<(), AmqpError> {
+    let messages = if format == BATCH_FORMAT {
+        unbatch(payload)?
+    } else {
+        vec![Message::parse(payload).map_err(unacceptable)?]
+    };
+    cx.with(|broker, now| broker.publish(now, entity, messages)).map_err(refused)
+}
+
+fn unbatch(payload: &Bytes) -> Result<Vec<Message>, AmqpError> {
+    let decode = |error| AmqpError::new(condition::DECODE_ERROR, format!("The batch: {error}"));
+    let envelope = Sections::split(payload).map_err(decode)?;
+    let encoded = data_sections(&envelope.body, BATCH_MESSAGES_MAX).map_err(decode)?;
+    encoded.iter().map(|message| Message::parse(message).map_err(unacceptable)).collect()
+}
+
+/// The condition for a message that cannot be stored.
+pub(super) fn unacceptable(error: MessageError) -> AmqpError {
+    let condition = match error {
+        MessageError::Decode(_) => condition::DECODE_ERROR,
+        MessageError::LongId(_) => condition::ARGUMENT_ERROR,
+        MessageError::LargeProperties => condition::MESSAGE_SIZE_EXCEEDED,
+    };
+    AmqpError::new(condition, error.to_string())
+}
+
+/// The condition for an entity that does not take a message.
+pub(super) fn refused(error: PublishError) -> AmqpError {
+    let condition = match error {
+        PublishError::NotAllowed => condition::NOT_ALLOWED,
+        PublishError::Full { .. } => condition::RESOURCE_LIMIT,
+    };
+    AmqpError::new(condition, error.to_string())
+}

@@ -1,0 +1,114 @@
+//! The four kinds of links and what each keeps.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use uuid::Uuid;
+
+use crate::broker::{Delivery, Entity, QueueId, ReceiveMode, ReceiverId};
+
+/// A node that answers requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    Cbs,
+    /// `$management` of an entity, by its normalised path.
+    Management { entity: Entity, path: String },
+}
+
+/// A transfer that has not arrived in full.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) delivery_id: u32,
+    pub(super) format: u32,
+    pub(super) settled: bool,
+    /// `None` once it was too large: the rest is passed over.
+    pub(super) payload: Option<BytesMut>,
+}
+
+/// A link on which the client sends: messages or requests.
+#[derive(Debug)]
+pub(super) struct Inlet {
+    pub(super) to: Destination,
+    pub(super) credit: u32,
+    pub(super) credit_max: u32,
+    /// Deliveries seen, the delivery-count of AMQP.
+    pub(super) delivery_count: u32,
+    pub(super) partial: Option<Partial>,
+}
+
+/// Where an inlet leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Destination {
+    Entity(Entity),
+    Node(Node),
+}
+
+/// A link on which the client receives messages.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) receiver: ReceiverId,
+    pub(super) queue: QueueId,
+    pub(super) mode: ReceiveMode,
+    pub(super) credit: u32,
+    /// How much of the credit the broker was granted and has not used.
+    pub(super) granted: u32,
+    pub(super) delivery_count: u32,
+}
+
+/// A link on which the client receives replies.
+#[derive(Debug)]
+pub(super) struct ReplyLink {
+    pub(super) node: Node,
+    /// The client's own address for it.
+    pub(super) target: Option<String>,
+    pub(super) credit: u32,
+    pub(super) delivery_count: u32,
+    /// Replies without credit, encoded.
+    pub(super) waiting: VecDeque<Bytes>,
+}
+
+#[derive(Debug)]
+pub(super) enum LinkKind {
+    Inlet(Inlet),
+    Outlet(Outlet),
+    Replies(ReplyLink),
+    /// We have detached it; only the client's Detach is awaited.
+    Detached,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) name: String,
+    /// The path a token must cover; `None` for `$cbs`.
+    pub(super) path: Option<String>,
+    pub(super) kind: LinkKind,
+}
+
+/// A delivery on the wire that its receiver has not settled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unsettled {
+    pub(super) queue: QueueId,
+    pub(super) token: Uuid,
+}
+
+/// What waits for the session window or for room in the output buffer.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Message { handle: u32, delivery: Delivery },
+    Reply { handle: u32, message: Bytes },
+}
+
+impl Waiting {
+    pub(super) fn handle(&self) -> u32 {
+        match self {
+            Waiting::Message { handle, .. } | Waiting::Reply { handle, .. } => *handle,
+        }
+    }
+}
+
+/// A delivery of which some frames were sent.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    pub(super) handle: u32,
+    pub(super) rest: Bytes,
+}

@@ -1,0 +1,197 @@
+//! The wire: a listener, one task per connection, one task for the broker's timers.
+//!
+//! A connection task reads what has arrived, lets its [`engine`] decode and act on all of it, and
+//! writes everything that came of it at once. The engine performs no I/O and reads no clock; this
+//! module and [`connection`] are the shell around it.
+
+mod access;
+mod clock;
+mod connection;
+mod engine;
+mod hub;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use access::SharedAccessKey;
+use hub::Hub;
+
+use crate::broker::{Broker, NoJournal, Status};
+use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX};
+use crate::topology::{Namespace, NamespaceError};
+
+/// Pause after a failed accept (usually: no file descriptor left), so that it does not spin.
+const ACCEPT_RETRY_MS: u64 = 50;
+
+/// How long connections may take to say goodbye at shutdown.
+const SHUTDOWN_MS_MAX: u64 = 3_000;
+
+/// What to serve, where, and to whom.
+#[derive(Clone)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The declared entities.
+    pub namespace: Namespace,
+    /// Name of the one shared access key, with all rights on all entities.
+    pub shared_access_key_name: String,
+    /// The key itself; its bytes are used as they are, not base64-decoded.
+    pub shared_access_key: String,
+    /// Largest message accepted, in bytes.
+    pub max_message_bytes: u64,
+    /// Connections served at once; further ones are closed at once.
+    pub max_connections: usize,
+}
+
+impl Default for Options {
+    /// A free port of 127.0.0.1, no entities, and the key every emulator connection string names.
+    fn default() -> Options {
+        Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            namespace: Namespace::default(),
+            shared_access_key_name: "RootManageSharedAccessKey".into(),
+            shared_access_key: "SAS_KEY_VALUE".into(),
+            max_message_bytes: MESSAGE_BYTES_MAX,
+            max_connections: CONNECTIONS_MAX,
+        }
+    }
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process listens there.
+    #[error("{0} is taken by another process")]
+    AddressInUse(SocketAddr),
+    /// The system refused for another reason.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The declared entities are not usable.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+}
+
+/// Why a running server stopped. Errors of connections end connections, never the server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The listening socket is gone.
+    #[error("the listener failed")]
+    Listener(#[source] io::Error),
+}
+
+/// A server that listens; connections wait until [`run`](Server::run).
+pub struct Server {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    hub: Arc<Hub>,
+    max_connections: usize,
+}
+
+/// A cheap way to ask a running server how it is.
+#[derive(Clone)]
+pub struct Handle {
+    hub: Arc<Hub>,
+}
+
+impl Handle {
+    /// Counts of every entity at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.hub.status()
+    }
+}
+
+impl Server {
+    /// Checks the namespace and listens.
+    ///
+    /// # Errors
+    /// [`BindError`] says whether the port is taken or the namespace wrong.
+    pub async fn bind(options: Options) -> Result<Server, BindError> {
+        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+        let broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        let address = options.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::AddressInUse(address),
+            _ => BindError::Listen { address, source },
+        })?;
+        let local_addr =
+            listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
+        let key = SharedAccessKey::new(options.shared_access_key_name, options.shared_access_key);
+        let hub = Arc::new(Hub::new(broker, key, options.max_message_bytes));
+        Ok(Server { listener, local_addr, hub, max_connections: options.max_connections })
+    }
+
+    /// Where it listens, with the port it got.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Counts of every entity at this moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.hub.status()
+    }
+
+    /// A handle that outlives [`run`](Server::run) taking the server.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle { hub: Arc::clone(&self.hub) }
+    }
+
+    /// Serves until `shutdown` is cancelled, then closes every connection with
+    /// `amqp:connection:forced` and waits for them, a few seconds at most.
+    ///
+    /// # Errors
+    /// [`ServeError`] when the listening socket fails for good.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        let tasks = TaskTracker::new();
+        let places = Arc::new(Semaphore::new(self.max_connections));
+        tasks.spawn(Arc::clone(&self.hub).run_timers(shutdown.clone()));
+        let mut last_id = 0_u64;
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!(%peer, max = self.max_connections, "connection limit reached");
+                continue;
+            };
+            last_id += 1;
+            let (hub, shutdown) = (Arc::clone(&self.hub), shutdown.clone());
+            let id = crate::broker::ConnectionId(last_id);
+            tasks.spawn(async move {
+                connection::serve(stream, hub, id, shutdown).await;
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        tasks.close();
+        let wait = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), tasks.wait());
+        if wait.await.is_err() {
+            tracing::warn!(connections = tasks.len(), "connections did not close in time");
+        }
+        Ok(())
+    }
+}
