@@ -6,6 +6,7 @@
 //! stored procedures, triggers, users and full-fidelity feeds.
 
 pub mod auth;
+mod binary;
 mod clock;
 pub mod limits;
 mod rest;

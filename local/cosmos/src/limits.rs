@@ -46,6 +46,9 @@ pub const MAX_QUERY_BYTES: usize = 512 * 1024;
 /// that would endanger a 2 MiB stack.
 pub const MAX_EXPRESSION_DEPTH: usize = 96;
 
+/// Deepest binary JSON body: that of the text parser, so that both refuse the same items.
+pub const MAX_BINARY_DEPTH: usize = 127;
+
 /// Results in a page when the client does not say. A page is also cut at [`MAX_PAGE_BYTES`].
 pub const DEFAULT_PAGE_ITEMS: usize = 1000;
 

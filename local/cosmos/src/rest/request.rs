@@ -5,6 +5,7 @@ use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 
 use super::reply::Refusal;
+use crate::binary;
 
 /// A request that has been read completely.
 #[derive(Debug)]
@@ -31,6 +32,14 @@ impl Request {
         let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
         let authority = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
         let authority = authority.unwrap_or("localhost").to_owned();
+        // From here on a body is text, however it came.
+        let body = match binary::is_binary(&body) {
+            true => {
+                let text = binary::to_text(&body);
+                text.map_err(|error| Refusal::bad(error.to_string()))?.into()
+            }
+            false => body,
+        };
         Ok(Self { method: parts.method, segments, headers: parts.headers, authority, body })
     }
 

@@ -143,6 +143,17 @@ async fn bodies_are_bounded_and_must_be_whole() {
 }
 
 #[tokio::test]
+async fn binary_bodies_are_read_and_text_is_answered() {
+    let service = start().await;
+    let mut body = vec![0x80, 0xEA, 0x0A, 0x2C, 0x81, b'a', 0x82, b'p', b'k', 0x81, b'p'];
+    body[2] = (body.len() - 3) as u8;
+    let answer = service.send("POST", DOCS, &[P], body.clone()).await;
+    assert_eq!((answer.status, &answer.json()["pk"]), (201, &json!("p")));
+    body.truncate(6);
+    assert_eq!(service.send("POST", DOCS, &[P], body).await.code(), (400, 0));
+}
+
+#[tokio::test]
 async fn http_2_without_tls_works_the_same() {
     let service = start().await;
     let mut builder = Client::builder(TokioExecutor::new());
