@@ -32,8 +32,8 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections served at once. More wait in the system's backlog, and while some wait, idle
-    /// ones are closed. Leaves room for the app's own sockets in the usual 1,024 descriptors.
+    /// Connections served at once. More wait in the system's backlog, and while some wait, those
+    /// are closed that are idle or take half a second over the head of a request. Leaves room for the app's own sockets in the usual 1,024 descriptors.
     pub connections_max: usize,
     /// From the acceptance of a connection to its first byte.
     pub first_byte: Duration,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
@@ -13,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -25,6 +27,10 @@ use crate::problem::{closing, problem};
 /// Buffer of one connection, in each direction: what is read ahead of a slow handler and written
 /// ahead of a slow client. Times the connections, this bounds the server's memory.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a connection may take from here on to complete the head of a request once others wait
+/// for its place: ages for a host on the same machine, and short for one that holds many half-open.
+const CROWDED_HEAD_LIMIT: Duration = Duration::from_millis(500);
 
 /// What every connection shares.
 #[derive(Clone)]
@@ -69,6 +75,9 @@ impl Connection {
             .serve_connection(io, service);
         let mut connection = pin!(connection);
         let mut closing = false;
+        // When a head that was unfinished as others began to wait has to be finished, and which.
+        let mut head_due = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut head_waited_for = None;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -79,7 +88,19 @@ impl Connection {
                 }
                 () = drain.cancelled(), if !closing => closing = true,
                 Ok(()) = crowd.changed(), if !closing => {
-                    closing = *crowd.borrow_and_update() && phase.get() == Phase::Idle;
+                    let crowded = *crowd.borrow_and_update();
+                    closing = crowded && phase.get() == Phase::Idle;
+                    if crowded && head_waited_for.is_none() {
+                        head_waited_for = phase.unfinished_head();
+                        head_due.as_mut().reset(Instant::now() + CROWDED_HEAD_LIMIT);
+                    }
+                }
+                () = head_due.as_mut(), if head_waited_for.is_some() => {
+                    if head_waited_for == phase.unfinished_head() {
+                        debug!("the connection made place for others");
+                        break;
+                    }
+                    head_waited_for = None;
                 }
                 () = abandon.cancelled() => break,
             }

@@ -66,6 +66,18 @@ impl PhaseCell {
         self.stamp().phase()
     }
 
+    /// Which head is being waited for, if one is: a value that differs for every request. An idle
+    /// connection waits for none.
+    pub(super) fn unfinished_head(&self) -> Option<u64> {
+        let count = self.0.load(Ordering::Relaxed) >> 2;
+        match self.get() {
+            Phase::Head => Some(count),
+            // The head that comes next: a first byte in the meantime is not yet a head.
+            Phase::Silent => Some(count + 1),
+            Phase::Busy | Phase::Idle => None,
+        }
+    }
+
     fn stamp(&self) -> Stamp {
         Stamp(self.0.load(Ordering::Relaxed))
     }
@@ -288,6 +300,11 @@ mod tests {
     fn a_phase_is_told_from_the_same_phase_later() {
         let phase = PhaseCell::new();
         assert_eq!(phase.get(), Phase::Silent);
+        let head = phase.unfinished_head();
+        phase.set(Phase::Head);
+        assert_eq!(phase.unfinished_head(), head);
+        phase.set(Phase::Busy);
+        assert_eq!(phase.unfinished_head(), None);
         phase.set(Phase::Idle);
         let first = phase.stamp();
         phase.set(Phase::Busy);
@@ -295,5 +312,9 @@ mod tests {
         phase.set(Phase::Idle);
         assert_eq!(phase.get(), Phase::Idle);
         assert_ne!(phase.stamp(), first);
+        assert_eq!(phase.unfinished_head(), None);
+        phase.set(Phase::Head);
+        assert!(phase.unfinished_head().is_some());
+        assert_ne!(phase.unfinished_head(), head);
     }
 }

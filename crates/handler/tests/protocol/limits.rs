@@ -179,6 +179,25 @@ async fn connections_beyond_the_limit_wait_for_a_place() {
 }
 
 #[tokio::test]
+async fn half_open_connections_make_place_for_others() {
+    let server = start_with(app(), |config| {
+        unlimited(config);
+        config.limits.connections_max = 3;
+    })
+    .await;
+    let silent = server.connect().await;
+    let mut half = server.connect().await;
+    half.send("GET / HTTP/1.1\r\nHost: ").await;
+    let mut busy = server.connect().await;
+    busy.send("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n").await;
+    assert_eq!(server.get("/").await.body, "hello");
+    assert_eq!(silent.closed().await, "");
+    assert_eq!(half.closed().await, "");
+    busy.send("busy").await;
+    assert_eq!(busy.response().await.body, "busy");
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_answered_400() {
     let server = start(app()).await;
     for (what, bytes) in [
