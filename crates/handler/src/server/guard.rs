@@ -28,7 +28,7 @@ use tokio::time::{Instant, Sleep};
 use crate::config::Limits;
 
 /// Read at once. Enough for nearly every request of the host; a large body takes several.
-const READ_BYTES_MAX: usize = 16 * 1024;
+const READ_BYTES_MAX: usize = 8 * 1024;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
