@@ -32,7 +32,10 @@ const BATCH_EVENTS_MAX: usize = 100;
 const MARKS_IN_FLIGHT_MAX: usize = 8;
 
 /// Age at which a pending event is no longer just on its way.
-const SWEEP_AGE_MS: i64 = 5_000;
+const SWEEP_AGE: Duration = Duration::from_secs(3);
+
+/// An event left behind was committed a little before we were told.
+const SWEEP_AGE_MARGIN: Duration = Duration::from_millis(100);
 
 /// How often the store is asked for events left behind.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -94,8 +97,10 @@ impl Publisher {
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    // Let the events reach the age at which the sweep may take them.
-                    () = left_behind.notified() => tokio::time::sleep(SWEEP_RETRY_INTERVAL).await,
+                    // The newest of them must have reached the age at which the sweep takes it.
+                    () = left_behind.notified() => {
+                        tokio::time::sleep(SWEEP_AGE + SWEEP_AGE_MARGIN).await;
+                    }
                 }
                 wait = match sweep(&store, &topic).await {
                     Ok(Swept::Clean) => SWEEP_INTERVAL,
@@ -130,7 +135,7 @@ async fn sweep(
     store: &OrderStore,
     topic: &Sender,
 ) -> Result<Swept, Box<dyn std::error::Error + Send + Sync>> {
-    let before = clock::now().plus_ms(-SWEEP_AGE_MS);
+    let before = clock::now().plus_ms(-(SWEEP_AGE.as_millis() as i64));
     let events = store.pending_events(before, BATCH_EVENTS_MAX).await?;
     if events.is_empty() {
         return Ok(Swept::Clean);

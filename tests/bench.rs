@@ -195,8 +195,7 @@ impl Connection {
     }
 
     async fn get(&mut self, path: &str) -> Value {
-        let request =
-            Request::get(path).header("host", &self.host).body(Full::default()).unwrap();
+        let request = Request::get(path).header("host", &self.host).body(Full::default()).unwrap();
         let response = self.send.send_request(request).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()

@@ -87,21 +87,19 @@ async fn a_repeated_request_is_one_order() {
     let key = format!("key-{}", uuid::Uuid::new_v4());
     let headers = [("idempotency-key", key.as_str())];
     let body = order();
-    let answers = [
+    let (a, b, c, d) = tokio::join!(
         stack.post(&body, &headers),
         stack.post(&body, &headers),
         stack.post(&body, &headers),
         stack.post(&body, &headers),
-    ];
-    let [a, b, c, d] = answers;
-    let (a, b, c, d) = tokio::join!(a, b, c, d);
+    );
     let answers = [a, b, c, d];
     let id = answers[0].json()["orderId"].clone();
     assert!(answers.iter().all(|answer| answer.status == 202 && answer.json()["orderId"] == id));
     let fresh = answers.iter().filter(|answer| answer.header("idempotency-replayed").is_empty());
     assert_eq!(fresh.count(), 1, "exactly one of them created it");
 
-    let mut other = body;
+    let mut other = body.clone();
     other["items"][0]["quantity"] = json!(3);
     let refused = stack.post(&other, &headers).await;
     assert_eq!(refused.status, 422);

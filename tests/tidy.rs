@@ -131,7 +131,9 @@ fn the_topology_and_every_function_json_agree() {
     }
     let found: BTreeSet<PathBuf> = files("json")
         .into_iter()
-        .filter(|path| path.ends_with("function.json") && path.starts_with(root().join("functions")))
+        .filter(|path| {
+            path.ends_with("function.json") && path.starts_with(root().join("functions"))
+        })
         .collect();
     assert_eq!(found, declared, "functions/ and infra/topology.json name other functions");
 }
@@ -142,7 +144,8 @@ fn links_in_the_documents_lead_somewhere() {
         let text = std::fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let target = link.split('#').next().unwrap_or_default();
-            if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+            // `Type::method` is a link that rustdoc resolves, and that `cargo doc` checks.
+            if target.is_empty() || target.contains(':') {
                 continue;
             }
             let resolved = path.parent().unwrap().join(target);

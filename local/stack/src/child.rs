@@ -62,10 +62,13 @@ impl Running {
     ///
     /// # Errors
     /// It cannot be started, dies, or is not ready in time; the fault holds its last words.
-    pub async fn start(spec: &Spec, lines: &LineSink, readers: &TaskTracker) -> Result<Self, Fault> {
-        let failed = |why: String, fix: &str| {
-            Fault::new(format!("{} did not start.", spec.name), why, fix)
-        };
+    pub async fn start(
+        spec: &Spec,
+        lines: &LineSink,
+        readers: &TaskTracker,
+    ) -> Result<Self, Fault> {
+        let failed =
+            |why: String, fix: &str| Fault::new(format!("{} did not start.", spec.name), why, fix);
         let mut process = Command::new(&spec.program)
             .args(&spec.arguments)
             .envs(spec.environment.iter().map(|(name, value)| (name, value)))
@@ -157,7 +160,8 @@ impl Running {
 }
 
 fn ready_line(line: &str) -> Option<Value> {
-    let value: Value = serde_json::from_str(line.strip_prefix("{\"ready\":")?.strip_suffix('}')?).ok()?;
+    let value: Value =
+        serde_json::from_str(line.strip_prefix("{\"ready\":")?.strip_suffix('}')?).ok()?;
     Some(value)
 }
 

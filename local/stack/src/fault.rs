@@ -15,11 +15,7 @@ pub struct Fault {
 
 impl Fault {
     /// A fault of three lines.
-    pub fn new(
-        what: impl Into<String>,
-        why: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
+    pub fn new(what: impl Into<String>, why: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { what: what.into(), why: why.into(), fix: fix.into() }
     }
 }

@@ -40,7 +40,8 @@ fn owner(port: u16) -> Option<(u32, String)> {
             continue;
         };
         let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else { continue };
-        let holds = |path: &Path| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == &*socket);
+        let holds =
+            |path: &Path| std::fs::read_link(path).is_ok_and(|to| to.as_os_str() == &*socket);
         if descriptors.flatten().any(|descriptor| holds(&descriptor.path())) {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             return Some((pid, name.trim().to_owned()));
@@ -50,14 +51,14 @@ fn owner(port: u16) -> Option<(u32, String)> {
 }
 
 /// Finds the inode of a listening socket in `/proc/net/tcp` (see proc(5)).
-fn listening_inode(table: &str, port: u16) -> Option<&str> {
+fn listening_inode(table: &str, port: u16) -> Option<String> {
     const LISTEN: &str = "0A";
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
         let listens = fields.get(3) == Some(&LISTEN);
         (listens && u16::from_str_radix(local_port, 16).ok()? == port)
-            .then(|| fields.get(9).copied())
+            .then(|| fields.get(9).map(|inode| (*inode).to_owned()))
             .flatten()
     })
 }

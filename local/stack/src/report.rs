@@ -40,8 +40,7 @@ impl Report {
         let took = since.map(|since| since.elapsed()).filter(|took| took.as_millis() >= 100);
         let took = took.map_or(String::new(), |took| format!("  {:.1} s", took.as_secs_f64()));
         let mark = format!("({sign}) {word}:");
-        let mark =
-            if self.colour { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark };
+        let mark = if self.colour { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark };
         self.line(&format!("  {mark} {text}{took}"));
     }
 

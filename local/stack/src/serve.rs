@@ -39,6 +39,7 @@ pub struct Common {
 pub enum Role {
     /// The Service Bus stand-in: AMQP 1.0.
     Bus {
+        /// Where, and how it tells.
         #[command(flatten)]
         common: Common,
         /// The topology whose `serviceBus` section declares the entities.
@@ -47,6 +48,7 @@ pub enum Role {
     },
     /// The Cosmos DB stand-in: REST.
     Cosmos {
+        /// Where, and how it tells.
         #[command(flatten)]
         common: Common,
         /// The topology whose `cosmos` section declares databases and containers.
@@ -55,6 +57,7 @@ pub enum Role {
     },
     /// A Functions host for one staged app; settings come from the environment.
     Host {
+        /// Where, and how it tells.
         #[command(flatten)]
         common: Common,
         /// The staged app: host.json, handler, one folder per function.

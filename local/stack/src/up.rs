@@ -79,8 +79,7 @@ pub async fn up(options: Options) -> Result<(), Fault> {
     }
     let since = Instant::now();
     let staged = stage::stage(&workspace, &topology, &[])?;
-    let text =
-        format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
+    let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
     report.step(Outcome::Done, &text, Some(since));
 
     let readers = TaskTracker::new();
@@ -274,8 +273,7 @@ impl Stack {
     /// Restarts whatever dies, for as long as it is polled.
     async fn keep_running(&mut self, report: &Report) -> Result<(), Fault> {
         loop {
-            let (index, status) =
-                any_exit(self.services.iter_mut().chain(&mut self.hosts)).await;
+            let (index, status) = any_exit(self.services.iter_mut().chain(&mut self.hosts)).await;
             let is_service = index < self.services.len();
             let (spec, running) = if is_service {
                 &mut self.services[index]
@@ -346,7 +344,13 @@ async fn build(workspace: &Workspace, report: &Report) -> Result<(), Fault> {
     let since = Instant::now();
     let release = !cfg!(debug_assertions);
     let mut cargo = tokio::process::Command::new("cargo");
-    cargo.current_dir(&workspace.root).args(["build", "--package", "functions", "--bin", "handler"]);
+    cargo.current_dir(&workspace.root).args([
+        "build",
+        "--package",
+        "functions",
+        "--bin",
+        "handler",
+    ]);
     if release {
         cargo.arg("--release");
     }
