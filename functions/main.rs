@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use azure::bus::BusClient;
-use azure::cosmos::Store;
+use azure::bus::{BusClient, BusOptions};
+use azure::cosmos::{Store, StoreOptions};
 use functions::order_api::OrderApi;
 use functions::outbox::{Outbox, Publisher};
 use functions::settings::Settings;
@@ -21,10 +21,10 @@ use tokio_util::task::TaskTracker;
 #[tokio::main]
 async fn main() -> ExitCode {
     match serve().await {
-        Ok(()) => ExitCode::SUCCESS,
+        // Never 0: the host takes that for a handler that is well, and does not start another.
+        Ok(()) => ExitCode::from(handler::EXIT_RESTART),
         Err(error) => {
             eprintln!("handler: {error:#}");
-            // Exit code 0 would tell the host that all is well, and it would not start us again.
             ExitCode::FAILURE
         }
     }
@@ -42,10 +42,14 @@ async fn serve() -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let background = TaskTracker::new();
-    let (app, publisher) = app(&functions, settings)?;
+    let store = Store::new(settings.store.clone(), TOPOLOGY.database(), StoreOptions::default());
+    let store = OrderStore::new(store);
+    let (app, publisher) = app(&functions, &store, &settings)?;
     if let Some(publisher) = publisher {
         background.spawn(publisher.run(shutdown.clone()));
     }
+    // The first order should not pay for the connection. If the store is not there yet, it does.
+    background.spawn(shutdown.clone().run_until_cancelled_owned(store.warm_up()));
     background.close();
     let served = server.serve(app, handler::shutdown_signal()).await;
     shutdown.cancel();
@@ -61,16 +65,18 @@ fn app_root() -> anyhow::Result<PathBuf> {
 }
 
 /// Mounts what is staged, over clients that connect on first use.
-fn app(functions: &[Function], settings: Settings) -> anyhow::Result<(App, Option<Publisher>)> {
-    let store = Store::new(settings.store, TOPOLOGY.database(), Default::default());
-    let store = OrderStore::new(store);
+fn app(
+    functions: &[Function],
+    store: &OrderStore,
+    settings: &Settings,
+) -> anyhow::Result<(App, Option<Publisher>)> {
     let mut app = App::new();
     let mut publisher = None;
     for function in functions {
         app = match function {
             Function::Http => {
                 let bus = settings.bus.clone().context("the app publishes, so it needs a bus")?;
-                let bus = BusClient::new(bus, Default::default());
+                let bus = BusClient::new(bus, BusOptions::default());
                 let (outbox, runs) = Outbox::new(store.clone(), bus.sender(&TOPOLOGY.topic().name));
                 publisher = Some(runs);
                 let api = OrderApi::new(store.clone(), outbox, settings.faults_allowed);

@@ -82,6 +82,8 @@ impl Publisher {
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { store, topic, mut queue, left_behind } = self;
         let publish_offered = async {
+            // The first event should not pay for the connection; if it fails, it does.
+            let _ = topic.warm_up().await;
             let mut events = Vec::with_capacity(BATCH_EVENTS_MAX);
             while queue.recv_many(&mut events, BATCH_EVENTS_MAX).await > 0 {
                 if let Err(error) = publish(&store, &topic, &events).await {

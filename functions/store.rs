@@ -8,6 +8,8 @@ use azure::cosmos::{
 use orders::{Edit, Guard, Move, Order, OrderId, OutboxEvent, Product, Status, Timestamp};
 use serde::de::IgnoredAny;
 
+use crate::chain::chain;
+
 /// Seconds that a published event stays in the outbox, so that it can be published again on an
 /// operator's wish: seven days, the longest duplicate-detection window and then some.
 const PUBLISHED_EVENT_TTL_SECONDS: i64 = 7 * 24 * 60 * 60;
@@ -56,6 +58,14 @@ impl OrderStore {
     pub fn new(store: Store) -> Self {
         let [orders, stock] = ["orders", "stock"].map(|name| store.container(name));
         Self { store, orders, stock }
+    }
+
+    /// Connects and learns where the containers are; an error shows at the first use as well.
+    pub async fn warm_up(self) {
+        let (orders, stock) = tokio::join!(self.orders.warm_up(), self.stock.warm_up());
+        if let Err(error) = orders.and(stock) {
+            tracing::info!(error = %chain(&error), "the store is not there yet");
+        }
     }
 
     /// Whether the store answers.
