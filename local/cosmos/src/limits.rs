@@ -65,7 +65,7 @@ pub const MAX_ROWS_PER_DOCUMENT: usize = 100_000;
 pub const MAX_STRING_RESULT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Ordered indexes that queries may call into being per container. Each costs about a hundred
-/// bytes per document; beyond this the least recently used one goes.
+/// bytes per document; beyond this the oldest one goes.
 pub const MAX_INDEXES_PER_CONTAINER: usize = 12;
 
 /// Below this number of documents a scan is faster than building an index.

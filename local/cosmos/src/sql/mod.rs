@@ -46,6 +46,8 @@ pub struct Query {
     pub(crate) select: Select,
     /// The properties that filters, orders, groups and projections look at.
     pub(crate) needs: Needs,
+    /// The same without the filter.
+    pub(crate) needs_without_filter: Needs,
     /// FROM was given; without it there is one row and no item.
     pub(crate) has_source: bool,
     pub(crate) top: Option<usize>,
@@ -84,6 +86,7 @@ impl Query {
             offset: count(&select.offset, "OFFSET")?.unwrap_or(0),
             limit: count(&select.limit, "LIMIT")?,
             needs: Needs::of(&mut select),
+            needs_without_filter: Needs::without_filter(&mut select),
             has_source,
             select,
         })

@@ -28,6 +28,14 @@ impl Needs {
         needs
     }
 
+    /// What `select` needs when its filter is known to hold.
+    pub(super) fn without_filter(select: &mut Select) -> Self {
+        let filter = select.filter.take();
+        let needs = Self::of(select);
+        select.filter = filter;
+        needs
+    }
+
     pub(super) fn of_expression(expr: &mut Expr) -> Self {
         let mut needs = Self::none();
         needs.add(expr);

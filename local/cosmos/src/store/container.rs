@@ -55,7 +55,7 @@ pub struct Container {
     pub(super) seconds: BTreeMap<u64, u64>,
     /// Deadlines of the items that have one.
     expiring: BTreeSet<(u64, u64)>,
-    /// Most recently used first.
+    /// Newest first; the oldest goes when there are too many.
     indexes: Vec<OrderedIndex>,
 }
 
@@ -296,16 +296,13 @@ impl Container {
         self.indexes.iter().find(|index| index.shape == *shape)
     }
 
-    /// Builds the index of this shape, or marks it as the most recently used.
+    /// Builds the index of this shape if there is none.
     pub(crate) fn ensure_index(&mut self, shape: &Shape) {
-        let index = match self.indexes.iter().position(|index| index.shape == *shape) {
-            Some(at) => self.indexes.remove(at),
-            None => {
-                let mut index = OrderedIndex::new(shape.clone());
-                self.by_number.values().for_each(|document| index.insert(document));
-                index
-            }
-        };
+        if self.index(shape).is_some() {
+            return;
+        }
+        let mut index = OrderedIndex::new(shape.clone());
+        self.by_number.values().for_each(|document| index.insert(document));
         self.indexes.insert(0, index);
         self.indexes.truncate(MAX_INDEXES_PER_CONTAINER);
     }

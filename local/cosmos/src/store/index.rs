@@ -43,6 +43,8 @@ pub(crate) struct Stretch {
     pub(crate) low: Bound<Vec<u8>>,
     pub(crate) high: Bound<Vec<u8>>,
     pub(crate) descending: bool,
+    /// Whether everything in it passes the filter of the query.
+    pub(crate) covers_filter: bool,
 }
 
 impl Shape {

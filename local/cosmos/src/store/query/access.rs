@@ -130,7 +130,7 @@ pub(super) fn path_of(expr: &Expr) -> Option<Path> {
 fn stretch(query: &Query, scope: &Scope, container: &Container) -> Option<Stretch> {
     let mut equal: Vec<(Path, &Value)> = Vec::new();
     let mut ranges: Vec<(Path, Binary, &Value)> = Vec::new();
-    conjuncts(query.select.filter.as_ref(), &mut |path, operator, value| {
+    let conditions = conjuncts(query.select.filter.as_ref(), &mut |path, operator, value| {
         if operator != Binary::Equal {
             ranges.push((path, operator, value));
         } else if equal.iter().all(|(known, _)| *known != path) {
@@ -139,6 +139,7 @@ fn stretch(query: &Query, scope: &Scope, container: &Container) -> Option<Stretc
     });
     equal.sort_by(|(a, _), (b, _)| a.cmp(b));
     equal.truncate(MAX_EQUALITIES);
+    let covers_filter = conditions == equal.len();
     let streams = query.select.sources.is_empty() && !query.select.distinct && !query.is_grouped();
     let order_path = match query.select.order_by.as_slice() {
         [only] if streams => path_of(&only.by).map(|path| (path, only.descending)),
@@ -189,7 +190,8 @@ fn stretch(query: &Query, scope: &Scope, container: &Container) -> Option<Stretc
         }
     }
     let equal = equal.into_iter().map(|(path, _)| path).collect();
-    Some(Stretch { shape: Shape { by_partition, equal, ordered }, prefix, low, high, descending })
+    let shape = Shape { by_partition, equal, ordered };
+    Some(Stretch { shape, prefix, low, high, descending, covers_filter })
 }
 
 /// The first encoding of a type and the first after it, given the tag of one of its values.
@@ -202,9 +204,15 @@ fn type_bounds(tag: u8) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// Calls `found` for every part of `filter` that must be true and compares a path with a scalar.
-fn conjuncts<'a>(filter: Option<&'a Expr>, found: &mut dyn FnMut(Path, Binary, &'a Value)) {
+/// Returns the number of parts, whatever they are; a BETWEEN is found twice and counts twice.
+fn conjuncts<'a>(
+    filter: Option<&'a Expr>,
+    found: &mut dyn FnMut(Path, Binary, &'a Value),
+) -> usize {
     match filter {
-        Some(Expr::And(all)) => all.iter().for_each(|part| conjuncts(Some(part), found)),
+        None => 0,
+        Some(Expr::And(all)) => all.iter().map(|part| conjuncts(Some(part), found)).sum(),
+        Some(Expr::Literal(Value::Bool(true))) => 0,
         Some(Expr::Binary(operator, left, right)) => {
             let compared = match (&**left, &**right) {
                 (path, Expr::Literal(value)) => Some((path_of(path), *operator, value)),
@@ -220,6 +228,7 @@ fn conjuncts<'a>(filter: Option<&'a Expr>, found: &mut dyn FnMut(Path, Binary, &
             {
                 found(path, operator, value);
             }
+            1
         }
         Some(Expr::Between(three)) => {
             if let (Some(path), Expr::Literal(low), Expr::Literal(high)) =
@@ -228,8 +237,9 @@ fn conjuncts<'a>(filter: Option<&'a Expr>, found: &mut dyn FnMut(Path, Binary, &
                 found(path.clone(), Binary::GreaterOrEqual, low);
                 found(path, Binary::LessOrEqual, high);
             }
+            2
         }
-        _ => {}
+        Some(_) => 1,
     }
 }
 

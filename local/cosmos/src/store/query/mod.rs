@@ -319,13 +319,17 @@ impl Run {
     }
 
     fn document(&mut self, plan: &Plan, document: &Arc<Document>) -> ControlFlow<()> {
-        let Some(item) = plan.query.needs.read(&document.text) else {
+        let covered = matches!(&plan.access, Access::Index(stretch) if stretch.covers_filter);
+        let (filter, needs) = match covered {
+            true => (None, &plan.query.needs_without_filter),
+            false => (plan.query.select.filter.as_ref(), &plan.query.needs),
+        };
+        let Some(item) = needs.read(&document.text) else {
             return ControlFlow::Continue(());
         };
         let base = Row { slots: vec![Some(&item)], aggregates: &[] };
         let mut number = 0u32;
         eval::for_each_row(&plan.query.select.sources, &base, &mut |row| {
-            let filter = plan.query.select.filter.as_ref();
             if filter.is_some_and(|filter| !eval::is_true(filter, row)) {
                 return ControlFlow::Continue(());
             }
