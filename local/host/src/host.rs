@@ -213,6 +213,8 @@ impl Host {
         self.print_listing();
         // Three stages, so that invocations in flight still have a handler.
         let (stop_accepting, stop_handler) = (CancellationToken::new(), CancellationToken::new());
+        // Should this future be dropped, the tasks it has spawned must not go on without it.
+        let _stopped_with_us = stop_accepting.clone().drop_guard();
         let client = HandlerClient::new(self.launch.port);
         let (supervisor, link) = Supervisor::new(
             self.launch,

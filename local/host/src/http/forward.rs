@@ -12,7 +12,8 @@ use tokio::time::timeout;
 
 use super::client::{Body, HandlerClient, USER_AGENT, empty, full, remove_hop_by_hop, stamp};
 use super::limits::BODY_MAX_BYTES;
-use super::proxy::{chain, status};
+use super::proxy::status;
+use crate::error::chain;
 use crate::invocation::Invoker;
 use crate::invocation::record::Record;
 

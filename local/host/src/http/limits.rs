@@ -6,8 +6,10 @@ use std::time::Duration;
 /// (1024 by default on many systems), and each proxied call takes two.
 pub(crate) const CONNECTIONS_MAX: usize = 400;
 
-/// A request head has to arrive within this time (Kestrel: 30 s). It also ends idle connections.
-pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A request head has to arrive within this time. The same clock ends idle connections, so it is
+/// Kestrel's keep-alive timeout rather than its shorter head timeout: a caller that reuses a
+/// connection after half a minute must not meet a reset.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(130);
 
 /// Largest request body, `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT` in the Azure host: 100 MB.
 pub(crate) const BODY_MAX_BYTES: u64 = 104_857_600;

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::client::{Body, BodyError, empty, remove_hop_by_hop, stamp};
 use super::limits::IDLE_TIMEOUT;
+use crate::error::chain;
 use crate::invocation::Invoker;
 use crate::invocation::record::Record;
 
@@ -91,17 +92,6 @@ pub(crate) fn status(code: StatusCode) -> Response<Body> {
     let mut response = Response::new(empty());
     *response.status_mut() = code;
     response
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {

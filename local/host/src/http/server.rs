@@ -232,9 +232,11 @@ impl Server {
                 }
             },
             Err(InvocationError::NotReady) => status(StatusCode::SERVICE_UNAVAILABLE),
-            Err(InvocationError::Timeout(_) | InvocationError::Failed(_)) => {
-                status(StatusCode::INTERNAL_SERVER_ERROR)
-            }
+            Err(
+                InvocationError::Timeout(_)
+                | InvocationError::Broken(_)
+                | InvocationError::Failed(_),
+            ) => status(StatusCode::INTERNAL_SERVER_ERROR),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::answer::{Answer, Verdict, judge};
 use super::envelope::Envelope;
 use super::record::Record;
 use crate::bindings::Function;
-use crate::error::Problem;
+use crate::error::{Problem, chain};
 use crate::http::client::{HandlerClient, INVOCATION_ID, Length, body_of, stamp};
 use crate::log::Level;
 use crate::log::Logger;
@@ -26,6 +26,11 @@ const ANSWER_MAX_BYTES: usize = 100 * 1024 * 1024;
 /// An early invocation waits this many times `initializationTimeout`: the two restarts and the
 /// first start, plus one.
 const READY_WAITS: u32 = 4;
+
+/// A broken call is reported this much later at most, once the exit of the process is known. A
+/// local broker redelivers within a fraction of a millisecond; without this the message would meet
+/// the dead process again and burn its deliveries, which a broker in Azure is too far away for.
+const EXIT_NOTICE: Duration = Duration::from_millis(250);
 
 /// One invocation to make.
 pub(crate) struct Call<'a> {
@@ -43,6 +48,9 @@ pub(crate) enum InvocationError {
     NotReady,
     #[error("Timeout value of {0:?} was exceeded; the handler is killed and started again.")]
     Timeout(Duration),
+    /// The connection broke, most likely because the process is gone.
+    #[error("{0}")]
+    Broken(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -117,7 +125,13 @@ impl Invoker {
         envelope: &Envelope,
     ) -> Result<Answer, InvocationError> {
         let pid = self.handler.pid();
-        let exchange = self.exchange(call, record, envelope);
+        let exchange = async {
+            let outcome = self.exchange(call, record, envelope).await;
+            if let (Err(InvocationError::Broken(_)), Some(pid)) = (&outcome, pid) {
+                self.handler.gone(pid, EXIT_NOTICE).await;
+            }
+            outcome
+        };
         let Some(limit) = self.function_timeout else { return exchange.await };
         match timeout_at(Instant::now() + limit, exchange).await {
             Ok(result) => result,
@@ -154,16 +168,14 @@ impl Invoker {
         envelope: &Envelope,
     ) -> Result<Answer, InvocationError> {
         let request = self.request(call, record.id(), envelope)?;
-        let response = self
-            .client
-            .send(request)
-            .await
-            .map_err(|error| InvocationError::Failed(format!("the call failed: {error}")))?;
+        let response = self.client.send(request).await.map_err(|error| {
+            InvocationError::Broken(format!("the call failed: {}", chain(&error)))
+        })?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_MAX_BYTES)
             .collect()
             .await
-            .map_err(|error| InvocationError::Failed(format!("the answer broke off: {error}")))?
+            .map_err(|error| InvocationError::Broken(format!("the answer broke off: {error}")))?
             .to_bytes();
         match judge(parts.status, &parts.headers, &body) {
             Verdict::Success(answer) => Ok(answer),

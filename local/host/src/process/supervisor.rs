@@ -71,6 +71,14 @@ impl HandlerLink {
         }
     }
 
+    /// Waits until the process `pid` is known to be gone, for at most `patience`.
+    pub(crate) async fn gone(&self, pid: u32, patience: Duration) {
+        let mut status = self.status.clone();
+        let other = |status: &HandlerStatus| *status != HandlerStatus::Ready { pid };
+        // Still there: then the connection broke for another reason.
+        let _ = timeout(patience, status.wait_for(other)).await;
+    }
+
     /// Asks for a restart of the process `pid`. Nothing happens if it is another one by then.
     pub(crate) fn restart(&self, pid: u32) {
         // A full queue means that a restart is already on its way.

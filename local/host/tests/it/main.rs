@@ -10,4 +10,5 @@ mod fixture;
 mod http;
 mod measure;
 mod process;
+mod service_bus;
 mod wire;

@@ -9,11 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::service_bus::{self, Broker, Publisher, queue_trigger};
 use crate::wire::Wire;
 
 const SEQUENTIAL_CALLS: usize = 3_000;
 const CONNECTIONS: usize = 32;
 const CALLS_PER_CONNECTION: usize = 1_000;
+const MESSAGES: usize = 3_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement, not a test"]
@@ -36,6 +38,23 @@ async fn proxying_overhead() {
         println!("{name}: p50 {:?} p99 {:?}, {rate:.0} calls/s", at(50), at(99));
     }
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a test"]
+async fn service_bus_throughput() {
+    let broker = Broker::anywhere().await;
+    let mut publisher = Publisher::connect(broker.address, "work").await;
+    for number in 0..MESSAGES {
+        publisher.send(&format!("m-{number}"), &serde_json::json!({ "n": number })).await;
+    }
+    let started = Instant::now();
+    let host = service_bus::start(broker.connection_string(), "Work", queue_trigger()).await;
+    broker.counts_become(true, (0, 0), &host).await;
+    let rate = MESSAGES as f64 / started.elapsed().as_secs_f64();
+    println!("serviceBusTrigger: {rate:.0} messages/s, including the start of the handler");
+    host.stop().await;
+    broker.stop().await;
 }
 
 async fn calls(address: SocketAddr, count: usize) -> Vec<Duration> {
