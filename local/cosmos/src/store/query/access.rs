@@ -210,9 +210,8 @@ fn conjuncts<'a>(
     found: &mut dyn FnMut(Path, Binary, &'a Value),
 ) -> usize {
     match filter {
-        None => 0,
+        None | Some(Expr::Literal(Value::Bool(true))) => 0,
         Some(Expr::And(all)) => all.iter().map(|part| conjuncts(Some(part), found)).sum(),
-        Some(Expr::Literal(Value::Bool(true))) => 0,
         Some(Expr::Binary(operator, left, right)) => {
             let compared = match (&**left, &**right) {
                 (path, Expr::Literal(value)) => Some((path_of(path), *operator, value)),
