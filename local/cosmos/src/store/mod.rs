@@ -257,7 +257,7 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// Prepares the index that a query asked for (see [`query::Plan::wanted_index`]).
+    /// Prepares the index that a query asked for (see [`query::Plan::needs_preparation`]).
     pub fn prepare(&mut self, rid: ContainerRid, plan: &query::Plan) {
         if let (Some(shape), Some(container)) = (plan.wanted_index(), self.containers.get_mut(&rid))
         {
