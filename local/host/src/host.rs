@@ -214,7 +214,8 @@ impl Host {
         // Three stages, so that invocations in flight still have a handler.
         let (stop_accepting, stop_handler) = (CancellationToken::new(), CancellationToken::new());
         // Should this future be dropped, the tasks it has spawned must not go on without it.
-        let _stopped_with_us = stop_accepting.clone().drop_guard();
+        let _stopped_with_us =
+            (stop_accepting.clone().drop_guard(), stop_handler.clone().drop_guard());
         let client = HandlerClient::new(self.launch.port);
         let (supervisor, link) = Supervisor::new(
             self.launch,
@@ -258,7 +259,11 @@ impl Host {
             self.key,
             self.body_max_bytes,
         );
-        work.spawn(Arc::new(server).run(self.listener, stop_accepting.clone()));
+        work.spawn(Arc::new(server).run(
+            self.listener,
+            stop_accepting.clone(),
+            stop_handler.clone(),
+        ));
         let shared = triggers::Shared {
             invoker: Arc::clone(&invoker),
             service_bus: self.config.service_bus.clone(),

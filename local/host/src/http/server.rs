@@ -71,8 +71,13 @@ impl Server {
         Self { routes, mode, invoker, admin, key, body_max_bytes }
     }
 
-    /// Accepts until `stop`, then lets the running exchanges end.
-    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+    /// Accepts until `stop`, then lets the running exchanges end, until `cut`.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        listener: TcpListener,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (connections, graceful) = (TaskTracker::new(), GracefulShutdown::new());
         loop {
@@ -98,9 +103,13 @@ impl Server {
                 },
             };
             let connection = graceful.watch(Arc::clone(&self).connection(stream));
+            let cut = cut.clone();
             connections.spawn(async move {
-                // A connection that breaks is the caller's affair.
-                let _ = connection.await;
+                tokio::select! {
+                    // A connection that breaks is the caller's affair.
+                    _ = connection => {}
+                    () = cut.cancelled() => {}
+                }
                 drop(slot);
             });
         }

@@ -114,6 +114,19 @@ async fn a_stream_that_outlives_the_function_timeout_costs_the_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_do_not_delay_a_stop() {
+    let host = App::new(|_| {}).http("Pid", "pid").start().await;
+    // One that has been used, and one like the spare connections browsers open.
+    let mut used = Wire::connect(host.address).await;
+    used.send("GET /api/pid HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert_eq!(used.answer().await.status, 200);
+    let _spare = Wire::connect(host.address).await;
+    let started = tokio::time::Instant::now();
+    host.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_goes_away_cancels_the_handlers_request() {
     let host = App::new(|_| {}).http("Never", "never").start().await;
     let mut wire = Wire::connect(host.address).await;
