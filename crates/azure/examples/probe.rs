@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Every line of output is one thing that held. The first one that does not ends the run with its
-//! cause. With `--rate`, the round trips, the cost and the pace of each operation are measured
-//! instead.
+//! cause. With `--rate`, the pace and the cost of each operation are measured instead, and failures
+//! are counted: break the service meanwhile to see how long callers are kept waiting.
 
 use std::{
     error::Error,
@@ -38,6 +38,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How long an event may take to show.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a caller whose operation failed stays away.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// Callers at a time when measuring under load.
 const CALLERS: usize = 16;
@@ -371,7 +374,7 @@ impl StoreProbe {
 
     async fn rate<F, A>(&self, what: &str, callers: usize, pace: Duration, operation: F) -> Outcome
     where
-        F: Fn(Container, String, u64) -> A + Clone + Send + 'static,
+        F: Fn(Container, String, u64) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Result<(), StoreError>> + Send,
     {
         let cpu = cpu_time()?;
@@ -385,32 +388,67 @@ impl StoreProbe {
                 .await
                 .map_err(chain)?;
             tasks.spawn(async move {
-                let mut times = Vec::new();
+                let mut run = Run::default();
+                let mut n = 0;
                 while started.elapsed() < pace {
-                    let begun = Instant::now();
-                    operation(items.clone(), key.clone(), times.len() as u64).await?;
-                    times.push(begun.elapsed());
+                    n += 1;
+                    run.record(|| operation(items.clone(), key.clone(), n)).await;
                 }
-                Ok::<_, StoreError>(times)
+                run
             });
         }
         report(what, callers, started, cpu, tasks).await
     }
 }
 
-async fn report<E: Error + 'static>(
+/// What one caller saw.
+#[derive(Default)]
+struct Run {
+    times: Vec<Duration>,
+    failures: usize,
+    longest_failure: Duration,
+    last_failure: String,
+}
+
+impl Run {
+    async fn record<A, E>(&mut self, operation: impl FnOnce() -> A)
+    where
+        A: Future<Output = Result<(), E>>,
+        E: Error,
+    {
+        let begun = Instant::now();
+        match operation().await {
+            Ok(()) => self.times.push(begun.elapsed()),
+            Err(error) => {
+                self.failures += 1;
+                self.longest_failure = self.longest_failure.max(begun.elapsed());
+                self.last_failure = chain(error).to_string();
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+async fn report(
     what: &str,
     callers: usize,
     started: Instant,
     cpu: Duration,
-    mut tasks: JoinSet<Result<Vec<Duration>, E>>,
+    mut tasks: JoinSet<Run>,
 ) -> Outcome {
-    let mut times = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        times.extend(done?.map_err(chain)?);
+    let mut total = Run::default();
+    while let Some(run) = tasks.join_next().await {
+        let run = run?;
+        total.times.extend(run.times);
+        total.failures += run.failures;
+        total.longest_failure = total.longest_failure.max(run.longest_failure);
+        if run.failures > 0 {
+            total.last_failure = run.last_failure;
+        }
     }
     let elapsed = started.elapsed();
     let cpu = cpu_time()?.saturating_sub(cpu);
+    let mut times = total.times;
     times.sort();
     let count = times.len().max(1);
     println!(
@@ -420,6 +458,10 @@ async fn report<E: Error + 'static>(
         times.get(count * 99 / 100).copied().unwrap_or_default(),
         cpu / count as u32,
     );
+    if total.failures > 0 {
+        let Run { failures, longest_failure, last_failure, .. } = total;
+        println!("{:<24} {failures} failed, within {longest_failure:?}: {last_failure}", "");
+    }
     Ok(())
 }
 
@@ -654,17 +696,15 @@ impl BusProbe {
                 let messages: Vec<Message> =
                     (0..batch).map(|_| self.message(&"x".repeat(1024))).collect();
                 tasks.spawn(async move {
-                    let mut times = Vec::new();
+                    let mut run = Run::default();
                     while started.elapsed() < pace {
                         let mut messages = messages.clone();
                         for message in &mut messages {
                             message.message_id = Some(Uuid::new_v4().to_string());
                         }
-                        let begun = Instant::now();
-                        sender.send_batch(&messages).await?;
-                        times.push(begun.elapsed());
+                        run.record(|| sender.send_batch(&messages)).await;
                     }
-                    Ok::<_, BusError>(times)
+                    run
                 });
             }
             report(&format!("send {batch}"), callers, started, cpu, tasks).await?;

@@ -168,12 +168,20 @@ impl BusClient {
                 tokio::time::sleep(delay).await;
             }
         };
-        let deadline = options.deadline;
-        match timeout(deadline, Box::pin(whole)).await {
+        self.within_deadline(Box::pin(whole)).await
+    }
+
+    /// The outcome of `operation`, or [`BusError::Timeout`].
+    pub(crate) async fn within_deadline<T>(
+        &self,
+        operation: impl Future<Output = Result<T, BusError>>,
+    ) -> Result<T, BusError> {
+        let deadline = self.0.options.deadline;
+        match timeout(deadline, operation).await {
             Ok(result) => result,
             Err(_) => {
                 // Half-open connections look alive: the next operation gets a fresh one.
-                self.condemn().await;
+                self.condemn();
                 Err(BusError::Timeout { after: deadline })
             }
         }
@@ -215,7 +223,7 @@ impl BusClient {
         Connection::open(settings, Arc::clone(tokens), options.connect_timeout, tasks).await
     }
 
-    async fn condemn(&self) {
+    fn condemn(&self) {
         // Whoever holds the lock is connecting anew already.
         if let Ok(state) = self.0.state.try_lock()
             && let Some(current) = &state.current

@@ -28,7 +28,10 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use uuid::Uuid;
 
 use super::{
@@ -51,6 +54,48 @@ const CHANNEL_MAX: u16 = 4999;
 /// Wait before a failed renewal of a token is tried again.
 const RENEWAL_RETRY: Duration = Duration::from_secs(5);
 
+/// Keeps the session that a link lives in, and tells when it ends.
+///
+/// The AMQP engine does not wake those who wait for a verdict when the session or the connection
+/// is lost; whoever waits on a link has to watch this as well.
+pub(crate) struct SessionGuard {
+    ended: CancellationToken,
+    _release: DropGuard,
+}
+
+impl SessionGuard {
+    pub(crate) fn new(mut session: SessionHandle<()>, tasks: &TaskTracker) -> Self {
+        let (ended, release) = (CancellationToken::new(), CancellationToken::new());
+        let (tell, released) = (ended.clone(), release.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                _ = session.on_end() => {}
+                () = released.cancelled() => {}
+            }
+            tell.cancel();
+        });
+        Self { ended, _release: release.drop_guard() }
+    }
+
+    /// Cancelled when the session is over.
+    pub(crate) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+}
+
+/// The outcome of `waiting`, or an error when the session ends first.
+pub(crate) async fn unless_ended<T>(
+    ended: &CancellationToken,
+    waiting: impl Future<Output = T>,
+) -> Result<T, BusError> {
+    tokio::select! {
+        // What has arrived counts, even if the session ended after it.
+        biased;
+        outcome = waiting => Ok(outcome),
+        () = ended.cancelled() => Err(BusError::gone("the session has ended")),
+    }
+}
+
 /// An open connection.
 pub(crate) struct Connection {
     handle: Mutex<ConnectionHandle<()>>,
@@ -64,6 +109,7 @@ pub(crate) struct Connection {
     granted: StdMutex<HashMap<String, Instant>>,
     granted_changed: Arc<Notify>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Drop for Connection {
@@ -83,7 +129,7 @@ impl Connection {
         let handshakes = async {
             let mut handle = connect(settings).await?;
             let session = Session::begin(&mut handle).await?;
-            let security = RequestLink::attach(session, "$cbs").await?;
+            let security = RequestLink::attach(session, "$cbs", tasks).await?;
             Ok((handle, security))
         };
         let (handle, security) = timeout(connect_timeout, handshakes)
@@ -98,6 +144,7 @@ impl Connection {
             granted: StdMutex::new(HashMap::new()),
             granted_changed: Arc::new(Notify::new()),
             stop: CancellationToken::new(),
+            tasks: tasks.clone(),
         });
         tasks.spawn(renew_tokens(
             Arc::downgrade(&connection),
@@ -124,6 +171,11 @@ impl Connection {
     pub(crate) async fn session(&self) -> Result<SessionHandle<()>, BusError> {
         let mut handle = self.handle.lock().await;
         Ok(Session::begin(&mut handle).await?)
+    }
+
+    /// Where the tasks of this connection's links run.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// Presents a token for `entity`, unless one is in place.

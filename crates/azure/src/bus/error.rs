@@ -62,6 +62,13 @@ pub enum BusError {
         retry_after: Duration,
     },
 
+    /// The entity is full, until its consumers catch up.
+    #[error("the entity is full: {description}")]
+    QuotaExceeded {
+        /// The broker's words.
+        description: String,
+    },
+
     /// The lock on the message is over; it will be, or has been, delivered again.
     #[error("the lock on the message has been lost")]
     LockLost,
@@ -108,6 +115,7 @@ impl BusError {
         matches!(
             self,
             Self::Busy { .. }
+                | Self::QuotaExceeded { .. }
                 | Self::Disconnected { .. }
                 | Self::Timeout { .. }
                 | Self::Credential { .. }
@@ -152,6 +160,7 @@ impl BusError {
             }
             "amqp:not-found" => Self::NotFound { description },
             "com.microsoft:message-not-found" => Self::MessageNotFound,
+            "amqp:resource-limit-exceeded" => Self::QuotaExceeded { description },
             "com.microsoft:server-busy" => Self::Busy { retry_after: BUSY_BACK_OFF },
             "com.microsoft:message-lock-lost" | "com.microsoft:session-lock-lost" => Self::LockLost,
             "amqp:link:message-size-exceeded" => Self::MessageTooLarge,
@@ -317,6 +326,8 @@ mod tests {
         assert!(matches!(amqp("amqp:link:message-size-exceeded"), BusError::MessageTooLarge));
         assert!(amqp("com.microsoft:server-busy").retry_after().is_some());
         assert!(amqp("com.microsoft:server-busy").is_transient());
+        let full = amqp("amqp:resource-limit-exceeded");
+        assert!(full.is_transient() && !full.deserves_another_link(), "{full}");
         assert!(amqp("amqp:link:detach-forced").deserves_another_link());
         let disabled = amqp("com.microsoft:entity-disabled");
         assert!(!disabled.is_transient());

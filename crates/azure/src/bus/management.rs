@@ -209,7 +209,12 @@ impl Management {
 impl Attach for ManagementLink {
     async fn attach(connection: &Connection, entity: &str) -> Result<Self, BusError> {
         let session = connection.session().await?;
-        RequestLink::attach(session, &format!("{entity}/$management")).await.map(Self)
+        let node = format!("{entity}/$management");
+        RequestLink::attach(session, &node, connection.tasks()).await.map(Self)
+    }
+
+    fn is_alive(&self) -> bool {
+        self.0.is_alive()
     }
 }
 

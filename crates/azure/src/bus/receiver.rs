@@ -7,18 +7,17 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use fe2o3_amqp::{
     Receiver as AmqpReceiver,
     link::{
-        RecvError,
+        ErrorRecovery, RecvError,
         delivery::{Delivery, DeliveryInfo},
         receiver::{CreditMode, ReceiverDisposer},
     },
-    session::SessionHandle,
 };
 use fe2o3_amqp_types::{
     definitions::{ReceiverSettleMode, SenderSettleMode},
@@ -26,29 +25,37 @@ use fe2o3_amqp_types::{
     primitives::Value,
 };
 use time::OffsetDateTime;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::{
     client::BusClient,
-    connection::{Connection, link_name},
+    connection::{Connection, SessionGuard, link_name, unless_ended},
     error::BusError,
     management::{Disposition, Management},
     message::{Received, from_amqp, lock_token},
     slot::{Attach, Slot, SlotGuard},
 };
+use crate::retry::Backoff;
 
 /// Messages that one call takes at most: each is held in memory and under a lock that runs out.
 const RECEIVE_MAX: u32 = 1000;
 
+/// Unsettled messages that one link keeps book of. Beyond it the link is replaced, which forgets
+/// the messages that nobody ever settled.
+const OPEN_DELIVERIES_MAX: usize = 10 * RECEIVE_MAX as usize;
+
 /// Once the first message is there, how long to wait for each further one.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// How long the broker may take to say that it has nothing more on its way.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it has to be quiet, after the credit has been taken back, to believe that nothing more
+/// is on its way: several round trips within a region. The broker does say when it is done, but
+/// the AMQP engine keeps that to itself. A message that comes later still is not lost: the next
+/// call returns it.
+const DRAIN_QUIET: Duration = Duration::from_millis(50);
 
-/// How often to look whether it has said so.
-const DRAIN_STEP: Duration = Duration::from_millis(5);
+/// How long stragglers are waited for altogether.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Which part of the entity to receive from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +90,10 @@ struct Inner {
 
 struct Link {
     receiver: AmqpReceiver,
+    /// Nothing has been received on it yet.
+    is_new: bool,
     // After the link, which lives in it.
-    _session: SessionHandle<()>,
+    session: SessionGuard,
 }
 
 impl fmt::Debug for Receiver {
@@ -121,15 +130,27 @@ impl Receiver {
     /// Takes up to `max` messages, waiting up to `wait` for the first one. Returns an empty list
     /// when none came.
     ///
+    /// When the call is dropped before it returns, messages that were on their way are returned by
+    /// the next one.
+    ///
     /// # Errors
     ///
     /// Any [`BusError`]. Messages that arrived before an error are returned, not lost.
     pub async fn receive(&self, max: u32, wait: Duration) -> Result<Vec<Received>, BusError> {
         let max = max.clamp(1, RECEIVE_MAX);
-        // Attaching is subject to the client's deadline, waiting for messages is not.
-        self.0.client.run(|| async { self.link().await.map(drop) }).await?;
-        let mut slot = self.link().await?;
-        self.collect(&mut slot, max, wait).await
+        let client = &self.0.client;
+        let until = Instant::now() + wait;
+        let mut slot = self.0.slot.lock().await;
+        let mut backoff = Backoff::new(client.options().retry);
+        loop {
+            let error = match self.attempt(&mut slot, max, until).await {
+                Ok(received) => return Ok(received),
+                Err(error) => error,
+            };
+            let delay = error.deserves_another_link().then(|| backoff.next_delay(None));
+            let Some(delay) = delay.flatten() else { return Err(error) };
+            sleep(delay).await;
+        }
     }
 
     /// Removes a message.
@@ -186,8 +207,11 @@ impl Receiver {
     ) -> Result<(), BusError> {
         let tokens = tokens(messages)?;
         let result = self.0.management.update_disposition(&tokens, disposition).await;
-        for token in &tokens {
-            self.forget(token).await;
+        // After any other error the locks are still ours, and the caller may try again.
+        if matches!(result, Ok(()) | Err(BusError::LockLost)) {
+            for token in &tokens {
+                self.forget(token).await;
+            }
         }
         result
     }
@@ -202,54 +226,51 @@ impl Receiver {
         ends.first().copied().ok_or_else(|| BusError::protocol("a renewed lock without an end"))
     }
 
-    async fn link(&self) -> Result<SlotGuard<'_, Link>, BusError> {
-        let Inner { client, entity, slot, .. } = &*self.0;
-        let mut slot = slot.lock().await;
-        slot.link(client, entity).await?;
-        Ok(slot)
-    }
-
-    async fn collect(
+    async fn attempt(
         &self,
         slot: &mut SlotGuard<'_, Link>,
         max: u32,
-        wait: Duration,
+        until: Instant,
     ) -> Result<Vec<Received>, BusError> {
-        let Some(link) = slot.current() else {
-            return Err(BusError::gone("the link has been closed"));
-        };
-        let mut received = Vec::new();
-        let result = self.fill(link, max, wait, &mut received).await;
-        if let Err(error) = result {
-            let recovery = match &error {
-                RecvError::LinkStateError(state) => state.recovery(),
-                // The link answers for its deliveries no longer.
-                _ => fe2o3_amqp::link::ErrorRecovery::NewLink,
-            };
-            slot.give_up(recovery);
-            if received.is_empty() {
-                return Err(error.into());
-            }
+        let Inner { client, entity, .. } = &*self.0;
+        if self.open().len() > OPEN_DELIVERIES_MAX {
+            slot.give_up(ErrorRecovery::NewLink);
         }
-        Ok(received)
+        // Attaching is subject to the client's deadline, waiting for messages is not.
+        let link = client.within_deadline(slot.link(client, entity)).await?;
+        if link.is_new {
+            link.is_new = false;
+            self.open().clear();
+        }
+        let mut received = Vec::new();
+        let ended = link.session.ended().clone();
+        let filled = unless_ended(&ended, self.fill(link, max, until, &mut received)).await;
+        let error = match filled {
+            Ok(Ok(())) => return Ok(received),
+            Ok(Err(error)) => BusError::from(error),
+            Err(error) => error,
+        };
+        // Whatever it was, the link cannot be relied on any more.
+        slot.give_up(ErrorRecovery::NewLink);
+        if received.is_empty() { Err(error) } else { Ok(received) }
     }
 
     async fn fill(
         &self,
         link: &mut Link,
         max: u32,
-        wait: Duration,
+        until: Instant,
         received: &mut Vec<Received>,
     ) -> Result<(), RecvError> {
         let receiver = &mut link.receiver;
         receiver.set_credit(max).await.map_err(link_error)?;
-        let mut patience = wait;
+        let mut patience = until;
         while received.len() < max as usize {
-            match timeout(patience, receiver.recv::<Body<Value>>()).await {
+            match timeout_at(patience, receiver.recv::<Body<Value>>()).await {
                 Ok(delivery) => received.push(self.take(receiver.disposer(), delivery?)),
                 Err(_) => break,
             }
-            patience = LINGER;
+            patience = Instant::now() + LINGER;
         }
         if received.len() == max as usize {
             return Ok(());
@@ -257,32 +278,32 @@ impl Receiver {
         // Credit that is left over would let messages in that nobody waits for, and their locks
         // would run out: take it back, and take what was on its way.
         receiver.drain().await.map_err(link_error)?;
-        let end = Instant::now() + DRAIN_TIMEOUT;
-        while receiver.credit() > 0 && Instant::now() < end {
-            let step = end.min(Instant::now() + DRAIN_STEP);
-            if let Ok(delivery) = timeout_at(step, receiver.recv::<Body<Value>>()).await {
-                received.push(self.take(receiver.disposer(), delivery?));
-            }
+        let end = Instant::now() + DRAIN_MAX;
+        while let quiet_until = Instant::now() + DRAIN_QUIET
+            && quiet_until < end
+            && let Ok(delivery) = timeout_at(quiet_until, receiver.recv::<Body<Value>>()).await
+        {
+            received.push(self.take(receiver.disposer(), delivery?));
         }
         Ok(())
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Uuid, (ReceiverDisposer, DeliveryInfo)>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, disposer: ReceiverDisposer, delivery: Delivery<Body<Value>>) -> Received {
         let (info, message) = delivery.into_parts();
         let token = lock_token(info.delivery_tag());
         if let Some(token) = token {
-            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.insert(token, (disposer, info));
+            self.open().insert(token, (disposer, info));
         }
         from_amqp(message, token)
     }
 
     /// Closes the delivery on the link. The lock is gone already, whatever the link says.
     async fn forget(&self, token: &Uuid) {
-        let entry = {
-            let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.remove(token)
-        };
+        let entry = self.open().remove(token);
         if let Some((disposer, info)) = entry
             && let Err(error) = disposer.release(info).await
         {
@@ -303,7 +324,11 @@ impl Attach for Link {
             .credit_mode(CreditMode::Manual)
             .attach(&mut session)
             .await?;
-        Ok(Self { receiver, _session: session })
+        Ok(Self { receiver, is_new: true, session: SessionGuard::new(session, connection.tasks()) })
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.session.ended().is_cancelled()
     }
 }
 

@@ -13,8 +13,14 @@ use fe2o3_amqp_types::{
     },
     primitives::{OrderedMap, SimpleValue, Value},
 };
+use tokio_util::task::TaskTracker;
 
-use super::{connection::link_name, error::BusError, message::timestamp, token::Token};
+use super::{
+    connection::{SessionGuard, link_name, unless_ended},
+    error::BusError,
+    message::timestamp,
+    token::Token,
+};
 
 /// Answers that may be on their way at a time. One is expected; the rest is room for late ones.
 const RESPONSE_CREDIT: u32 = 16;
@@ -27,7 +33,7 @@ pub(crate) struct RequestLink {
     receiver: Receiver,
     requests_made: u64,
     // Fields are dropped in order: the links close before their session.
-    _session: SessionHandle<()>,
+    session: SessionGuard,
 }
 
 impl fmt::Debug for RequestLink {
@@ -44,6 +50,7 @@ impl RequestLink {
     pub(crate) async fn attach(
         mut session: SessionHandle<()>,
         node: &str,
+        tasks: &TaskTracker,
     ) -> Result<Self, BusError> {
         let reply_to = link_name("reply");
         let sender = Sender::builder()
@@ -61,7 +68,13 @@ impl RequestLink {
             .attach(&mut session)
             .await?;
         let node = node.to_owned();
-        Ok(Self { node, reply_to, sender, receiver, requests_made: 0, _session: session })
+        let session = SessionGuard::new(session, tasks);
+        Ok(Self { node, reply_to, sender, receiver, requests_made: 0, session })
+    }
+
+    /// Whether the session is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.session.ended().is_cancelled()
     }
 
     /// Presents a token to the security node.
@@ -93,12 +106,13 @@ impl RequestLink {
             .application_properties(application_properties)
             .value(body)
             .build();
-        let outcome = self.sender.send(request).await?;
+        let ended = self.session.ended();
+        let outcome = unless_ended(ended, self.sender.send(request)).await??;
         if let Some(rejected) = outcome.rejected_or(()).ok().and_then(|r| r.error) {
             return Err(BusError::from_amqp(&rejected));
         }
         loop {
-            let delivery = self.receiver.recv::<Body<Value>>().await?;
+            let delivery = unless_ended(ended, self.receiver.recv::<Body<Value>>()).await??;
             let answer = delivery.into_message();
             let correlation_id = answer.properties.as_ref().and_then(|p| p.correlation_id.as_ref());
             if correlation_id == Some(&request_id) {

@@ -14,13 +14,13 @@ use std::{
 use fe2o3_amqp::{
     Sender as AmqpSender,
     link::{SendError, delivery::DeliveryFut},
-    session::SessionHandle,
 };
 use fe2o3_amqp_types::messaging::Outcome;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     client::BusClient,
-    connection::{Connection, link_name},
+    connection::{Connection, SessionGuard, link_name, unless_ended},
     error::BusError,
     message::{Message, Packet, pack},
     slot::{Attach, Slot},
@@ -44,7 +44,7 @@ pub struct Sender {
 pub(crate) struct SenderLink {
     sender: AmqpSender,
     // After the link, which lives in it.
-    _session: SessionHandle<()>,
+    session: SessionGuard,
 }
 
 impl fmt::Debug for Sender {
@@ -120,8 +120,8 @@ impl Sender {
     }
 
     async fn deliver(&self, packet: &Packet) -> Result<(), BusError> {
-        let (id, verdict) = self.transfer(packet).await?;
-        match verdict.await {
+        let Transfer { link_id, verdict, session_ended } = self.transfer(packet).await?;
+        match unless_ended(&session_ended, verdict).await? {
             Ok(Outcome::Accepted(_)) => Ok(()),
             Ok(Outcome::Rejected(rejected)) => Err(match &rejected.error {
                 Some(error) => BusError::from_amqp(error),
@@ -130,30 +130,37 @@ impl Sender {
             // Not stored, and nobody's fault: the broker is shutting down or moving the entity.
             Ok(_) => Err(BusError::gone("the broker released the message")),
             Err(error) => {
-                self.slot.give_up(id, error.recovery()).await;
+                self.slot.give_up(link_id, error.recovery()).await;
                 Err(error.into())
             }
         }
     }
 
-    async fn transfer(
-        &self,
-        packet: &Packet,
-    ) -> Result<(u64, DeliveryFut<Result<Outcome, SendError>>), BusError> {
+    async fn transfer(&self, packet: &Packet) -> Result<Transfer, BusError> {
         let mut slot = self.slot.lock().await;
         let link = slot.link(&self.client, &self.entity).await?;
-        let sent = match packet {
-            Packet::One(message) => link.sender.send_batchable_ref(message).await,
-            Packet::Many(batch) => link.sender.send_batchable_ref(batch).await,
+        let session_ended = link.session.ended().clone();
+        let sending = async {
+            match packet {
+                Packet::One(message) => link.sender.send_batchable_ref(message).await,
+                Packet::Many(batch) => link.sender.send_batchable_ref(batch).await,
+            }
         };
-        match sent {
-            Ok(verdict) => Ok((link.id, verdict)),
+        match unless_ended(&session_ended, sending).await? {
+            Ok(verdict) => Ok(Transfer { link_id: link.id, verdict, session_ended }),
             Err(error) => {
                 slot.give_up(error.recovery());
                 Err(error.into())
             }
         }
     }
+}
+
+/// A message on its way.
+struct Transfer {
+    link_id: u64,
+    verdict: DeliveryFut<Result<Outcome, SendError>>,
+    session_ended: CancellationToken,
 }
 
 /// How far a batch has come, over all attempts.
@@ -167,6 +174,10 @@ impl Attach for SenderLink {
     async fn attach(connection: &Connection, entity: &str) -> Result<Self, BusError> {
         let mut session = connection.session().await?;
         let sender = AmqpSender::attach(&mut session, link_name("sender"), entity).await?;
-        Ok(Self { sender, _session: session })
+        Ok(Self { sender, session: SessionGuard::new(session, connection.tasks()) })
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.session.ended().is_cancelled()
     }
 }

@@ -25,6 +25,9 @@ pub(crate) trait Attach: Sized {
         connection: &Connection,
         entity: &str,
     ) -> impl Future<Output = Result<Self, BusError>> + Send;
+
+    /// Whether its session is still there.
+    fn is_alive(&self) -> bool;
 }
 
 /// A place for one link.
@@ -85,7 +88,9 @@ impl<L: Attach> SlotGuard<'_, L> {
         client: &BusClient,
         entity: &str,
     ) -> Result<&mut Attached<L>, BusError> {
-        if !self.0.as_ref().is_some_and(|attached| attached.connection.is_usable()) {
+        let usable =
+            |attached: &Attached<L>| attached.link.is_alive() && attached.connection.is_usable();
+        if !self.0.as_ref().is_some_and(usable) {
             *self.0 = None;
             let connection = client.connection().await?;
             connection.authorize(entity).await.inspect_err(|error| {
@@ -98,11 +103,6 @@ impl<L: Attach> SlotGuard<'_, L> {
             *self.0 = Some(Attached { id: NEXT_ID.fetch_add(1, Relaxed), link, connection });
         }
         self.0.as_mut().ok_or_else(|| BusError::gone("the link has been closed"))
-    }
-
-    /// The link, if there is one.
-    pub(crate) fn current(&mut self) -> Option<&mut Attached<L>> {
-        self.0.as_mut()
     }
 
     /// Gives the link up, unless the error leaves it usable.
