@@ -135,7 +135,13 @@ impl Invoker {
         let Some(limit) = self.function_timeout else { return exchange.await };
         match timeout_at(Instant::now() + limit, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(self.time_out(record, limit, pid)),
+            Err(_) => {
+                let error = self.time_out(record, limit, pid);
+                if let Some(pid) = pid {
+                    self.handler.gone(pid, EXIT_NOTICE).await;
+                }
+                Err(error)
+            }
         }
     }
 
