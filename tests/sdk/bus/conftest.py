@@ -1,6 +1,6 @@
 """Starts the Service Bus stand-in for the official Python SDK, or uses one that runs already.
 
-BULKHEAD_BUS_CONNECTION_STRING  use this broker, which must serve topology.json
+BULKHEAD_BUS_CONNECTION_STRING  use this broker, which must serve topology.json and be fresh
 BULKHEAD_BUS_COMMAND            start this instead of the `stack` executable; `{topology}` and
                                 `{ready}` stand for the topology file and the ready file
 """
@@ -14,7 +14,7 @@ import time
 import uuid
 
 import pytest
-from azure.servicebus import ServiceBusClient, ServiceBusReceiveMode
+from azure.servicebus import ServiceBusClient
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
@@ -81,22 +81,12 @@ def client(connection_string):
 
 
 @pytest.fixture
-def empty(client):
-    """`empty(queue)` takes away what an earlier test left, and returns the queue's name."""
-
-    def drain(**entity):
-        with client.get_queue_receiver(
-            receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE, **entity
-        ) as receiver:
-            while receiver.receive_messages(max_message_count=100, max_wait_time=0.2):
-                pass
-
-    def empty_queue(name):
-        drain(queue_name=name)
-        drain(queue_name=name, sub_queue="deadletter")
-        return name
-
-    return empty_queue
+def queue(request):
+    """The queue of the test's own: `test_peek_does_not_touch` has `peek-does-not-touch`, followed
+    by the parameter if there is one."""
+    name = request.node.originalname.removeprefix("test_").replace("_", "-")
+    parameters = getattr(request.node, "callspec", None)
+    return f"{name}-{parameters.id}" if parameters else name
 
 
 @pytest.fixture

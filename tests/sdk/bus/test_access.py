@@ -24,7 +24,7 @@ def test_a_wrong_key_is_refused(connection_string, right, wrong):
     wrong_string = connection_string.replace(right, wrong)
     with ServiceBusClient.from_connection_string(wrong_string, retry_total=0) as client:
         with pytest.raises((ServiceBusAuthenticationError, ServiceBusAuthorizationError)):
-            with client.get_queue_sender("basic") as sender:
+            with client.get_queue_sender("names-are-case-insensitive") as sender:
                 sender.send_messages(ServiceBusMessage("no"))
 
 
@@ -37,18 +37,16 @@ def test_what_is_not_declared_is_not_found(client):
             receiver.receive_messages(max_wait_time=1)
 
 
-def test_names_are_case_insensitive(client, empty):
-    empty("basic")
-    with client.get_queue_sender("BASIC") as sender:
+def test_names_are_case_insensitive(client, queue):
+    with client.get_queue_sender(queue.upper()) as sender:
         sender.send_messages(ServiceBusMessage("x"))
-    with client.get_queue_receiver("Basic") as receiver:
+    with client.get_queue_receiver(queue.title()) as receiver:
         (message,) = receive(receiver, 1)
         receiver.complete_message(message)
 
 
 @pytest.mark.parametrize("settlement", ["complete", "abandon", "deadletter", "defer"])
-def test_another_connection_settles_by_lock_token(connection_string, client, empty, settlement):
-    queue = empty("basic")
+def test_another_connection_settles_by_lock_token(connection_string, client, queue, settlement):
     with client.get_queue_sender(queue) as sender:
         sender.send_messages(ServiceBusMessage("handed over"))
     with client.get_queue_receiver(queue) as receiver:
