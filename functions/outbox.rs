@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use azure::bus::{BusError, Message, Sender};
 use futures::StreamExt as _;
-use orders::{OutboxEvent, event};
+use orders::{OrderId, OutboxEvent, event};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,9 +19,9 @@ use crate::chain::chain;
 use crate::clock;
 use crate::store::OrderStore;
 
-/// Events that wait in memory for the publisher. Beyond this they wait in the store instead, where
-/// the sweep finds them: memory stays bounded while the bus is down.
-const QUEUE_EVENTS_MAX: usize = 4_096;
+/// Events that wait in memory for the publisher, about 1 KB each. Beyond this they wait in the
+/// store instead, where the sweep finds them: memory stays bounded while the bus is down.
+const QUEUE_EVENTS_MAX: usize = 2_048;
 
 /// Events of one send. A hundred fit the 256 KB of a message on the Standard tier many times over
 /// unless they are large, and the sender splits by size.
@@ -43,10 +43,17 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon the store is asked again while events are known to be left behind.
 const SWEEP_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
+/// An event on its way: what is sent, and what is marked afterwards.
+#[derive(Debug)]
+struct Departure {
+    message: Message,
+    order_id: OrderId,
+}
+
 /// Offers committed events to the publisher.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    queue: mpsc::Sender<OutboxEvent>,
+    queue: mpsc::Sender<Departure>,
     left_behind: Arc<Notify>,
 }
 
@@ -55,7 +62,7 @@ pub struct Outbox {
 pub struct Publisher {
     store: OrderStore,
     topic: Sender,
-    queue: mpsc::Receiver<OutboxEvent>,
+    queue: mpsc::Receiver<Departure>,
     left_behind: Arc<Notify>,
 }
 
@@ -70,9 +77,10 @@ impl Outbox {
     }
 
     /// Offers a committed event; never waits.
-    pub fn offer(&self, event: OutboxEvent) {
-        if self.queue.try_send(event).is_err() {
-            self.left_behind.notify_one();
+    pub fn offer(&self, event: &OutboxEvent) {
+        match self.queue.try_reserve() {
+            Ok(place) => place.send(departure(event)),
+            Err(_) => self.left_behind.notify_one(),
         }
     }
 }
@@ -84,14 +92,17 @@ impl Publisher {
         let publish_offered = async {
             // The first event should not pay for the connection; if it fails, it does.
             let _ = topic.warm_up().await;
-            let mut events = Vec::with_capacity(BATCH_EVENTS_MAX);
-            while queue.recv_many(&mut events, BATCH_EVENTS_MAX).await > 0 {
-                if let Err(error) = publish(&store, &topic, &events).await {
-                    warn!(events = events.len(), error = %chain(&error),
+            let mut departures = Vec::with_capacity(BATCH_EVENTS_MAX);
+            loop {
+                let events = queue.recv_many(&mut departures, BATCH_EVENTS_MAX).await;
+                if events == 0 {
+                    break;
+                }
+                if let Err(error) = publish(&store, &topic, departures.drain(..)).await {
+                    warn!(events, error = %chain(&error),
                         "events stay in the outbox until the topic takes them");
                     left_behind.notify_one();
                 }
-                events.clear();
             }
         };
         let sweep_store = async {
@@ -108,7 +119,12 @@ impl Publisher {
                     Ok(Swept::Clean) => SWEEP_INTERVAL,
                     Ok(Swept::Published(events)) => {
                         info!(events, "published events that were left behind");
-                        SWEEP_RETRY_INTERVAL
+                        // A full batch has more behind it.
+                        if events == BATCH_EVENTS_MAX {
+                            Duration::ZERO
+                        } else {
+                            SWEEP_RETRY_INTERVAL
+                        }
                     }
                     Err(error) => {
                         warn!(error = %chain(&*error), "the outbox cannot be swept yet");
@@ -142,7 +158,7 @@ async fn sweep(
     if events.is_empty() {
         return Ok(Swept::Clean);
     }
-    publish(store, topic, &events).await?;
+    publish(store, topic, events.iter().map(departure)).await?;
     Ok(Swept::Published(events.len()))
 }
 
@@ -151,23 +167,26 @@ async fn sweep(
 async fn publish(
     store: &OrderStore,
     topic: &Sender,
-    events: &[OutboxEvent],
+    departures: impl Iterator<Item = Departure>,
 ) -> Result<(), BusError> {
-    let messages: Vec<Message> = events.iter().map(message).collect();
+    let (messages, order_ids): (Vec<Message>, Vec<OrderId>) =
+        departures.map(|Departure { message, order_id }| (message, order_id)).unzip();
     topic.send_batch(&messages).await?;
-    let marks: Vec<_> = events.iter().map(|event| mark(store, event)).collect();
+    let events = messages.iter().filter_map(|message| message.message_id.as_deref());
+    let marks: Vec<_> =
+        order_ids.iter().zip(events).map(|(id, event)| mark(store, *id, event)).collect();
     futures::stream::iter(marks).buffer_unordered(MARKS_IN_FLIGHT_MAX).collect::<()>().await;
     Ok(())
 }
 
-async fn mark(store: &OrderStore, event: &OutboxEvent) {
-    if let Err(error) = store.mark_published(event).await {
-        warn!(event.id, error = %chain(&error), "published but not marked");
+async fn mark(store: &OrderStore, order_id: OrderId, event_id: &str) {
+    if let Err(error) = store.mark_published(order_id, event_id).await {
+        warn!(event.id = event_id, error = %chain(&error), "published but not marked");
     }
 }
 
 /// An event as a message of the topic: see "Message contract" in `ARCHITECTURE.md`.
-fn message(outbox_event: &OutboxEvent) -> Message {
+fn departure(outbox_event: &OutboxEvent) -> Departure {
     let cloud_event = &outbox_event.event;
     // A struct of strings and a JSON value always serialises.
     let body = serde_json::to_vec(cloud_event).unwrap_or_default();
@@ -185,5 +204,5 @@ fn message(outbox_event: &OutboxEvent) -> Message {
     if let Some(traceparent) = &cloud_event.traceparent {
         message = message.with_property("traceparent", traceparent.as_str());
     }
-    message
+    Departure { message, order_id: outbox_event.order_id }
 }

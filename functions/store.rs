@@ -142,14 +142,18 @@ impl OrderStore {
     ///
     /// # Errors
     /// The store did not answer.
-    pub async fn mark_published(&self, event: &OutboxEvent) -> Result<(), StoreError> {
+    pub async fn mark_published(
+        &self,
+        order_id: OrderId,
+        event_id: &str,
+    ) -> Result<(), StoreError> {
         let patch = Patch::new()
             .set("/state", "published")
             .set("/ttl", PUBLISHED_EVENT_TTL_SECONDS)
             .when("FROM c WHERE c.state = 'pending'");
-        let partition = event.order_id.to_string();
+        let partition = order_id.to_string();
         // Refused means that it was marked before, which is all that is wanted.
-        self.orders.patch::<IgnoredAny>(&partition, &event.id, &patch).await.map(drop)
+        self.orders.patch::<IgnoredAny>(&partition, event_id, &patch).await.map(drop)
     }
 
     /// At most `limit` events that were committed before `before` and are not known to be on the

@@ -108,7 +108,7 @@ async fn commit(
 ) -> Result<Accepted, NotCommitted> {
     match api.store.commit(order, &event).await {
         Ok(Commit::Created) => {
-            api.outbox.offer(event);
+            api.outbox.offer(&event);
             Ok(Accepted::Now)
         }
         Ok(Commit::Exists) => match stored(api, order).await? {
@@ -120,7 +120,7 @@ async fn commit(
         Err(error) if error.may_have_been_applied() => match stored(api, order).await {
             Ok(Some(accepted)) => {
                 // Its event is in the outbox as well; offering it again costs a duplicate at most.
-                api.outbox.offer(event);
+                api.outbox.offer(&event);
                 Ok(accepted)
             }
             _ => Err(NotCommitted::Store(error)),

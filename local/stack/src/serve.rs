@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use host::{Host, Level, LogLine};
@@ -19,6 +20,10 @@ pub const BUS_KEY: &str = "SAS_KEY_VALUE";
 
 /// The name of that key.
 pub const BUS_KEY_NAME: &str = "RootManageSharedAccessKey";
+
+/// How long a host lets invocations finish when it stops. Azure gives ten seconds; at a desk an
+/// open stream of a browser should not hold up Ctrl-C.
+const HOST_DRAIN: Duration = Duration::from_secs(2);
 
 /// How a role is started.
 #[derive(Clone, Debug, clap::Args)]
@@ -99,7 +104,8 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
         }
         Role::Host { common, root } => {
             let log = Arc::new(|line: LogLine| print_line(&line));
-            let options = host::Options::new(root, common.listen, settings(), log);
+            let mut options = host::Options::new(root, common.listen, settings(), log);
+            options.drain = HOST_DRAIN;
             let host = Host::bind(options).await?;
             let functions: Vec<Value> = host
                 .functions()

@@ -230,6 +230,8 @@ impl Stack {
             ("FUNCTIONS_WORKER_RUNTIME".to_owned(), "custom".to_owned()),
             (store.to_owned(), store_value),
             (bus.to_owned(), endpoints.bus.clone()),
+            // The store's client would ask Azure's metadata service where it runs.
+            ("COSMOS_DISABLE_IMDS".to_owned(), "1".to_owned()),
             ("FAULTS_ALLOWED".to_owned(), (!self.options.no_faults).to_string()),
         ]
     }
