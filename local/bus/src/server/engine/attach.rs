@@ -25,7 +25,7 @@ impl Session {
             let text = format!("A session has at most {LINKS_PER_SESSION_MAX} links.");
             return Err(Fault::Connection(AmqpError::new(condition::FRAMING_ERROR, text)));
         }
-        let (path, kind) = match plan(cx, &attach) {
+        let (resource, kind) = match plan(cx, &attach) {
             Ok(planned) => planned,
             Err(error) => {
                 tracing::debug!(condition = %error.condition, "attach refused: {}", error.description);
@@ -37,7 +37,7 @@ impl Session {
             cx.receivers.insert(outlet.receiver, (self.channel, handle));
         }
         let grants_credit = matches!(kind, LinkKind::Inlet(_));
-        self.links.insert(handle, Link { name: attach.name.clone(), path, kind });
+        self.links.insert(handle, Link { name: attach.name.clone(), resource, kind });
         self.answer(cx, attach);
         if grants_credit {
             self.put_link_flow(cx, handle);
@@ -65,7 +65,7 @@ impl Session {
             false => Attach { target: None, ..attach },
         };
         self.links
-            .insert(handle, Link { name: String::new(), path: None, kind: LinkKind::Detached });
+            .insert(handle, Link { name: String::new(), resource: None, kind: LinkKind::Detached });
         self.answer(cx, answer);
         put_detach(
             &mut cx.out,
@@ -89,14 +89,15 @@ fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind),
         let text = "A link without an address, or a dynamic one, is not implemented.";
         return Err(AmqpError::new(condition::NOT_IMPLEMENTED, text));
     };
-    let (path, is_management) = match Address::parse(address) {
+    // What a token must cover: the entity, or its management node alone.
+    let (path, resource, is_management) = match Address::parse(address) {
         Address::Cbs => return Ok((None, node_link(attach, Node::Cbs))),
-        Address::Management(path) => (path, true),
-        Address::Entity(path) => (path, false),
+        Address::Management(path) => (path.clone(), format!("{path}/$management"), true),
+        Address::Entity(path) => (path.clone(), path, false),
     };
-    if !cx.grants.allow(&path, cx.now) {
+    if !cx.grants.allow(&resource, cx.now) {
         let text = format!(
-            "Unauthorized access. The connection has put no valid token for '{path}'. {}",
+            "Unauthorized access. The connection has put no valid token for '{resource}'. {}",
             cx.tracking(&path)
         );
         return Err(AmqpError::new(condition::UNAUTHORIZED, text));
@@ -105,13 +106,13 @@ fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind),
         return Err(AmqpError::new(condition::NOT_FOUND, cx.not_found_text(&path)));
     };
     let kind = if is_management {
-        node_link(attach, Node::Management { entity, path: path.clone() })
+        node_link(attach, Node::Management { entity, resource: resource.clone() })
     } else if attach.role == Role::Sender {
         inlet(entity, &path)?
     } else {
         outlet(cx, attach, entity, &path)?
     };
-    Ok((Some(path), kind))
+    Ok((Some(resource), kind))
 }
 
 fn node_link(attach: &Attach, node: Node) -> LinkKind {

@@ -11,8 +11,8 @@ use crate::broker::{Delivery, Entity, QueueId, ReceiveMode, ReceiverId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
     Cbs,
-    /// `$management` of an entity, by its normalised path.
-    Management { entity: Entity, path: String },
+    /// `$management` of an entity; `resource` is what a token must cover.
+    Management { entity: Entity, resource: String },
 }
 
 /// A transfer that has not arrived in full.
@@ -79,8 +79,8 @@ pub(super) enum LinkKind {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) name: String,
-    /// The path a token must cover; `None` for `$cbs`.
-    pub(super) path: Option<String>,
+    /// What a token must cover; `None` for `$cbs`.
+    pub(super) resource: Option<String>,
     pub(super) kind: LinkKind,
 }
 

@@ -24,11 +24,11 @@ pub(super) type Outcome = Result<Reply, Reply>;
 pub(super) fn answer(
     cx: &mut Context,
     entity: Entity,
-    path: &str,
+    resource: &str,
     operation: &str,
     request: &Request,
 ) -> Reply {
-    if !cx.grants.allow(path, cx.now) {
+    if !cx.grants.allow(resource, cx.now) {
         let text = "The token for this entity has expired.";
         return Reply::error(401, condition::UNAUTHORIZED, text);
     }

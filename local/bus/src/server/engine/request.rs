@@ -94,8 +94,8 @@ impl Session {
         let operation = request.text("operation").unwrap_or_default();
         let (reply, status_key, description_key) = match node {
             Node::Cbs => (put_token(cx, operation, &request), "status-code", "status-description"),
-            Node::Management { entity, path } => (
-                management::answer(cx, *entity, path, operation, &request),
+            Node::Management { entity, resource } => (
+                management::answer(cx, *entity, resource, operation, &request),
                 "statusCode",
                 "statusDescription",
             ),

@@ -166,19 +166,19 @@ impl Session {
     pub(super) fn detach(&mut self, cx: &mut Context, handle: u32, error: AmqpError) {
         let Some(link) = self.links.get_mut(&handle) else { return };
         let kind = std::mem::replace(&mut link.kind, LinkKind::Detached);
-        let link = Link { name: String::new(), path: None, kind };
+        let link = Link { name: String::new(), resource: None, kind };
         self.release(cx, handle, &link);
         cx.flush_accepted();
         let detach = Detach { handle, closed: true, error: Some(error) };
         put_detach(&mut cx.out, self.channel, &detach);
     }
 
-    /// Detaches the links whose path no token covers any more.
+    /// Detaches the links whose entity no token covers any more.
     pub(super) fn detach_unauthorized(&mut self, cx: &mut Context) {
         let over = |link: &Link| {
-            let path = link.path.as_deref();
+            let resource = link.resource.as_deref();
             !matches!(link.kind, LinkKind::Detached)
-                && path.is_some_and(|path| !cx.grants.allow(path, cx.now))
+                && resource.is_some_and(|resource| !cx.grants.allow(resource, cx.now))
         };
         let handles: Vec<u32> =
             self.links.iter().filter(|(_, link)| over(link)).map(|(handle, _)| *handle).collect();
