@@ -570,14 +570,12 @@ mod tests {
 
     #[test]
     fn hostile_sizes_depths_and_counts_are_refused() {
-        let refuse = |bytes: &[u8]| Reader::new(&Bytes::copy_from_slice(bytes)).value().unwrap_err();
+        let refuse =
+            |bytes: &[u8]| Reader::new(&Bytes::copy_from_slice(bytes)).value().unwrap_err();
         assert_eq!(refuse(&[0xb0, 0xff, 0xff, 0xff, 0xff]), DecodeError::Truncated);
         assert_eq!(refuse(&[0xd0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff]), DecodeError::TooMany);
         // An array of four billion nulls in eleven bytes.
-        assert_eq!(
-            refuse(&[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]),
-            DecodeError::TooMany
-        );
+        assert_eq!(refuse(&[0xf0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x40]), DecodeError::TooMany);
         assert_eq!(refuse(&[0xc1, 2, 1, 0x40]), DecodeError::OddMap);
         assert_eq!(refuse(&[0xa1, 1, 0xff]), DecodeError::Text);
         assert_eq!(refuse(&[0x73, 0, 0, 0xd8, 0]), DecodeError::Char);

@@ -26,18 +26,6 @@ pub(crate) struct Millis(pub(crate) i64);
 /// An encoding produced or received earlier, copied as it is.
 pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);
 
-/// Absent: encoded as null, left out at the end of a composite.
-pub(crate) struct Null;
-
-impl Put for Null {
-    fn put(&self, out: &mut BytesMut) {
-        out.put_u8(0x40);
-    }
-    fn is_null(&self) -> bool {
-        true
-    }
-}
-
 impl<T: Put> Put for Option<T> {
     fn put(&self, out: &mut BytesMut) {
         match self {

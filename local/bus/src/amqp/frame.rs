@@ -121,10 +121,7 @@ mod tests {
     #[test]
     fn impossible_headers_are_refused() {
         let refuse = |bytes: [u8; 8]| take_frame(&mut BytesMut::from(&bytes[..]), 512).unwrap_err();
-        assert_eq!(
-            refuse([0, 0, 2, 1, 2, 0, 0, 0]),
-            FrameError::TooLarge { size: 513, max: 512 }
-        );
+        assert_eq!(refuse([0, 0, 2, 1, 2, 0, 0, 0]), FrameError::TooLarge { size: 513, max: 512 });
         assert_eq!(refuse([0, 0, 0, 7, 2, 0, 0, 0]), FrameError::Malformed(7, 2));
         assert_eq!(refuse([0, 0, 0, 8, 1, 0, 0, 0]), FrameError::Malformed(8, 1));
         assert_eq!(refuse([0, 0, 0, 8, 3, 0, 0, 0]), FrameError::Malformed(8, 3));

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::condition::AmqpError;
 use super::decode::{Composite, DecodeError, FromAmqp, Reader};
-use super::encode::{ListWriter, MapWriter, Put, Raw, Symbol};
+use super::encode::{ListWriter, Put, Raw};
 use super::frame::{FrameKind, OpenFrame};
 use super::state::DeliveryState;
 use super::value::Value;
@@ -352,28 +352,24 @@ pub(crate) fn put_detach(out: &mut BytesMut, channel: u16, detach: &Detach) {
 }
 
 pub(crate) fn put_end(out: &mut BytesMut, channel: u16, error: Option<&AmqpError>) {
-    put(out, channel, END, |f| drop(f.field(error)));
+    put(out, channel, END, |f| {
+        f.field(error);
+    });
 }
 
 pub(crate) fn put_close(out: &mut BytesMut, error: Option<&AmqpError>) {
-    put(out, 0, CLOSE, |f| drop(f.field(error)));
+    put(out, 0, CLOSE, |f| {
+        f.field(error);
+    });
 }
 
-/// The encoding of a terminus with nothing but an address.
+/// The encoding of a terminus with nothing but an address, as a client sends it.
+#[cfg(test)]
 pub(crate) fn terminus(code: u64, address: &str) -> Terminus {
     let mut out = BytesMut::new();
     ListWriter::composite(&mut out, code).field(address).end();
     let address = Some(address.to_owned());
     Terminus { raw: out.freeze(), address, filter: None, is_coordinator: false }
-}
-
-/// A map encoded from pairs of symbol and value.
-pub(crate) fn put_symbol_map(out: &mut BytesMut, pairs: &[(&str, Value)]) {
-    let mut map = MapWriter::begin(out);
-    for (key, value) in pairs {
-        map.pair(Symbol(key), value);
-    }
-    map.end();
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use super::frame::{FrameKind, OpenFrame};
 
 const INIT: u64 = 0x41;
 const RESPONSE: u64 = 0x43;
-const CODES: &[(u64, &str)] = &[(INIT, "amqp:sasl-init:list"), (RESPONSE, "amqp:sasl-response:list")];
+const CODES: &[(u64, &str)] =
+    &[(INIT, "amqp:sasl-init:list"), (RESPONSE, "amqp:sasl-response:list")];
 
 /// What a client may say.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,4 +69,3 @@ pub(crate) fn put_init(out: &mut BytesMut, mechanism: &str, response: Option<&[u
     ListWriter::composite(out, INIT).field(super::encode::Symbol(mechanism)).field(response).end();
     frame.end(out);
 }
-

@@ -28,7 +28,10 @@ pub(crate) enum DeliveryState {
     Accepted,
     Rejected(Option<AmqpError>),
     Released,
-    Modified { undeliverable_here: bool, annotations: Vec<(Value, Value)> },
+    Modified {
+        undeliverable_here: bool,
+        annotations: Vec<(Value, Value)>,
+    },
     /// A state of another specification part, such as a transactional one.
     Other(u64),
 }

@@ -44,9 +44,8 @@ impl Broker {
     ) -> usize {
         self.advance(now);
         let place = self.queue(queue);
-        let old = |sequence: &i64| {
-            place.get(*sequence).is_some_and(|entry| entry.enqueued_at <= until)
-        };
+        let old =
+            |sequence: &i64| place.get(*sequence).is_some_and(|entry| entry.enqueued_at <= until);
         let sequences: Vec<i64> = place.available().filter(old).take(count).collect();
         for &sequence in &sequences {
             self.commit(Record::Removed { queue, sequence, removal: Removal::Deleted });

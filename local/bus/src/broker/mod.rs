@@ -159,7 +159,10 @@ impl Broker {
             for rule in &subscription.rules {
                 let compiled = rule.compile();
                 rules.push(Arc::new(compiled.map_err(|problem| NamespaceError {
-                    problems: vec![format!("subscription `{path}`, rule `{}`: {problem}", rule.name)],
+                    problems: vec![format!(
+                        "subscription `{path}`, rule `{}`: {problem}",
+                        rule.name
+                    )],
                 })?));
             }
             if rules.is_empty() {

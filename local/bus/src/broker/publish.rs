@@ -77,7 +77,9 @@ impl Broker {
                     + copies.map(super::Queue::bytes).sum::<u64>()
                     + dead.map(|id| self.queue(id).bytes()).sum::<u64>()
             }
-            Entity::Subscription(_) | Entity::DeadLetter(_) => return Err(PublishError::NotAllowed),
+            Entity::Subscription(_) | Entity::DeadLetter(_) => {
+                return Err(PublishError::NotAllowed);
+            }
         };
         let inlet = self.queue(self.place(to));
         let max_bytes = inlet.settings.max_bytes;
@@ -182,13 +184,11 @@ impl Broker {
             }
             Err(error) => {
                 let queue = self.queue(id);
-                let dead_letter = queue.dead_letter.filter(|_| queue.settings.dead_letter_filter_errors);
+                let dead_letter =
+                    queue.dead_letter.filter(|_| queue.settings.dead_letter_filter_errors);
                 let Some(dead_letter) = dead_letter else { return };
                 let copy = message.with_application_properties(&[
-                    (
-                        Value::string(DEAD_LETTER_REASON),
-                        Value::string("FilterEvaluationException"),
-                    ),
+                    (Value::string(DEAD_LETTER_REASON), Value::string("FilterEvaluationException")),
                     (Value::string(DEAD_LETTER_DESCRIPTION), Value::String(error.to_string())),
                 ]);
                 let sequence = self.queue(dead_letter).next_sequence();

@@ -302,14 +302,20 @@ impl Queue {
             assert_eq!(held, *token);
             assert!(self.lock_ends.contains(&(until, *sequence)));
         }
-        assert_eq!(of(|entry| matches!(entry.state, State::Scheduled { .. })).len(), self.due.len());
+        assert_eq!(
+            of(|entry| matches!(entry.state, State::Scheduled { .. })).len(),
+            self.due.len()
+        );
         assert_eq!(of(|entry| entry.deferred).len(), self.deferred);
         for sequence in available {
             if let Some(at) = self.entries[&sequence].expires_at {
                 assert!(self.life_ends.contains(&(at, sequence)));
             }
         }
-        assert_eq!(self.entries.values().map(|entry| entry.message.size()).sum::<u64>(), self.bytes);
+        assert_eq!(
+            self.entries.values().map(|entry| entry.message.size()).sum::<u64>(),
+            self.bytes
+        );
         assert!(self.entries.keys().all(|sequence| *sequence < self.next_sequence));
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::Broker;
 use super::queue::State;
 use super::record::{QueueId, Record, Removal};
 use super::settle::Settlement;
 use super::time::Timestamp;
-use super::Broker;
 use crate::message::Message;
 
 /// A receiver, unique for the life of the broker.
@@ -152,14 +152,9 @@ impl Broker {
         }
     }
 
-    /// Takes what a receiver was assigned, `max` messages at most. What is beyond, assigned before
-    /// its credit was reduced, is available again.
-    pub(crate) fn fetch(
-        &mut self,
-        now: Timestamp,
-        id: ReceiverId,
-        max: u32,
-    ) -> VecDeque<Delivery> {
+    /// Takes what a receiver was assigned. `max` is all the credit it has: what is beyond, assigned
+    /// before the credit was reduced, is available again.
+    pub(crate) fn fetch(&mut self, now: Timestamp, id: ReceiverId, max: u32) -> VecDeque<Delivery> {
         self.advance(now);
         let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return VecDeque::new() };
         receiver.told = false;
@@ -168,10 +163,12 @@ impl Broker {
         let mut fetched = std::mem::take(&mut receiver.outbox);
         // A lock may have ended while the message waited to be fetched.
         fetched.retain(|delivery| self.queue(queue).locked(delivery.token).is_some());
-        if fetched.len() > max as usize {
-            for delivery in fetched.split_off(max as usize) {
-                let _ = self.settle(now, queue, delivery.token, Settlement::Release);
-            }
+        let beyond = fetched.split_off(fetched.len().min(max as usize));
+        let left = max.saturating_sub(u32::try_from(fetched.len()).unwrap_or(u32::MAX));
+        self.limit_credit(id, left);
+        for delivery in beyond {
+            // A lock that has ended meanwhile needs no release.
+            let _ = self.settle(now, queue, delivery.token, Settlement::Release);
         }
         if mode == ReceiveMode::ReceiveAndDelete {
             for delivery in &fetched {
@@ -222,6 +219,17 @@ impl Broker {
             }
         }
         Some(deliveries)
+    }
+
+    /// Takes back credit above `max`.
+    fn limit_credit(&mut self, id: ReceiverId, max: u32) {
+        let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return };
+        receiver.credit = receiver.credit.min(max);
+        if receiver.credit == 0 && receiver.in_line {
+            receiver.in_line = false;
+            let queue = receiver.queue;
+            self.queue_mut(queue).waiting.retain(|waiting| *waiting != id);
+        }
     }
 
     fn lock(&mut self, queue: QueueId, sequence: i64) {

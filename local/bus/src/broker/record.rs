@@ -47,7 +47,10 @@ pub(crate) enum Arrival {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Record {
     /// The path that an index stands for in the records that follow.
-    Declared { queue: QueueId, path: Arc<str> },
+    Declared {
+        queue: QueueId,
+        path: Arc<str>,
+    },
     /// A message is there.
     Enqueued {
         queue: QueueId,
@@ -61,11 +64,24 @@ pub(crate) enum Record {
         message: Arc<Message>,
     },
     /// It is gone.
-    Removed { queue: QueueId, sequence: i64, removal: Removal },
+    Removed {
+        queue: QueueId,
+        sequence: i64,
+        removal: Removal,
+    },
     /// A receiver has it to itself.
-    Locked { queue: QueueId, sequence: i64, token: Uuid, until: Timestamp },
+    Locked {
+        queue: QueueId,
+        sequence: i64,
+        token: Uuid,
+        until: Timestamp,
+    },
     /// For longer.
-    Renewed { queue: QueueId, sequence: i64, until: Timestamp },
+    Renewed {
+        queue: QueueId,
+        sequence: i64,
+        until: Timestamp,
+    },
     /// It can be received again: by anybody, or when deferred by its number.
     Unlocked {
         queue: QueueId,
@@ -76,9 +92,19 @@ pub(crate) enum Record {
         changed: Option<Arc<Message>>,
     },
     /// A message-id to recognise duplicates by.
-    Remembered { queue: QueueId, key: Arc<str>, until: Timestamp },
-    RuleAdded { queue: QueueId, rule: Arc<Rule> },
-    RuleRemoved { queue: QueueId, name: String },
+    Remembered {
+        queue: QueueId,
+        key: Arc<str>,
+        until: Timestamp,
+    },
+    RuleAdded {
+        queue: QueueId,
+        rule: Arc<Rule>,
+    },
+    RuleRemoved {
+        queue: QueueId,
+        name: String,
+    },
 }
 
 /// Where records go before anybody is told of the change.

@@ -17,10 +17,16 @@ use crate::message::{DEAD_LETTER_DESCRIPTION, DEAD_LETTER_REASON, Message};
 pub(crate) enum Settlement {
     Complete,
     /// Available again, one failed delivery more.
-    Abandon { changes: Vec<(Value, Value)> },
+    Abandon {
+        changes: Vec<(Value, Value)>,
+    },
     /// Set aside until asked for by number.
-    Defer { changes: Vec<(Value, Value)> },
-    DeadLetter { changes: Vec<(Value, Value)> },
+    Defer {
+        changes: Vec<(Value, Value)>,
+    },
+    DeadLetter {
+        changes: Vec<(Value, Value)>,
+    },
     /// Available again as if it had not been received.
     Release,
 }
@@ -148,9 +154,7 @@ impl Broker {
             let mut changes = changes.unwrap_or_default().to_vec();
             changes.extend(reason(
                 "MaxDeliveryCountExceeded",
-                &format!(
-                    "Message could not be consumed after {delivery_count} delivery attempts."
-                ),
+                &format!("Message could not be consumed after {delivery_count} delivery attempts."),
             ));
             self.dead_letter(queue, sequence, &changes, 1);
             return;

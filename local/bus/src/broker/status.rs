@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::record::QueueId;
 use super::Broker;
+use super::record::QueueId;
 
 /// Counts of every entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

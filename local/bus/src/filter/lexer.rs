@@ -73,9 +73,9 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
         } else if c == '@' {
             return Err(SyntaxError::at(position, "parameters (@name) are not supported"));
         } else {
-            let mark = MARKS.iter().find(|mark| {
-                mark.chars().enumerate().all(|(i, m)| chars.get(at + i) == Some(&m))
-            });
+            let mark = MARKS
+                .iter()
+                .find(|mark| mark.chars().enumerate().all(|(i, m)| chars.get(at + i) == Some(&m)));
             let Some(mark) = mark else {
                 return Err(SyntaxError::at(position, format!("`{c}` means nothing here")));
             };

@@ -1,9 +1,9 @@
 //! A Pratt parser for SQL filters and actions.
 
+use super::Scope;
 use super::SyntaxError;
 use super::lexer::{Token, tokens};
 use super::scalar::Scalar;
-use super::Scope;
 use crate::limits::{FILTER_CHARS_MAX, FILTER_DEPTH_MAX};
 
 /// A parsed SQL filter together with its text, which clients ask for.
@@ -116,7 +116,11 @@ impl Parser {
     }
 
     pub(super) fn expect_end(&self) -> Result<(), SyntaxError> {
-        if *self.peek() == Token::End { Ok(()) } else { Err(self.expected("an operator or the end")) }
+        if *self.peek() == Token::End {
+            Ok(())
+        } else {
+            Err(self.expected("an operator or the end"))
+        }
     }
 
     pub(super) fn at_end(&self) -> bool {
@@ -307,9 +311,11 @@ impl Parser {
             return arithmetic(self, Arithmetic::Subtract, left, SUM);
         }
         if power < PRODUCT {
-            for (mark, operator) in
-                [("*", Arithmetic::Multiply), ("/", Arithmetic::Divide), ("%", Arithmetic::Remainder)]
-            {
+            for (mark, operator) in [
+                ("*", Arithmetic::Multiply),
+                ("/", Arithmetic::Divide),
+                ("%", Arithmetic::Remainder),
+            ] {
                 if self.accept(mark) {
                     return arithmetic(self, operator, left, PRODUCT);
                 }

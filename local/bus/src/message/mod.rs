@@ -89,9 +89,8 @@ impl Message {
         if encoded.len() - body_bytes > PROPERTIES_BYTES_MAX {
             return Err(MessageError::LargeProperties);
         }
-        let mut bare = Vec::with_capacity(
-            sections.properties.len() + sections.application.len() + body_bytes,
-        );
+        let mut bare =
+            Vec::with_capacity(sections.properties.len() + sections.application.len() + body_bytes);
         bare.extend_from_slice(&sections.properties);
         let application_at = bare.len();
         bare.extend_from_slice(&sections.application);
@@ -105,9 +104,8 @@ impl Message {
         let scheduled_for = annotation(&annotations, "x-opt-scheduled-enqueue-time")
             .and_then(Value::as_i64)
             .map(Timestamp::from_millis);
-        annotations.retain(|(key, _)| {
-            key.as_text().is_none_or(|key| !BROKER_ANNOTATIONS.contains(&key))
-        });
+        annotations
+            .retain(|(key, _)| key.as_text().is_none_or(|key| !BROKER_ANNOTATIONS.contains(&key)));
         let mut message = Message {
             header: sections.header,
             annotations,
@@ -142,6 +140,7 @@ impl Message {
     }
 
     /// The message-id as text, empty while there is none.
+    #[cfg(test)]
     pub(crate) fn id(&self) -> &str {
         self.id.as_deref().unwrap_or_default()
     }
@@ -177,6 +176,7 @@ impl Message {
     }
 
     /// Body sections and footer.
+    #[cfg(test)]
     pub(crate) fn body(&self) -> Bytes {
         self.bare.slice(self.body_at..)
     }

@@ -170,7 +170,10 @@ pub(super) mod tests {
         assert_eq!(check(of("other", "Root", 2_000)), Err(TokenError::Signature));
         assert_eq!(check(of("SAS_KEY_VALUE", "Other", 2_000)), Err(TokenError::Signature));
         assert_eq!(check(of("SAS_KEY_VALUE", "Root", 1_000)), Err(TokenError::Expired));
-        assert_eq!(verify(&good.replace("se=2000", "se=3000"), audience), Err(TokenError::Signature));
+        assert_eq!(
+            verify(&good.replace("se=2000", "se=3000"), audience),
+            Err(TokenError::Signature)
+        );
         assert_eq!(verify("eyJhbGciOiJSUzI1NiJ9", audience), Err(TokenError::Type));
         assert_eq!(verify("SharedAccessSignature sr=x", audience), Err(TokenError::Malformed));
     }

@@ -408,9 +408,13 @@ mod tests {
     #[test]
     fn unknown_fields_and_bad_durations_are_refused() {
         let refuse = |json: &str| serde_json::from_str::<Namespace>(json).unwrap_err().to_string();
-        assert!(refuse(r#"{"queues": [{"name": "q", "lockduration": "PT1M"}]}"#)
-            .contains("unknown field `lockduration`"));
-        assert!(refuse(r#"{"queues": [{"name": "q", "lockDuration": "1 minute"}]}"#)
-            .contains("ISO 8601"));
+        assert!(
+            refuse(r#"{"queues": [{"name": "q", "lockduration": "PT1M"}]}"#)
+                .contains("unknown field `lockduration`")
+        );
+        assert!(
+            refuse(r#"{"queues": [{"name": "q", "lockDuration": "1 minute"}]}"#)
+                .contains("ISO 8601")
+        );
     }
 }

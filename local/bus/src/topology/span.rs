@@ -90,8 +90,25 @@ mod tests {
         assert_eq!(millis("PT0.0625S"), Some(62));
         assert!(Span::parse("P10675199DT2H48M5.4775807S").unwrap().is_unlimited());
         assert!(!Span::parse("P7D").unwrap().is_unlimited());
-        for bad in ["", "P", "PT", "P1DT", "1M", "PM", "P1M", "P1Y", "PT1", "PT1S1M", "PT1.M",
-            "PT.S", "PT-1S", "PTS", "P99999999999999999999D", "PT1H1H", "PT1M "] {
+        for bad in [
+            "",
+            "P",
+            "PT",
+            "P1DT",
+            "1M",
+            "PM",
+            "P1M",
+            "P1Y",
+            "PT1",
+            "PT1S1M",
+            "PT1.M",
+            "PT.S",
+            "PT-1S",
+            "PTS",
+            "P99999999999999999999D",
+            "PT1H1H",
+            "PT1M ",
+        ] {
             assert_eq!(millis(bad), None, "{bad}");
         }
     }

@@ -67,11 +67,7 @@ impl Session {
         self.links
             .insert(handle, Link { name: String::new(), resource: None, kind: LinkKind::Detached });
         self.answer(cx, answer);
-        put_detach(
-            &mut cx.out,
-            self.channel,
-            &Detach { handle, closed: true, error: Some(error) },
-        );
+        put_detach(&mut cx.out, self.channel, &Detach { handle, closed: true, error: Some(error) });
     }
 }
 
@@ -163,9 +159,9 @@ fn outlet(
     }
     let filter = attach.source.as_ref().and_then(|source| source.filter.as_ref());
     let asks_session = filter.and_then(Value::as_map).is_some_and(|filters| {
-        filters.iter().any(|(name, _)| {
-            name.as_text().is_some_and(|name| SESSION_FILTERS.contains(&name))
-        })
+        filters
+            .iter()
+            .any(|(name, _)| name.as_text().is_some_and(|name| SESSION_FILTERS.contains(&name)))
     });
     if asks_session {
         let text = format!("A sessionful message receiver cannot be created on '{path}'.");
@@ -179,12 +175,5 @@ fn outlet(
         let queue = broker.place(entity);
         (broker.open_receiver(cx.id, queue, mode), queue)
     });
-    Ok(LinkKind::Outlet(Outlet {
-        receiver,
-        queue,
-        mode,
-        credit: 0,
-        granted: 0,
-        delivery_count: 0,
-    }))
+    Ok(LinkKind::Outlet(Outlet { receiver, queue, mode, credit: 0, granted: 0, delivery_count: 0 }))
 }

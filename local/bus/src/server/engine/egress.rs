@@ -5,9 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::context::Context;
 use super::link::{LinkKind, Unfinished, Unsettled, Waiting};
 use super::session::Session;
-use crate::amqp::performative::{
-    Disposition, Flow, Role, Transfer, put_disposition, put_transfer,
-};
+use crate::amqp::performative::{Disposition, Flow, Role, Transfer, put_disposition, put_transfer};
 use crate::amqp::state::DeliveryState;
 use crate::amqp::{AmqpError, Value, condition};
 use crate::broker::{Delivery, ReceiveMode, SettleError, Settlement};
@@ -63,10 +61,11 @@ impl Session {
         let (receiver, max) = (outlet.receiver, outlet.credit);
         let fetched = cx.with(|broker, now| broker.fetch(now, receiver, max));
         let count = u32::try_from(fetched.len()).unwrap_or(u32::MAX);
-        outlet.granted = outlet.granted.saturating_sub(count);
         outlet.credit = outlet.credit.saturating_sub(count);
+        outlet.granted = outlet.granted.saturating_sub(count).min(outlet.credit);
         outlet.delivery_count = outlet.delivery_count.wrapping_add(count);
-        self.waiting.extend(fetched.into_iter().map(|delivery| Waiting::Message { handle, delivery }));
+        self.waiting
+            .extend(fetched.into_iter().map(|delivery| Waiting::Message { handle, delivery }));
     }
 
     /// Writes deliveries as long as the session window and the output buffer have room, then asks
@@ -252,7 +251,9 @@ impl Session {
                 Err(error) => DeliveryState::Rejected(Some(error)),
             };
             match answers.last_mut() {
-                Some((_, last, same)) if last.wrapping_add(1) == id && *same == answer => *last = id,
+                Some((_, last, same)) if last.wrapping_add(1) == id && *same == answer => {
+                    *last = id
+                }
                 _ => answers.push((id, id, answer)),
             }
         }

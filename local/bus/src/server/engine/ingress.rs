@@ -85,7 +85,8 @@ impl Session {
 
     /// Renews a sender's credit once half is used.
     fn top_up(&mut self, cx: &mut Context, handle: u32) {
-        if let Some(LinkKind::Inlet(inlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind) {
+        if let Some(LinkKind::Inlet(inlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind)
+        {
             if inlet.credit <= inlet.credit_max / 2 {
                 inlet.credit = inlet.credit_max;
                 self.put_link_flow(cx, handle);

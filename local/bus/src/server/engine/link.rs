@@ -12,7 +12,10 @@ use crate::broker::{Delivery, Entity, QueueId, ReceiveMode, ReceiverId};
 pub(super) enum Node {
     Cbs,
     /// `$management` of an entity; `resource` is what a token must cover.
-    Management { entity: Entity, resource: String },
+    Management {
+        entity: Entity,
+        resource: String,
+    },
 }
 
 /// A transfer that has not arrived in full.

@@ -45,7 +45,9 @@ pub(super) fn answer(
         "add-rule" => rules::add(cx, entity, &request.body),
         "remove-rule" => rules::remove(cx, entity, &request.body),
         "enumerate-rules" => rules::enumerate(cx, entity, &request.body),
-        "renew-session-lock" | "get-session-state" | "set-session-state"
+        "renew-session-lock"
+        | "get-session-state"
+        | "set-session-state"
         | "get-message-sessions" => {
             let text = "The entity does not support sessions.";
             Err(Reply::error(400, condition::NOT_ALLOWED, text))

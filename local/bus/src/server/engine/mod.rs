@@ -27,16 +27,16 @@ use session::Session;
 
 use super::hub::Hub;
 use crate::amqp::frame::{AMQP_HEADER, Frame, FrameKind, SASL_HEADER, put_heartbeat, take_frame};
-use crate::amqp::performative::{Begin, Open, Performative, put_begin, put_close, put_end, put_open};
-use crate::amqp::sasl::{
-    SaslOutcome, SaslRequest, put_challenge, put_mechanisms, put_outcome,
+use crate::amqp::performative::{
+    Begin, Open, Performative, put_begin, put_close, put_end, put_open,
 };
+use crate::amqp::sasl::{SaslOutcome, SaslRequest, put_challenge, put_mechanisms, put_outcome};
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{ConnectionId, Timestamp};
 use crate::limits::{
-    CHANNEL_MAX, CLOSE_GRACE_MS, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX, HANDSHAKE_MS_MAX,
-    IDLE_TIME_OUT_MS, LINKS_PER_SESSION_MAX, OUTPUT_HIGH_WATER_BYTES, PEER_IDLE_TIME_OUT_MIN_MS,
-    SESSION_WINDOW_FRAMES, SESSIONS_PER_CONNECTION_MAX,
+    CHANNEL_MAX, CLOSE_GRACE_MS, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX,
+    HANDSHAKE_MS_MAX, IDLE_TIME_OUT_MS, LINKS_PER_SESSION_MAX, OUTPUT_HIGH_WATER_BYTES,
+    PEER_IDLE_TIME_OUT_MIN_MS, SESSION_WINDOW_FRAMES, SESSIONS_PER_CONNECTION_MAX,
 };
 
 /// What SASL offers. The .NET client insists on MSSBCBS; the others take ANONYMOUS. All but PLAIN
@@ -49,14 +49,18 @@ enum Stage {
     /// Nothing was said; SASL may be skipped.
     Header,
     /// Mechanisms are offered; `challenged` when PLAIN was chosen without its credentials.
-    Sasl { challenged: bool },
+    Sasl {
+        challenged: bool,
+    },
     /// Authenticated: the AMQP header comes next.
     HeaderAfterSasl,
     /// Headers are exchanged: Open comes next.
     Opening,
     Open,
     /// We have sent Close with an error and wait for the peer's.
-    Closing { since: Timestamp },
+    Closing {
+        since: Timestamp,
+    },
     Closed,
 }
 
@@ -259,8 +263,7 @@ impl Engine {
             }
             _ => {
                 // Part 2, section 2.2: answer with what is supported and hang up.
-                let supported =
-                    if self.stage == Stage::Header { SASL_HEADER } else { AMQP_HEADER };
+                let supported = if self.stage == Stage::Header { SASL_HEADER } else { AMQP_HEADER };
                 self.context.out.extend_from_slice(&supported);
                 self.stage = Stage::Closed;
                 input.clear();

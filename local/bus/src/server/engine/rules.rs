@@ -14,7 +14,6 @@ const SQL_ACTION: u64 = 0x0137_0000_0006;
 /// The filters have one hexadecimal digit fewer than the rest.
 const SQL_FILTER: u64 = 0x0013_7000_0006;
 const TRUE_FILTER: u64 = 0x0013_7000_0007;
-const FALSE_FILTER: u64 = 0x0013_7000_0008;
 const CORRELATION_FILTER: u64 = 0x0013_7000_0009;
 
 /// Correlation fields: the name on the wire and the system property, in the order of the list.
@@ -124,9 +123,11 @@ pub(super) fn enumerate(cx: &mut Context, entity: Entity, request: &Value) -> Ou
     };
     let (skip, top) = (number("skip"), number("top").min(MANAGEMENT_ITEMS_MAX));
     let rules = cx.with(|broker, _| broker.rules(queue).to_vec());
-    let page = rules.iter().skip(skip).take(top).map(|rule| {
-        Value::Map(vec![(Value::string("rule-description"), describe(rule))])
-    });
+    let page = rules
+        .iter()
+        .skip(skip)
+        .take(top)
+        .map(|rule| Value::Map(vec![(Value::string("rule-description"), describe(rule))]));
     let page: Vec<Value> = page.collect();
     let status = if page.is_empty() { 204 } else { 200 };
     let body = Value::Map(vec![(Value::string("rules"), Value::Array(page))]);
@@ -137,7 +138,6 @@ fn describe(rule: &Rule) -> Value {
     let empty = |code| Value::described(code, Value::List(Vec::new()));
     let filter = match &rule.filter {
         Filter::True => empty(TRUE_FILTER),
-        Filter::False => empty(FALSE_FILTER),
         Filter::Sql(filter) => {
             let fields = vec![Value::string(filter.text()), Value::Null];
             Value::described(SQL_FILTER, Value::List(fields))
@@ -149,9 +149,10 @@ fn describe(rule: &Rule) -> Value {
                 found.map_or(Value::Null, |(_, text)| Value::string(text))
             };
             let mut fields: Vec<Value> = CORRELATION_FIELDS.into_iter().map(field).collect();
-            let user = filter.user.iter().map(|(name, value)| {
-                (Value::string(name), crate::message::from_scalar(value))
-            });
+            let user = filter
+                .user
+                .iter()
+                .map(|(name, value)| (Value::string(name), crate::message::from_scalar(value)));
             fields.push(Value::Map(user.collect()));
             Value::described(CORRELATION_FILTER, Value::List(fields))
         }

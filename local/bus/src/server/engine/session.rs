@@ -110,7 +110,8 @@ impl Session {
         };
         // Credit counts from the deliveries the client has seen, not from those we have sent.
         let credit = |delivery_count: u32| {
-            let limit = flow.delivery_count.unwrap_or(0).wrapping_add(flow.link_credit.unwrap_or(0));
+            let limit =
+                flow.delivery_count.unwrap_or(0).wrapping_add(flow.link_credit.unwrap_or(0));
             let left = limit.wrapping_sub(delivery_count);
             if left > u32::MAX / 2 { 0 } else { left }
         };
