@@ -21,8 +21,9 @@ REPOSITORY = HERE.parents[2]
 EMULATOR_KEY = (
     "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw=="
 )
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 COMMAND = (
-    "target/debug/stack serve cosmos --listen 127.0.0.1:0"
+    f"{shlex.quote(str(TARGET / 'debug' / 'stack'))} serve cosmos --listen 127.0.0.1:0"
     " --topology {topology} --ready-file {ready}"
 )
 START_DEADLINE_SECONDS = 30
