@@ -47,7 +47,7 @@ impl AmqpError {
 }
 
 impl Put for &AmqpError {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         let mut list = ListWriter::composite(out, 0x1d);
         list.field(Symbol(&self.condition)).field(self.description.as_str()).place(|out| {
             let mut map = MapWriter::begin(out);

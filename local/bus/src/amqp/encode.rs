@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::value::Value;
 
 /// A value that knows its AMQP encoding.
-pub(crate) trait Put {
-    fn put(&self, out: &mut BytesMut);
+pub(crate) trait Put: Sized {
+    fn put(self, out: &mut BytesMut);
     /// Null fields at the end of a composite are left out.
     fn is_null(&self) -> bool {
         false
@@ -27,123 +27,123 @@ pub(crate) struct Millis(pub(crate) i64);
 pub(crate) struct Raw<'a>(pub(crate) &'a [u8]);
 
 impl<T: Put> Put for Option<T> {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         match self {
             Some(value) => value.put(out),
             None => out.put_u8(0x40),
         }
     }
     fn is_null(&self) -> bool {
-        self.as_ref().is_none_or(Put::is_null)
+        self.as_ref().is_none_or(|value| value.is_null())
     }
 }
 
 impl Put for bool {
-    fn put(&self, out: &mut BytesMut) {
-        out.put_u8(if *self { 0x41 } else { 0x42 });
+    fn put(self, out: &mut BytesMut) {
+        out.put_u8(if self { 0x41 } else { 0x42 });
     }
 }
 
 impl Put for u8 {
-    fn put(&self, out: &mut BytesMut) {
-        out.put_slice(&[0x50, *self]);
+    fn put(self, out: &mut BytesMut) {
+        out.put_slice(&[0x50, self]);
     }
 }
 
 impl Put for u16 {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         out.put_u8(0x60);
-        out.put_u16(*self);
+        out.put_u16(self);
     }
 }
 
 impl Put for u32 {
-    fn put(&self, out: &mut BytesMut) {
-        match u8::try_from(*self) {
+    fn put(self, out: &mut BytesMut) {
+        match u8::try_from(self) {
             Ok(0) => out.put_u8(0x43),
             Ok(small) => out.put_slice(&[0x52, small]),
             Err(_) => {
                 out.put_u8(0x70);
-                out.put_u32(*self);
+                out.put_u32(self);
             }
         }
     }
 }
 
 impl Put for u64 {
-    fn put(&self, out: &mut BytesMut) {
-        match u8::try_from(*self) {
+    fn put(self, out: &mut BytesMut) {
+        match u8::try_from(self) {
             Ok(0) => out.put_u8(0x44),
             Ok(small) => out.put_slice(&[0x53, small]),
             Err(_) => {
                 out.put_u8(0x80);
-                out.put_u64(*self);
+                out.put_u64(self);
             }
         }
     }
 }
 
 impl Put for i32 {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         out.put_u8(0x71);
-        out.put_i32(*self);
+        out.put_i32(self);
     }
 }
 
 /// Always eight bytes: the JavaScript client takes longs as raw bytes of exactly that width.
 impl Put for i64 {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         out.put_u8(0x81);
-        out.put_i64(*self);
+        out.put_i64(self);
     }
 }
 
 impl Put for Millis {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         out.put_u8(0x83);
         out.put_i64(self.0);
     }
 }
 
 impl Put for Uuid {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         out.put_u8(0x98);
         out.put_slice(self.as_bytes());
     }
 }
 
 impl Put for &str {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         put_variable(out, 0xa1, self.as_bytes());
     }
 }
 
 impl Put for Symbol<'_> {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         put_variable(out, 0xa3, self.0.as_bytes());
     }
 }
 
 impl Put for &[u8] {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         put_variable(out, 0xa0, self);
     }
 }
 
 impl Put for &Bytes {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         put_variable(out, 0xa0, self);
     }
 }
 
 impl Put for Raw<'_> {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         out.put_slice(self.0);
     }
 }
 
 impl Put for &Value {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         put_value(out, self);
     }
     fn is_null(&self) -> bool {
@@ -256,7 +256,7 @@ fn put_wide(out: &mut BytesMut, value: &Value) {
             out.put_slice(v.as_bytes());
         }
         Value::List(items) => {
-            let sized = Sized::begin(out);
+            let sized = Gap::begin(out);
             put_length(out, items.len());
             for item in items {
                 put_value(out, item);
@@ -264,7 +264,7 @@ fn put_wide(out: &mut BytesMut, value: &Value) {
             sized.end(out);
         }
         Value::Map(pairs) => {
-            let sized = Sized::begin(out);
+            let sized = Gap::begin(out);
             put_length(out, pairs.len() * 2);
             for (key, value) in pairs {
                 put_value(out, key);
@@ -281,7 +281,7 @@ fn put_wide(out: &mut BytesMut, value: &Value) {
 }
 
 fn put_array(out: &mut BytesMut, items: &[Value]) {
-    let sized = Sized::begin(out);
+    let sized = Gap::begin(out);
     put_length(out, items.len());
     match items.first() {
         None => out.put_u8(0x40),
@@ -306,15 +306,15 @@ fn put_array(out: &mut BytesMut, items: &[Value]) {
 }
 
 /// The place kept for a four-byte size.
-struct Sized {
+struct Gap {
     at: usize,
 }
 
-impl Sized {
-    fn begin(out: &mut BytesMut) -> Sized {
+impl Gap {
+    fn begin(out: &mut BytesMut) -> Gap {
         let at = out.len();
         out.put_u32(0);
-        Sized { at }
+        Gap { at }
     }
 
     fn end(self, out: &mut BytesMut) {

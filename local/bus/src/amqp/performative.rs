@@ -42,8 +42,8 @@ pub(crate) enum Role {
 }
 
 impl Put for Role {
-    fn put(&self, out: &mut BytesMut) {
-        (*self == Role::Receiver).put(out);
+    fn put(self, out: &mut BytesMut) {
+        (self == Role::Receiver).put(out);
     }
 }
 
@@ -111,7 +111,7 @@ pub(crate) struct Attach {
     pub(crate) max_message_size: Option<u64>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Flow {
     pub(crate) next_incoming_id: Option<u32>,
     pub(crate) incoming_window: u32,

@@ -59,7 +59,7 @@ impl<'a> FromAmqp<'a> for DeliveryState {
 }
 
 impl Put for &DeliveryState {
-    fn put(&self, out: &mut BytesMut) {
+    fn put(self, out: &mut BytesMut) {
         match self {
             DeliveryState::Accepted => ListWriter::composite(out, 0x24).end(),
             DeliveryState::Rejected(error) => {

@@ -460,7 +460,7 @@ fn a_clock_that_steps_back_changes_nothing() {
 }
 
 /// One step of a random run. Numbers choose among what exists at the time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Send { to: u8, id: u8, ttl_ms: Option<u16>, in_ms: Option<u16> },
     Grant { receiver: u8, credit: u8 },
@@ -609,10 +609,10 @@ impl Run {
                     // Numbers are unique and, in a place, in the order of arrival.
                     assert!(last.insert(*queue, *sequence).is_none_or(|last| last < *sequence));
                     assert!(present.insert((*queue, *sequence), *delivery_count).is_none());
-                    if *arrival == Arrival::Now {
-                        if let Some(count) = moved.pop() {
-                            assert!(*delivery_count == count || *delivery_count == count + 1);
-                        }
+                    if *arrival == Arrival::Now
+                        && let Some(count) = moved.pop()
+                    {
+                        assert!(*delivery_count == count || *delivery_count == count + 1);
                     }
                 }
                 Record::Removed { queue, sequence, removal } => {

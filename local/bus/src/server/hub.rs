@@ -59,10 +59,10 @@ impl Hub {
         let result = command(broker);
         broker.seal();
         for id in broker.woken() {
-            if Some(id) != caller {
-                if let Some(notify) = connections.get(&id) {
-                    notify.notify_one();
-                }
+            if Some(id) != caller
+                && let Some(notify) = connections.get(&id)
+            {
+                notify.notify_one();
             }
         }
         if broker.next_deadline() < before {

@@ -28,7 +28,7 @@ impl Session {
     pub(super) fn on_transfer(
         &mut self,
         cx: &mut Context,
-        transfer: Transfer,
+        transfer: &Transfer,
         payload: Bytes,
     ) -> Result<(), Fault> {
         let handle = transfer.handle;
@@ -41,7 +41,7 @@ impl Session {
                 return Err(Fault::Session(AmqpError::new(condition::UNATTACHED_HANDLE, text)));
             }
         };
-        let arrived = match inlet.assemble(&transfer, payload, max_bytes) {
+        let arrived = match inlet.assemble(transfer, payload, max_bytes) {
             Ok(Some(arrived)) => arrived,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -86,11 +86,10 @@ impl Session {
     /// Renews a sender's credit once half is used.
     fn top_up(&mut self, cx: &mut Context, handle: u32) {
         if let Some(LinkKind::Inlet(inlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind)
+            && inlet.credit <= inlet.credit_max / 2
         {
-            if inlet.credit <= inlet.credit_max / 2 {
-                inlet.credit = inlet.credit_max;
-                self.put_link_flow(cx, handle);
-            }
+            inlet.credit = inlet.credit_max;
+            self.put_link_flow(cx, handle);
         }
     }
 }
@@ -161,20 +160,23 @@ fn publish(
     let messages = if format == BATCH_FORMAT {
         unbatch(payload)?
     } else {
-        vec![Message::parse(payload).map_err(unacceptable)?]
+        vec![Message::parse(payload).map_err(|error| unacceptable(&error))?]
     };
-    cx.with(|broker, now| broker.publish(now, entity, messages)).map_err(refused)
+    cx.with(|broker, now| broker.publish(now, entity, messages)).map_err(|error| refused(&error))
 }
 
 fn unbatch(payload: &Bytes) -> Result<Vec<Message>, AmqpError> {
     let decode = |error| AmqpError::new(condition::DECODE_ERROR, format!("The batch: {error}"));
     let envelope = Sections::split(payload).map_err(decode)?;
     let encoded = data_sections(&envelope.body, BATCH_MESSAGES_MAX).map_err(decode)?;
-    encoded.iter().map(|message| Message::parse(message).map_err(unacceptable)).collect()
+    encoded
+        .iter()
+        .map(|message| Message::parse(message).map_err(|error| unacceptable(&error)))
+        .collect()
 }
 
 /// The condition for a message that cannot be stored.
-pub(super) fn unacceptable(error: MessageError) -> AmqpError {
+pub(super) fn unacceptable(error: &MessageError) -> AmqpError {
     let condition = match error {
         MessageError::Decode(_) => condition::DECODE_ERROR,
         MessageError::LongId(_) => condition::ARGUMENT_ERROR,
@@ -184,7 +186,7 @@ pub(super) fn unacceptable(error: MessageError) -> AmqpError {
 }
 
 /// The condition for an entity that does not take a message.
-pub(super) fn refused(error: PublishError) -> AmqpError {
+pub(super) fn refused(error: &PublishError) -> AmqpError {
     let condition = match error {
         PublishError::NotAllowed => condition::NOT_ALLOWED,
         PublishError::Full { .. } => condition::RESOURCE_LIMIT,

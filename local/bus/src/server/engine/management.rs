@@ -169,7 +169,7 @@ fn schedule(cx: &mut Context, entity: Entity, request: &Value) -> Outcome {
             return Err(Reply::error(400, condition::MESSAGE_SIZE_EXCEEDED, text));
         }
         let message = Message::parse(encoded).map_err(|error| {
-            let error = unacceptable(error);
+            let error = unacceptable(&error);
             Reply { condition: Some(error.condition), ..bad_request(error.description) }
         })?;
         if message.scheduled_for.is_none() {
@@ -179,7 +179,7 @@ fn schedule(cx: &mut Context, entity: Entity, request: &Value) -> Outcome {
     }
     let scheduled = cx.with(|broker, now| broker.schedule(now, entity, messages));
     let sequences = scheduled.map_err(|error| {
-        let error = refused(error);
+        let error = refused(&error);
         let status = if error.condition == condition::RESOURCE_LIMIT { 403 } else { 400 };
         let description = error.description.into();
         Reply { status, description, condition: Some(error.condition), body: Value::Null }

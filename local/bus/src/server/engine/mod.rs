@@ -122,13 +122,13 @@ impl Engine {
                 }
                 _ => match take_frame(input, FRAME_BYTES_MAX) {
                     Ok(Some(frame)) => {
-                        self.frame(frame);
+                        self.frame(&frame);
                         true
                     }
                     Ok(None) => false,
                     Err(error) => {
                         input.clear();
-                        self.fail(AmqpError::new(condition::FRAMING_ERROR, error.to_string()));
+                        self.fail(&AmqpError::new(condition::FRAMING_ERROR, error.to_string()));
                         false
                     }
                 },
@@ -204,7 +204,7 @@ impl Engine {
             Stage::Open => {
                 if self.last_heard.plus(i64::from(IDLE_TIME_OUT_MS) * 2) <= now {
                     let text = "The connection was inactive for longer than the idle time-out.";
-                    self.fail(AmqpError::new(condition::CONNECTION_FORCED, text));
+                    self.fail(&AmqpError::new(condition::CONNECTION_FORCED, text));
                     return;
                 }
                 if self.context.grants.expire(now) {
@@ -230,7 +230,10 @@ impl Engine {
     pub(super) fn shut_down(&mut self, now: Timestamp) {
         self.context.now = now;
         if self.stage == Stage::Open {
-            self.fail(AmqpError::new(condition::CONNECTION_FORCED, "The server is shutting down."));
+            self.fail(&AmqpError::new(
+                condition::CONNECTION_FORCED,
+                "The server is shutting down.",
+            ));
         } else {
             self.stage = Stage::Closed;
             self.context.out.clear();
@@ -272,17 +275,17 @@ impl Engine {
         }
     }
 
-    fn frame(&mut self, frame: Frame) {
+    fn frame(&mut self, frame: &Frame) {
         match (self.stage, frame.kind) {
-            (Stage::Sasl { challenged }, FrameKind::Sasl) => self.sasl(&frame, challenged),
+            (Stage::Sasl { challenged }, FrameKind::Sasl) => self.sasl(frame, challenged),
             (Stage::Sasl { .. }, FrameKind::Amqp) | (_, FrameKind::Sasl) => {
-                self.fail(AmqpError::new(condition::FRAMING_ERROR, "A frame of the other layer."));
+                self.fail(&AmqpError::new(condition::FRAMING_ERROR, "A frame of the other layer."));
             }
             (_, FrameKind::Amqp) if frame.body.is_empty() => {}
             (_, FrameKind::Amqp) => match Performative::decode(&frame.body) {
                 Ok(performative) => self.performative(frame.channel, performative),
                 Err(error) => {
-                    self.fail(AmqpError::new(condition::DECODE_ERROR, error.to_string()));
+                    self.fail(&AmqpError::new(condition::DECODE_ERROR, error.to_string()));
                 }
             },
         }
@@ -292,7 +295,7 @@ impl Engine {
         let request = match SaslRequest::decode(&frame.body) {
             Ok(request) => request,
             Err(error) => {
-                return self.fail(AmqpError::new(condition::DECODE_ERROR, error.to_string()));
+                return self.fail(&AmqpError::new(condition::DECODE_ERROR, error.to_string()));
             }
         };
         let outcome = match request {
@@ -335,7 +338,7 @@ impl Engine {
         match (self.stage, performative) {
             (Stage::Opening, Performative::Open(open)) => self.open(&open),
             (Stage::Opening, _) | (_, Performative::Open(_)) => {
-                self.fail(AmqpError::new(condition::ILLEGAL_STATE, "Open comes first, and once."));
+                self.fail(&AmqpError::new(condition::ILLEGAL_STATE, "Open comes first, and once."));
             }
             (_, Performative::Close(_)) => {
                 if self.stage == Stage::Open {
@@ -359,7 +362,7 @@ impl Engine {
             (_, performative) => {
                 let Some(session) = self.sessions.get_mut(&channel) else {
                     let text = format!("Channel {channel} has no session.");
-                    return self.fail(AmqpError::new(condition::NOT_ALLOWED, text));
+                    return self.fail(&AmqpError::new(condition::NOT_ALLOWED, text));
                 };
                 match session.handle(&mut self.context, performative) {
                     Ok(()) => {}
@@ -369,7 +372,7 @@ impl Engine {
                         self.context.flush_accepted();
                         put_end(&mut self.context.out, channel, Some(&error));
                     }
-                    Err(Fault::Connection(error)) => self.fail(error),
+                    Err(Fault::Connection(error)) => self.fail(&error),
                 }
             }
         }
@@ -399,11 +402,11 @@ impl Engine {
     fn begin(&mut self, channel: u16, begin: &Begin) {
         if channel > CHANNEL_MAX || self.sessions.len() >= SESSIONS_PER_CONNECTION_MAX {
             let text = format!("Channels go from 0 to {CHANNEL_MAX}.");
-            return self.fail(AmqpError::new(condition::RESOURCE_LIMIT, text));
+            return self.fail(&AmqpError::new(condition::RESOURCE_LIMIT, text));
         }
         if self.sessions.contains_key(&channel) {
             let text = format!("Channel {channel} has a session already.");
-            return self.fail(AmqpError::new(condition::ILLEGAL_STATE, text));
+            return self.fail(&AmqpError::new(condition::ILLEGAL_STATE, text));
         }
         self.sessions.insert(channel, Session::new(channel, begin));
         put_begin(
@@ -420,7 +423,7 @@ impl Engine {
     }
 
     /// Ends the connection with an error.
-    fn fail(&mut self, error: AmqpError) {
+    fn fail(&mut self, error: &AmqpError) {
         tracing::debug!(condition = %error.condition, "closing: {}", error.description);
         for (_, mut session) in self.sessions.drain() {
             session.end(&mut self.context);
@@ -428,7 +431,7 @@ impl Engine {
         self.context.flush_accepted();
         match self.stage {
             Stage::Open => {
-                put_close(&mut self.context.out, Some(&error));
+                put_close(&mut self.context.out, Some(error));
                 self.stage = Stage::Closing { since: self.context.now };
             }
             Stage::Opening => {
@@ -440,7 +443,7 @@ impl Engine {
                     idle_time_out: None,
                 };
                 put_open(&mut self.context.out, &open);
-                put_close(&mut self.context.out, Some(&error));
+                put_close(&mut self.context.out, Some(error));
                 self.stage = Stage::Closed;
             }
             Stage::Closing { .. } => {}

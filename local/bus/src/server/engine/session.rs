@@ -70,7 +70,7 @@ impl Session {
                     return Err(Fault::Session(AmqpError::new(condition::WINDOW_VIOLATION, text)));
                 };
                 self.incoming_window = left;
-                self.on_transfer(cx, transfer, payload)?;
+                self.on_transfer(cx, &transfer, payload)?;
                 if self.incoming_window <= SESSION_WINDOW_FRAMES / 2 {
                     self.put_flow(cx, Flow::default());
                 }

@@ -299,10 +299,10 @@ fn refusal(said: &[Performative]) -> (&Attach, &AmqpError) {
 fn raw_annotations(payload: &Bytes, section: u64) -> Vec<(Value, Value)> {
     let mut reader = Reader::new(payload);
     while !reader.is_empty() {
-        if let Value::Described(described) = reader.value().unwrap() {
-            if described.0 == Value::Ulong(section) {
-                return described.1.as_map().unwrap().to_vec();
-            }
+        if let Value::Described(described) = reader.value().unwrap()
+            && described.0 == Value::Ulong(section)
+        {
+            return described.1.as_map().unwrap().to_vec();
         }
     }
     panic!("there is no section {section:x}");
@@ -483,7 +483,7 @@ fn transactions_and_sessions_are_declined() {
     assert_eq!(refusal(&said).1.condition, condition::NOT_IMPLEMENTED);
     let filter = Value::Map(vec![(
         Value::symbol("com.microsoft:session-filter"),
-        Value::described(0x137_0000_0c, Value::string("s")),
+        Value::described(0x13_7000_000c, Value::string("s")),
     )]);
     let mut fields = vec![Value::string("q")];
     fields.resize(7, Value::Null);
@@ -644,12 +644,13 @@ fn credit_and_windows_are_kept_to() {
     let credit = crate::limits::SENDER_CREDIT_MESSAGES;
     let mut flooder = Client::connected(&hub, 2);
     flooder.sender(0, "q");
-    if let Some(link) = flooder.engine.sessions.get_mut(&0).unwrap().links.get_mut(&0) {
-        if let link::LinkKind::Inlet(inlet) = &mut link.kind {
-            assert_eq!(inlet.credit, credit);
-            inlet.credit = 0;
-        }
-    }
+    let session = flooder.engine.sessions.get_mut(&0).unwrap();
+    let Some(link::LinkKind::Inlet(inlet)) = session.links.get_mut(&0).map(|link| &mut link.kind)
+    else {
+        panic!("there is no sender link");
+    };
+    assert_eq!(inlet.credit, credit);
+    inlet.credit = 0;
     let said = flooder.send(0, &message(b"x"));
     let [Performative::Detach(detach)] = &said[..] else { panic!("{said:?}") };
     let error = detach.error.as_ref().unwrap();
