@@ -35,7 +35,7 @@ pub fn stage(
         return Err(Fault::new(
             "The handler is not built.",
             format!("{} does not exist", handler.display()),
-            "cargo build --package functions",
+            "cargo build --bin handler",
         ));
     }
     let wanted = |app: &&App| only.is_empty() || only.contains(&app.name);

@@ -346,13 +346,8 @@ async fn build(workspace: &Workspace, report: &Report) -> Result<(), Fault> {
     let since = Instant::now();
     let release = !cfg!(debug_assertions);
     let mut cargo = tokio::process::Command::new("cargo");
-    cargo.current_dir(&workspace.root).args([
-        "build",
-        "--package",
-        "functions",
-        "--bin",
-        "handler",
-    ]);
+    // By executable, not by package: see `.cargo/config.toml`.
+    cargo.current_dir(&workspace.root).args(["build", "--bin", "handler"]);
     if release {
         cargo.arg("--release");
     }
