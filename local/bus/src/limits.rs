@@ -128,3 +128,6 @@ pub(crate) const DELIVERY_COUNT_MAX: u32 = 2_000;
 
 /// Characters of an entity path.
 pub(crate) const ENTITY_NAME_CHARS_MAX: usize = 260;
+
+/// Bytes of a link's address: host and path, escaped, with room. Errors repeat it.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 2_048;

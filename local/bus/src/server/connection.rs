@@ -86,6 +86,4 @@ pub(super) async fn serve(
             () = shutdown.cancelled(), if !engine.is_closing() => engine.shut_down(clock::now()),
         }
     }
-    engine.finish(clock::now());
-    hub.deregister(id);
 }

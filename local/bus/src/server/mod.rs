@@ -157,6 +157,9 @@ impl Server {
     /// # Errors
     /// [`ServeError`] when the listening socket fails for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+        // Also when this future is dropped, nothing it started lives on.
+        let shutdown = shutdown.child_token();
+        let _stop_on_drop = shutdown.clone().drop_guard();
         let tasks = TaskTracker::new();
         let places = Arc::new(Semaphore::new(self.max_connections));
         tasks.spawn(Arc::clone(&self.hub).run_timers(shutdown.clone()));

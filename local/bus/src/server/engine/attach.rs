@@ -8,7 +8,9 @@ use super::session::Session;
 use crate::amqp::performative::{Attach, Detach, Role, SETTLED, put_attach, put_detach};
 use crate::amqp::{AmqpError, Value, condition};
 use crate::broker::{Address, Entity, ReceiveMode};
-use crate::limits::{LINKS_PER_SESSION_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, LINKS_PER_SESSION_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES,
+};
 
 /// Filters with which a client asks for a session.
 const SESSION_FILTERS: [&str; 2] =
@@ -85,6 +87,10 @@ fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind),
         let text = "A link without an address, or a dynamic one, is not implemented.";
         return Err(AmqpError::new(condition::NOT_IMPLEMENTED, text));
     };
+    if address.len() > ADDRESS_BYTES_MAX {
+        let text = format!("An address has at most {ADDRESS_BYTES_MAX} bytes.");
+        return Err(AmqpError::new(condition::NOT_FOUND, text));
+    }
     // What a token must cover: the entity, or its management node alone.
     let (path, resource, is_management) = match Address::parse(address) {
         Address::Cbs => return Ok((None, node_link(attach, Node::Cbs))),

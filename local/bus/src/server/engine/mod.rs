@@ -76,6 +76,16 @@ pub(super) struct Engine {
     heartbeat_ms: Option<i64>,
 }
 
+/// However a connection ends, a panic included, what it held in the broker is given back.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for (_, mut session) in self.sessions.drain() {
+            session.end(&mut self.context);
+        }
+        self.context.hub.deregister(self.context.id);
+    }
+}
+
 impl Engine {
     pub(super) fn new(hub: Arc<Hub>, id: ConnectionId, now: Timestamp) -> Engine {
         Engine {
@@ -237,14 +247,6 @@ impl Engine {
         } else {
             self.stage = Stage::Closed;
             self.context.out.clear();
-        }
-    }
-
-    /// Gives back what this connection held in the broker.
-    pub(super) fn finish(&mut self, now: Timestamp) {
-        self.context.now = now;
-        for (_, mut session) in self.sessions.drain() {
-            session.end(&mut self.context);
         }
     }
 
