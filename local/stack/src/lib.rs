@@ -8,6 +8,7 @@ pub mod child;
 pub mod doctor;
 pub mod endpoints;
 pub mod fault;
+pub mod lines;
 pub mod ports;
 pub mod report;
 pub mod seed;

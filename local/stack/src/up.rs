@@ -16,7 +16,7 @@ use crate::report::{Outcome, Report};
 use crate::serve::{BUS_KEY, BUS_KEY_NAME};
 use crate::topology::Topology;
 use crate::workspace::Workspace;
-use crate::{ports, seed, stage};
+use crate::{lines, ports, seed, stage};
 
 /// Pause before a process that died is started again, so that one that dies at once does not spin.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -232,6 +232,7 @@ impl Stack {
             (bus.to_owned(), endpoints.bus.clone()),
             // The store's client would ask Azure's metadata service where it runs.
             ("COSMOS_DISABLE_IMDS".to_owned(), "1".to_owned()),
+            ("LOG_FORMAT".to_owned(), "json".to_owned()),
             ("FAULTS_ALLOWED".to_owned(), (!self.options.no_faults).to_string()),
         ]
     }
@@ -404,13 +405,10 @@ pub(crate) fn stop_signal(until_stdin_closes: bool) -> CancellationToken {
 /// Merges the lines of all processes: time, who, what.
 fn line_sink(verbose: bool) -> LineSink {
     Arc::new(move |name, line| {
-        let routine = line.starts_with("Executing 'Functions.")
-            || line.starts_with("Executed 'Functions.")
-            || line.starts_with("Trigger Details:");
-        if line.is_empty() || (routine && !verbose) {
-            return;
+        if let Some(text) = lines::render(line, verbose) {
+            // A closed terminal must not stop the system.
+            let _ = writeln!(std::io::stdout().lock(), "{} {name:<13} {text}", time_of_day());
         }
-        let _ = writeln!(std::io::stdout().lock(), "{} {name:<13} {line}", time_of_day());
     })
 }
 
