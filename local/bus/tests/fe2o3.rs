@@ -2,6 +2,8 @@
 //! official Rust one. What it shares with the Python and JavaScript suites is left to them; here
 //! are the things only a fast, strict, plain AMQP 1.0 client finds.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use bus::{BindError, Options, Server, Status};
