@@ -105,6 +105,7 @@ impl TestStack {
     }
 
     /// Where the apps are staged.
+    #[allow(dead_code, reason = "for the benchmark, which starts a handler by itself")]
     pub fn apps(&self) -> PathBuf {
         self.directory.join("apps")
     }

@@ -2,6 +2,7 @@
 //! stack, processes and all, on ports of its own.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
+#![allow(unreachable_pub, reason = "the harness serves the benchmark as well")]
 
 mod harness;
 mod input;

@@ -138,7 +138,6 @@ fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyho
 }
 
 /// The environment as a Functions host sees it: its own variables are the app settings.
-#[expect(clippy::disallowed_methods, reason = "the shell reads the environment once")]
 fn settings() -> BTreeMap<String, String> {
     // `vars` would panic on a variable that is no UTF-8, which somebody else may have set.
     std::env::vars_os()
