@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
 #![allow(unreachable_pub, reason = "the harness serves the benchmark as well")]
 
+mod clients;
 mod harness;
 mod input;
 mod order;

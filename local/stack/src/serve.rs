@@ -21,6 +21,9 @@ pub const BUS_KEY: &str = "SAS_KEY_VALUE";
 /// The name of that key.
 pub const BUS_KEY_NAME: &str = "RootManageSharedAccessKey";
 
+/// The key of the official Cosmos DB emulator; public as well.
+pub const COSMOS_KEY: &str = cosmos::EMULATOR_KEY;
+
 /// How long a host lets invocations finish when it stops. Azure gives ten seconds; at a desk an
 /// open stream of a browser should not hold up Ctrl-C.
 const HOST_DRAIN: Duration = Duration::from_secs(2);
@@ -94,7 +97,7 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             let options = cosmos::Options {
                 listen: common.listen,
                 account: section(&topology, "cosmos")?,
-                key: cosmos::EMULATOR_KEY.to_owned(),
+                key: COSMOS_KEY.to_owned(),
                 ..cosmos::Options::default()
             };
             let server = cosmos::Server::bind(options).await?;

@@ -13,7 +13,7 @@ use crate::child::{LineSink, Running, Spec};
 use crate::endpoints::{Endpoints, Process, write_ready_file};
 use crate::fault::Fault;
 use crate::report::{Outcome, Report};
-use crate::serve::{BUS_KEY, BUS_KEY_NAME};
+use crate::serve::{BUS_KEY, BUS_KEY_NAME, COSMOS_KEY};
 use crate::topology::Topology;
 use crate::workspace::Workspace;
 use crate::{lines, ports, seed, stage};
@@ -142,7 +142,7 @@ impl Stack {
         let endpoints = |http: String, processes| Endpoints {
             http,
             cosmos: cosmos_endpoint.clone(),
-            cosmos_key: cosmos::EMULATOR_KEY.to_owned(),
+            cosmos_key: COSMOS_KEY.to_owned(),
             bus: format!(
                 "Endpoint=sb://{bus};SharedAccessKeyName={BUS_KEY_NAME};\
                  SharedAccessKey={BUS_KEY};UseDevelopmentEmulator=true;"
@@ -185,7 +185,7 @@ impl Stack {
             return Ok(());
         }
         let since = Instant::now();
-        let count = seed::seed(&self.workspace.seed(), cosmos, cosmos::EMULATOR_KEY).await?;
+        let count = seed::seed(&self.workspace.seed(), cosmos, COSMOS_KEY).await?;
         report.step(Outcome::Done, &format!("Seeding {count} documents"), Some(since));
         Ok(())
     }
