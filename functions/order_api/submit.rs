@@ -5,11 +5,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use azure::cosmos::StoreError;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use handler::TraceContext;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use orders::order::Acceptance;
 use orders::submission::Refusal;
 use orders::{FieldError, IdempotencyKey, Order, OrderId, OutboxEvent, Submission, Verdict};
@@ -33,6 +33,10 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 /// would match nothing on the client's side.
 const CORRELATION_ID_CHARS_MAX: usize = 128;
 
+/// Bytes that are read of a body before the connection is given up. Generous for an honest mistake,
+/// and nothing of it is kept.
+const BODY_BYTES_DISCARDED_MAX: usize = 16 * 1024 * 1024;
+
 /// Accepts an order.
 pub(super) async fn submit(
     State(api): Shared,
@@ -42,9 +46,10 @@ pub(super) async fn submit(
 ) -> Result<Response, Problem> {
     let trace_id = trace.trace_id().to_string();
 
+    // First of all: whatever the answer, the client should have sent its body before it comes.
+    let body = read_body(body).await?;
     require_json(&headers)?;
     let key = idempotency_key(&headers)?;
-    let body = read_body(body).await?;
     let submission = Submission::parse(&body).map_err(|refusal| match refusal {
         Refusal::Malformed(place) => Problem::malformed_json(&place),
         Refusal::Invalid(errors) => Problem::invalid_order(errors),
@@ -185,12 +190,24 @@ fn correlation_id(headers: &HeaderMap) -> Option<&str> {
     (fits && text.chars().all(|c| c.is_ascii_graphic())).then_some(text)
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(Problem::body_too_large(BODY_BYTES_MAX))
+/// Reads a body up to its limit. What is beyond is read and thrown away, within bounds: a client
+/// that is still sending when the connection closes may never see the answer.
+async fn read_body(mut body: Body) -> Result<Bytes, Problem> {
+    let mut kept = BytesMut::new();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Problem::body_incomplete())?.into_data() else {
+            continue;
+        };
+        read += data.len();
+        if read <= BODY_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        } else if read > BODY_BYTES_DISCARDED_MAX {
+            break;
         }
-        Err(_) => Err(Problem::body_incomplete()),
     }
+    if read > BODY_BYTES_MAX {
+        return Err(Problem::body_too_large(BODY_BYTES_MAX));
+    }
+    Ok(kept.freeze())
 }
