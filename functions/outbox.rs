@@ -89,6 +89,8 @@ impl Publisher {
     /// Publishes until `shutdown`. What is queued then is left to the sweep of the next process.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { store, topic, mut queue, left_behind } = self;
+        // A predecessor may have died a moment ago with events in its hands.
+        left_behind.notify_one();
         let publish_offered = async {
             // The first event should not pay for the connection; if it fails, it does.
             let _ = topic.warm_up().await;

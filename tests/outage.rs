@@ -72,15 +72,48 @@ async fn a_handler_may_die() {
     assert_ne!(handler_of(stack.pid("host billing")), handler, "the host has started another");
 }
 
-/// The one child of a host.
+#[tokio::test]
+async fn the_order_api_may_die_with_events_that_the_bus_has_not_taken() {
+    let stack = TestStack::start().await;
+    let warm = stack.submit(&order()).await;
+    stack.until_completed(&warm).await;
+    // Accepted while nothing can be published, then gone with everything it held in memory.
+    let bus = stack.pid("bus");
+    signal(bus, "STOP");
+    let mut accepted = Vec::new();
+    for _ in 0..5 {
+        accepted.push(stack.submit(&order()).await);
+    }
+    signal(handler_of(stack.pid("host order-api")), "KILL");
+    signal(bus, "CONT");
+    for id in &accepted {
+        eventually("the host has started another handler", || async {
+            (stack.get("/healthz").await.status == 200).then_some(())
+        })
+        .await;
+        let done = stack.until_completed(id).await;
+        assert_eq!(done["stage"]["billing"]["attempt"], 1, "{done:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_may_die() {
+    let stack = TestStack::start().await;
+    signal(stack.pid("host inventory"), "KILL");
+    let id = stack.submit(&order()).await;
+    stack.until_completed(&id).await;
+    assert!(stack.log().contains("inventory exited"), "{}", stack.log());
+}
+
+/// The handler of a host; its other child is the watchdog that ends the handler with the host.
 fn handler_of(host: i32) -> i32 {
-    let children = std::fs::read_to_string(format!("/proc/{host}/task/{host}/children"));
     let threads = std::fs::read_dir(format!("/proc/{host}/task")).unwrap();
-    let listed = threads
+    let children: String = threads
         .flatten()
         .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
-        .chain(children)
-        .find(|children| !children.trim().is_empty())
-        .expect("the host has a child");
-    listed.split_whitespace().next().unwrap().parse().unwrap()
+        .collect();
+    let named =
+        |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let found = children.split_whitespace().find(|pid| named(pid).trim() == "handler");
+    found.expect("the host has a handler").parse().unwrap()
 }
