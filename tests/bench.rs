@@ -2,7 +2,7 @@
 //! processes hold. Prints figures and asserts none: machines differ, and a timed assertion tells
 //! more about the machine than about the code.
 //!
-//! Run it with `./scripts/bench`, which builds everything in release first.
+//! Run it with `cargo bench --package e2e`; it builds handler and stack in release first.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 #![allow(dead_code, unreachable_pub, reason = "uses a part of the harness of the tests")]
@@ -47,6 +47,12 @@ const STARTS: usize = 10;
 const DRAINED_WITHIN: Duration = Duration::from_secs(180);
 
 fn main() {
+    // `cargo bench` builds this file and not the executables that it measures.
+    let built = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--release", "--locked", "--bin", "handler", "--bin", "stack"])
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "the executables do not build");
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench());
 }
 

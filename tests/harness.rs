@@ -61,7 +61,11 @@ pub fn binary(name: &str) -> PathBuf {
         directory.pop();
     }
     let path = directory.join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --workspace --all-targets",
+        path.display()
+    );
     path
 }
 
