@@ -50,7 +50,16 @@ fn main() {
     // `cargo bench` builds this file and not the executables that it measures.
     let built = Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--release", "--locked", "--bin", "handler", "--bin", "stack"])
+        .args([
+            "build",
+            "--workspace",
+            "--release",
+            "--locked",
+            "--bin",
+            "handler",
+            "--bin",
+            "stack",
+        ])
         .status();
     assert!(built.is_ok_and(|status| status.success()), "the executables do not build");
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench());
