@@ -7,6 +7,7 @@
 mod clients;
 mod harness;
 mod input;
+mod messages;
 mod order;
 mod outage;
 mod terminal;
