@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{eventually, order, shared};
+use crate::harness::{TestStack, eventually, order, shared};
 
 #[tokio::test]
 async fn an_order_is_accepted_and_all_three_services_finish_it() {
@@ -40,6 +40,9 @@ async fn an_order_is_accepted_and_all_three_services_finish_it() {
     assert_eq!(again.header("etag"), etag);
     let head = stack.send(Method::HEAD, &path, &[], "").await;
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+
+    let page = stack.get("/api/orders?limit=1&after=").await;
+    assert_eq!(page.status, 400, "an empty continuation is none: {page:?}");
 
     // The outbox knows that the topic has the event.
     let orders = stack.store().container("orders");
@@ -79,6 +82,23 @@ async fn the_newest_orders_come_first_page_by_page() {
     let mine: Vec<_> = seen.iter().filter(|id| submitted.contains(id)).collect();
     assert_eq!(mine, submitted.iter().rev().collect::<Vec<_>>(), "each once, newest first");
     assert!(sorted.is_sorted_by(|a, b| a >= b), "{sorted:?}");
+}
+
+#[tokio::test]
+async fn a_page_that_has_not_changed_is_not_sent_again() {
+    // A stack of its own: nobody adds orders in between.
+    let stack = TestStack::start().await;
+    let id = stack.submit(&order()).await;
+    stack.until_completed(&id).await;
+    let first = stack.get("/api/orders").await;
+    let etag = first.header("etag").to_owned();
+    let known = [("if-none-match", etag.as_str())];
+    let again = stack.send(Method::GET, "/api/orders", &known, "").await;
+    assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
+    stack.submit(&order()).await;
+    let changed = stack.send(Method::GET, "/api/orders", &known, "").await;
+    assert_eq!(changed.status, 200);
+    assert_eq!(changed.json()["orders"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]

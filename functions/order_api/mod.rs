@@ -28,6 +28,7 @@ use azure::cosmos::StoreError;
 use handler::TraceContext;
 use http::header::HeaderName;
 use http::{HeaderValue, StatusCode};
+use sha2::{Digest as _, Sha256};
 use tracing::{error, warn};
 
 use crate::chain::chain;
@@ -117,6 +118,13 @@ fn store_problem(error: &StoreError) -> Problem {
             _ => Problem::internal(),
         }
     }
+}
+
+/// A tag of the bytes themselves: the first eight bytes of their SHA-256.
+fn content_etag(content: &[u8]) -> HeaderValue {
+    let hex: String = Sha256::digest(content)[..8].iter().map(|b| format!("{b:02x}")).collect();
+    // Sixteen hexadecimal digits between quotes are a valid header value.
+    HeaderValue::from_str(&format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
 /// 304 when the client has this version already (RFC 9110 §13.1.2: weak comparison, lists, `*`).

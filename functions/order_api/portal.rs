@@ -11,9 +11,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue};
-use sha2::{Digest as _, Sha256};
 
-use super::{OrderApi, not_modified, refuse_method};
+use super::{OrderApi, content_etag, not_modified, refuse_method};
 use crate::problem::Problem;
 
 /// Everything comes from this origin; no inline script, no frame, no plug-in.
@@ -69,7 +68,7 @@ fn serve(file: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     };
     let (content, etag) = match from_sources(name) {
         Some(content) => {
-            let etag = tag(&content);
+            let etag = content_etag(&content);
             (Cow::Owned(content), etag)
         }
         None => (Cow::Borrowed(*embedded), embedded_tag.clone()),
@@ -98,13 +97,7 @@ fn from_sources(name: &str) -> Option<Vec<u8>> {
 
 /// Tags of the embedded files, worked out once.
 static TAGS: LazyLock<Vec<HeaderValue>> =
-    LazyLock::new(|| ASSETS.iter().map(|(_, content)| tag(content)).collect());
-
-fn tag(content: &[u8]) -> HeaderValue {
-    let digest = Sha256::digest(content);
-    let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    HeaderValue::from_str(&format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""))
-}
+    LazyLock::new(|| ASSETS.iter().map(|(_, content)| content_etag(content)).collect());
 
 fn media_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map(|(_, extension)| extension) {
