@@ -1,9 +1,13 @@
-//! What one service may do with its own part of an order.
+//! What may happen to an order: statuses, and moves that name the state they start from.
 //!
 //! ```text
 //! pending --claim(attempt n, lease)--> processing(n) --complete(n)--> done
-//!            ^ lease over: re-claim n+1     |--last delivery failed--> dead-lettered(n)
-//!            `-------- attempt failed: lease given back --'
+//!            ^ lease over: re-claim n+1     |--reject(n)--> failed            (a business answer)
+//!            `------ attempt failed: lease given back --'
+//!                                           `--given up--> dead-lettered --claim--> processing
+//!
+//! while the order unwinds:
+//! pending | processing | dead-lettered | done --compensate--> released | refunded
 //! ```
 //!
 //! A delivery is a lease, never mutual exclusion: a message can come twice, at once or later, and
@@ -11,49 +15,15 @@
 //! ([`Guard`]) and the store applies it only there, atomically. The attempt number is the fencing
 //! token: who holds attempt n cannot write once attempt n+1 exists.
 //!
-//! This module decides; it knows neither the store nor its query language.
-
-use std::fmt;
+//! This module decides; it knows neither the store nor its query language. The moves of one
+//! service are in [`claim`](crate::claim), those of the order as a whole in [`saga`](crate::saga).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::history::{Happening, HistoryEntry};
-use crate::limits::{ERROR_CHARS_MAX, HISTORY_ENTRIES_MAX};
-use crate::{Order, Overall, Timestamp};
-
-/// The services that work on an order, each in its own compartment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Service {
-    /// Reserves stock.
-    Inventory,
-    /// Charges the customer.
-    Billing,
-    /// Tells the customer.
-    Notification,
-}
-
-impl Service {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Inventory, Self::Billing, Self::Notification];
-
-    /// The name, as in `/status/<service>`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inventory => "inventory",
-            Self::Billing => "billing",
-            Self::Notification => "notification",
-        }
-    }
-}
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use crate::history::HistoryEntry;
+use crate::notice::Notice;
+use crate::{Order, OutboxEvent, Overall, Service, Timestamp};
 
 /// Where a service stands with an order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,13 +32,21 @@ pub enum Status {
     /// Nobody has begun.
     #[default]
     Pending,
-    /// Attempt n is at work, or was and its lease is running out.
+    /// Attempt n is at work, or was and its lease is running out; or, for billing, the payment
+    /// waits in its queue.
     Processing,
-    /// Finished; never changes again.
+    /// Finished.
     Done,
-    /// Every delivery failed; the message waits in the dead-letter queue for an operator. Another
-    /// delivery, which only a replay or a duplicate can bring, may claim it again.
+    /// The answer is no: out of stock, declined. The reason is the stage's `outcome`.
+    Failed,
+    /// Given up on for a technical reason; the message waits in a dead-letter or poison queue for
+    /// an operator. Another delivery, which only a replay or a duplicate can bring, may claim it
+    /// again.
     DeadLettered,
+    /// Undone, or prevented before it began: nothing is reserved and nothing was paid.
+    Released,
+    /// Undone: what was paid went back.
+    Refunded,
 }
 
 impl Status {
@@ -79,14 +57,24 @@ impl Status {
             Self::Pending => "pending",
             Self::Processing => "processing",
             Self::Done => "done",
+            Self::Failed => "failed",
             Self::DeadLettered => "dead-lettered",
+            Self::Released => "released",
+            Self::Refunded => "refunded",
         }
     }
 
-    /// Whether nothing can follow.
+    /// Whether the service will not begin again. `Done` may still be compensated; the others are
+    /// the end.
     #[must_use]
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Done)
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Released | Self::Refunded)
+    }
+
+    /// Whether a compensation has something to move here.
+    #[must_use]
+    pub fn is_compensable(self) -> bool {
+        matches!(self, Self::Pending | Self::Processing | Self::Done | Self::DeadLettered)
     }
 }
 
@@ -99,10 +87,24 @@ pub struct Stage {
     /// Until when the attempt owns the service's part, in milliseconds since the Unix epoch; 0
     /// when nobody does.
     pub lease_until: i64,
-    /// Which invocation holds the lease, for people.
+    /// Which invocation holds the lease.
     pub owner: Option<String>,
+    /// The business answer, once there is one: why it failed, or how it was undone.
+    #[serde(default)]
+    pub outcome: Option<String>,
     /// Why the last attempt failed, for people.
     pub error: Option<String>,
+    /// How often somebody set out to change the world outside of the store for this order. Raised
+    /// in the claim, so before the call itself: at 1 nobody has called yet, beyond that an earlier
+    /// call may have had its effect.
+    #[serde(default)]
+    pub calls: u32,
+    /// When the work was put into a queue of its own; billing only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over_at: Option<Timestamp>,
+    /// Whether nothing is left of a failed act.
+    #[serde(default)]
+    pub unwound: bool,
     /// When any of this changed.
     pub updated_at: Option<Timestamp>,
 }
@@ -111,7 +113,7 @@ pub struct Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     /// Nobody holds the service's part: pending, dead-lettered, or processing under a lease that
-    /// ended before `now_ms`.
+    /// ended before `now_ms`. An order that unwinds begins nothing that would have to be undone.
     Claimable {
         /// Whose part.
         service: Service,
@@ -125,8 +127,26 @@ pub enum Guard {
         /// The fencing token.
         attempt: u32,
     },
+    /// The order unwinds, and the service's part is not undone yet.
+    Compensable {
+        /// Whose part.
+        service: Service,
+        /// Only while nobody has set out to call the world outside.
+        uncalled: bool,
+    },
+    /// The service's answer was no.
+    Rejected {
+        /// Whose.
+        service: Service,
+    },
+    /// The order is open, nothing unwinds it yet, and nobody has set out to charge.
+    Cancellable,
     /// Every service is done and nobody has said so yet.
     AllDone,
+    /// The order unwinds, all of it is undone, and nobody has said so yet.
+    Unwound,
+    /// The customer has not been told this yet.
+    Untold(Notice),
 }
 
 impl Guard {
@@ -134,16 +154,32 @@ impl Guard {
     #[must_use]
     pub fn admits(&self, order: &Order) -> bool {
         match *self {
-            Self::Claimable { service, now_ms } => match order.status[service] {
-                Status::Pending | Status::DeadLettered => true,
-                Status::Processing => order.stage[service].lease_until < now_ms,
-                Status::Done => false,
-            },
+            Self::Claimable { service, now_ms } => {
+                (!service.compensates() || !order.is_unwinding())
+                    && match order.status[service] {
+                        Status::Pending | Status::DeadLettered => true,
+                        Status::Processing => order.stage[service].lease_until < now_ms,
+                        _ => false,
+                    }
+            }
             Self::HeldBy { service, attempt } => {
                 order.status[service] == Status::Processing
                     && order.stage[service].attempt == attempt
             }
+            Self::Compensable { service, uncalled } => {
+                order.is_unwinding()
+                    && order.status[service].is_compensable()
+                    && (!uncalled || order.stage[service].calls == 0)
+            }
+            Self::Rejected { service } => order.status[service] == Status::Failed,
+            Self::Cancellable => {
+                order.overall == Overall::Accepted
+                    && !order.is_unwinding()
+                    && order.stage[Service::Billing].calls == 0
+            }
             Self::AllDone => order.overall == Overall::Accepted && order.is_all_done(),
+            Self::Unwound => order.overall == Overall::Accepted && order.is_unwound(),
+            Self::Untold(notice) => !order.notified.contains_key(&notice),
         }
     }
 }
@@ -168,153 +204,35 @@ pub struct Move {
     pub guard: Guard,
     /// What it changes; at most ten, which is what the store takes in one patch.
     pub edits: Vec<Edit>,
+    /// What is told about it, written in the same batch.
+    pub event: Option<Box<OutboxEvent>>,
 }
 
-/// A part of an order that is ours for a while.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Claim {
-    /// The order as it was when claimed.
-    pub order: Order,
-    /// The fencing token, from 1.
-    pub attempt: u32,
+impl Move {
+    /// A move that nobody is told about.
+    pub(crate) fn silent(guard: Guard, edits: Vec<Edit>) -> Self {
+        Self { guard, edits, event: None }
+    }
 }
 
-/// Why a claim was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// The work is done: acknowledge the message.
-    Finished,
-    /// Another attempt holds a lease until then (milliseconds since the Unix epoch). Never
-    /// acknowledge: that attempt may still die.
-    Busy {
-        /// End of the lease.
-        until_ms: i64,
-    },
-    /// Free by now: claim again.
-    Free,
-}
-
-fn status_path(service: Service) -> String {
+pub(crate) fn status_path(service: Service) -> String {
     format!("/status/{service}")
 }
 
-fn stage_path(service: Service, field: &str) -> String {
+pub(crate) fn stage_path(service: Service, field: &str) -> String {
     format!("/stage/{service}/{field}")
 }
 
-fn history(entry: &HistoryEntry) -> Edit {
-    Edit::Append("/history/-".to_owned(), json!(entry))
+pub(crate) fn set(path: impl Into<String>, value: impl Serialize) -> Edit {
+    Edit::Set(path.into(), json!(value))
 }
 
-/// Takes an order in hand: attempt + 1, a lease of `lease_ms` milliseconds from `now`.
-#[must_use]
-pub fn claim(service: Service, owner: &str, now: Timestamp, lease_ms: i64) -> Move {
-    Move {
-        guard: Guard::Claimable { service, now_ms: now.epoch_ms() },
-        edits: vec![
-            Edit::Set(status_path(service), json!(Status::Processing)),
-            Edit::Increment(stage_path(service, "attempt"), 1),
-            Edit::Set(stage_path(service, "leaseUntil"), json!(now.epoch_ms() + lease_ms)),
-            Edit::Set(stage_path(service, "owner"), json!(owner)),
-            Edit::Set(stage_path(service, "updatedAt"), json!(now)),
-        ],
+/// Adds a history line; the second oldest gives way when the history is full (the first says when
+/// the order was accepted). Overlapping services may each see one free place, so the bound can be
+/// passed by one entry per service, no more.
+pub(crate) fn record(edits: &mut Vec<Edit>, order: &Order, entry: &HistoryEntry) {
+    if order.history.len() >= crate::limits::HISTORY_ENTRIES_MAX {
+        edits.push(Edit::Remove("/history/1".to_owned()));
     }
-}
-
-/// What a claim that the store applied gives: `order` is the document after the move.
-#[must_use]
-pub fn claimed(order: Order, service: Service) -> Claim {
-    let attempt = order.stage[service].attempt;
-    Claim { order, attempt }
-}
-
-/// What a refused claim means, judged on the document as read afterwards.
-#[must_use]
-pub fn standing(order: &Order, service: Service, now: Timestamp) -> Standing {
-    match order.status[service] {
-        Status::Done => Standing::Finished,
-        Status::Pending | Status::DeadLettered => Standing::Free,
-        Status::Processing => {
-            let until_ms = order.stage[service].lease_until;
-            if until_ms < now.epoch_ms() { Standing::Free } else { Standing::Busy { until_ms } }
-        }
-    }
-}
-
-impl Claim {
-    /// The work is done.
-    #[must_use]
-    pub fn complete(&self, service: Service, now: Timestamp) -> Move {
-        let mut edits = vec![
-            Edit::Set(status_path(service), json!(Status::Done)),
-            Edit::Set(stage_path(service, "leaseUntil"), json!(0)),
-            Edit::Set(stage_path(service, "error"), Value::Null),
-            Edit::Set(stage_path(service, "updatedAt"), json!(now)),
-        ];
-        self.record(&mut edits, service, now, Happening::Done, None);
-        Move { guard: Guard::HeldBy { service, attempt: self.attempt }, edits }
-    }
-
-    /// The attempt failed. The lease is given back, so that the next delivery need not wait for
-    /// it; after the `last` delivery the part is marked dead-lettered instead.
-    #[must_use]
-    pub fn fail(&self, service: Service, now: Timestamp, error: &str, last: bool) -> Move {
-        let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
-        let mut edits = vec![
-            Edit::Set(stage_path(service, "leaseUntil"), json!(0)),
-            Edit::Set(stage_path(service, "error"), json!(error)),
-            Edit::Set(stage_path(service, "updatedAt"), json!(now)),
-        ];
-        let what = if last {
-            edits.push(Edit::Set(status_path(service), json!(Status::DeadLettered)));
-            Happening::DeadLettered
-        } else {
-            Happening::AttemptFailed
-        };
-        self.record(&mut edits, service, now, what, Some(error));
-        Move { guard: Guard::HeldBy { service, attempt: self.attempt }, edits }
-    }
-
-    /// Adds a history line; the second oldest gives way when the history is full (the first says
-    /// when the order was accepted). Overlapping services may each see one free place, so the
-    /// bound can be passed by one entry per service, no more.
-    fn record(
-        &self,
-        edits: &mut Vec<Edit>,
-        service: Service,
-        at: Timestamp,
-        what: Happening,
-        note: Option<String>,
-    ) {
-        if self.order.history.len() >= HISTORY_ENTRIES_MAX {
-            edits.push(Edit::Remove("/history/1".to_owned()));
-        }
-        let entry = HistoryEntry {
-            at,
-            service: Some(service),
-            what,
-            attempt: Some(self.attempt),
-            // The claim was the last to touch the stage.
-            since: self.order.stage[service].updated_at,
-            note,
-        };
-        edits.push(history(&entry));
-    }
-}
-
-/// The closing move, if this order is ready for it.
-#[must_use]
-pub fn roll_up(order: &Order, now: Timestamp) -> Option<Move> {
-    let done = HistoryEntry {
-        at: now,
-        service: None,
-        what: Happening::Completed,
-        attempt: None,
-        since: None,
-        note: None,
-    };
-    Guard::AllDone.admits(order).then(|| Move {
-        guard: Guard::AllDone,
-        edits: vec![Edit::Set("/overall".to_owned(), json!(Overall::Completed)), history(&done)],
-    })
+    edits.push(Edit::Append("/history/-".to_owned(), json!(entry)));
 }

@@ -6,9 +6,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{OrderId, Timestamp};
+use crate::{Order, OrderId, Timestamp};
 
 /// Major version of the event payloads; a consumer refuses one that it does not know.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -25,6 +25,24 @@ pub enum EventType {
     /// An order was accepted.
     #[serde(rename = "order.created")]
     OrderCreated,
+    /// There is not enough stock: the order unwinds.
+    #[serde(rename = "inventory.rejected")]
+    InventoryRejected,
+    /// The payment was declined: the order unwinds.
+    #[serde(rename = "billing.failed")]
+    BillingFailed,
+    /// The customer wants out: the order unwinds.
+    #[serde(rename = "order.cancel-requested")]
+    OrderCancelRequested,
+    /// Every service is done. Closes the order.
+    #[serde(rename = "order.completed")]
+    OrderCompleted,
+    /// The order could not be fulfilled and is undone. Closes the order.
+    #[serde(rename = "order.failed")]
+    OrderFailed,
+    /// The order was cancelled and is undone. Closes the order.
+    #[serde(rename = "order.cancelled")]
+    OrderCancelled,
 }
 
 impl EventType {
@@ -33,7 +51,33 @@ impl EventType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OrderCreated => "order.created",
+            Self::InventoryRejected => "inventory.rejected",
+            Self::BillingFailed => "billing.failed",
+            Self::OrderCancelRequested => "order.cancel-requested",
+            Self::OrderCompleted => "order.completed",
+            Self::OrderFailed => "order.failed",
+            Self::OrderCancelled => "order.cancelled",
         }
+    }
+
+    /// Its number within an order. Each kind happens at most once, and only one of the closing
+    /// kinds does, so the number is fixed: whoever tells the same thing again tells it under the
+    /// same id.
+    #[must_use]
+    pub fn sequence(self) -> u32 {
+        match self {
+            Self::OrderCreated => 1,
+            Self::InventoryRejected => 2,
+            Self::BillingFailed => 3,
+            Self::OrderCancelRequested => 4,
+            Self::OrderCompleted | Self::OrderFailed | Self::OrderCancelled => 5,
+        }
+    }
+
+    /// Whether the event makes an order unwind.
+    #[must_use]
+    pub fn unwinds(self) -> bool {
+        matches!(self, Self::InventoryRejected | Self::BillingFailed | Self::OrderCancelRequested)
     }
 }
 
@@ -102,6 +146,9 @@ pub struct OutboxEvent {
     pub state: OutboxState,
     /// When it was committed.
     pub created_at: Timestamp,
+    /// Why it was parked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_reason: Option<String>,
 }
 
 /// Marks a document as an event.
@@ -120,20 +167,42 @@ pub enum OutboxState {
     Pending,
     /// Accepted by the topic at least once.
     Published,
+    /// The topic can never take it; the document says why. An operator has to look.
+    Parked,
 }
 
 impl OutboxEvent {
+    /// What is told about an order that exists: `{orderId, customerId, currency, totalMinor,
+    /// reason?}`.
+    pub(crate) fn about(
+        order: &Order,
+        event_type: EventType,
+        at: Timestamp,
+        reason: Option<&str>,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let mut data = json!({
+            "orderId": order.order_id,
+            "customerId": order.customer_id,
+            "currency": order.currency,
+            "totalMinor": order.total_minor,
+        });
+        if let Some(reason) = reason {
+            data["reason"] = reason.into();
+        }
+        Self::new(order.order_id, event_type, at, &order.correlation_id, traceparent, data)
+    }
+
     /// An event of an order, pending. `data` is the payload for `event_type`.
     pub(crate) fn new(
         order_id: OrderId,
-        sequence: u32,
         event_type: EventType,
         at: Timestamp,
         correlation_id: &str,
         traceparent: Option<&str>,
         data: Value,
     ) -> Self {
-        let id = event_id(order_id, sequence);
+        let id = event_id(order_id, event_type.sequence());
         Self {
             id: id.clone(),
             order_id,
@@ -155,6 +224,7 @@ impl OutboxEvent {
             },
             state: OutboxState::Pending,
             created_at: at,
+            parked_reason: None,
         }
     }
 }

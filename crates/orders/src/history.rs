@@ -27,6 +27,14 @@ pub struct HistoryEntry {
     pub note: Option<String>,
 }
 
+impl HistoryEntry {
+    /// A line about the order as a whole.
+    #[must_use]
+    pub fn new(at: Timestamp, what: Happening) -> Self {
+        Self { at, service: None, what, attempt: None, since: None, note: None }
+    }
+}
+
 /// The kinds of history lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -35,10 +43,24 @@ pub enum Happening {
     Accepted,
     /// An attempt of a service did not succeed.
     AttemptFailed,
-    /// The last delivery did not succeed: the message is in the dead-letter queue.
+    /// An attempt did not succeed for a reason that may pass; a copy of the message comes back.
+    RetryScheduled,
+    /// The message was given up on: it is in a dead-letter or poison queue.
     DeadLettered,
     /// A service finished.
     Done,
+    /// A service's answer is no.
+    Failed,
+    /// A service's part was undone, or prevented before it began.
+    Released,
+    /// What was paid went back.
+    Refunded,
+    /// The customer asked to cancel.
+    CancelRequested,
     /// Every service finished.
     Completed,
+    /// The order could not be fulfilled, and nothing of it is left.
+    OrderFailed,
+    /// The order was cancelled, and nothing of it is left.
+    Cancelled,
 }

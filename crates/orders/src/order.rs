@@ -10,7 +10,7 @@ use crate::automaton::Stage;
 use crate::event::{EventType, OutboxEvent};
 use crate::history::{Happening, HistoryEntry};
 use crate::submission::{Fault, Priced};
-use crate::{Currency, CustomerId, OrderId, Service, Sku, Status, Submission, Timestamp};
+use crate::{Currency, CustomerId, Notice, OrderId, Service, Sku, Status, Submission, Timestamp};
 
 /// Version of the order document's shape.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -53,6 +53,12 @@ pub struct Order {
     pub overall: Overall,
     /// What happened, oldest first; bounded.
     pub history: Vec<HistoryEntry>,
+    /// When the customer asked to cancel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancellation: Option<Cancellation>,
+    /// What the customer has been told, and when.
+    #[serde(default)]
+    pub notified: BTreeMap<Notice, Timestamp>,
     /// Failures that the client asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faults: BTreeMap<Service, Fault>,
@@ -109,6 +115,17 @@ pub enum Overall {
     Accepted,
     /// Every service is done.
     Completed,
+    /// A service's answer was no, and nothing of the order is left.
+    Failed,
+    /// The customer cancelled, and nothing of the order is left.
+    Cancelled,
+}
+
+/// A customer's wish to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancellation {
+    /// When it came.
+    pub at: Timestamp,
 }
 
 /// Everything about a new order that is not in the request.
@@ -149,14 +166,9 @@ impl Order {
             status: PerService::default(),
             stage: PerService::default(),
             overall: Overall::Accepted,
-            history: vec![HistoryEntry {
-                at,
-                service: None,
-                what: Happening::Accepted,
-                attempt: None,
-                since: None,
-                note: None,
-            }],
+            history: vec![HistoryEntry::new(at, Happening::Accepted)],
+            cancellation: None,
+            notified: BTreeMap::new(),
             faults: submission.faults().clone(),
         };
         let data = json!({
@@ -169,7 +181,6 @@ impl Order {
         });
         let event = OutboxEvent::new(
             order_id,
-            1,
             EventType::OrderCreated,
             at,
             correlation_id,
@@ -183,6 +194,42 @@ impl Order {
     #[must_use]
     pub fn is_all_done(&self) -> bool {
         Service::ALL.iter().all(|&service| self.status[service] == Status::Done)
+    }
+
+    /// Whether the order cannot go on, so that what was done for it has to be undone.
+    #[must_use]
+    pub fn is_unwinding(&self) -> bool {
+        self.cancellation.is_some() || self.failure().is_some()
+    }
+
+    /// Whether the order unwinds and nothing of it is left.
+    #[must_use]
+    pub fn is_unwound(&self) -> bool {
+        self.is_unwinding()
+            && Service::ALL.into_iter().filter(|service| service.compensates()).all(|service| {
+                match self.status[service] {
+                    Status::Released | Status::Refunded => true,
+                    Status::Failed => self.stage[service].unwound,
+                    _ => false,
+                }
+            })
+    }
+
+    /// Whose answer was no, and why.
+    #[must_use]
+    pub fn failure(&self) -> Option<(Service, &str)> {
+        let failed = Service::ALL.into_iter().find(|&s| self.status[s] == Status::Failed)?;
+        Some((failed, self.stage[failed].outcome.as_deref().unwrap_or("unknown")))
+    }
+
+    /// Units per SKU over all lines, ordered by SKU.
+    #[must_use]
+    pub fn quantities(&self) -> BTreeMap<Sku, u64> {
+        let mut quantities = BTreeMap::new();
+        for line in &self.items {
+            *quantities.entry(line.sku.clone()).or_default() += u64::from(line.quantity);
+        }
+        quantities
     }
 }
 
@@ -212,8 +259,8 @@ mod tests {
         let priced = submission.price(&catalogue).unwrap();
         let (order, event) = Order::accept(&submission, priced, acceptance);
         let stored = serde_json::to_value(&order).unwrap();
-        let stage = json!({"attempt": 0, "leaseUntil": 0, "owner": null, "error": null,
-            "updatedAt": null});
+        let stage = json!({"attempt": 0, "leaseUntil": 0, "owner": null, "outcome": null,
+            "error": null, "calls": 0, "unwound": false, "updatedAt": null});
         assert_eq!(
             stored,
             json!({
@@ -234,6 +281,7 @@ mod tests {
                 "stage": {"inventory": stage, "billing": stage, "notification": stage},
                 "overall": "accepted",
                 "history": [{"at": "2026-03-01T10:00:00.000000Z", "what": "accepted"}],
+                "notified": {},
                 "faults": {"billing": "fail"},
             })
         );

@@ -39,8 +39,32 @@ struct RequestedLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// Every attempt of the service fails as a crash would.
+    /// Every attempt of the service fails as a crash would, until the message is dead-lettered.
     Fail,
+    /// The first attempts fail as they do when a dependency is away; the message comes back after
+    /// a while.
+    Flaky,
+    /// The bank says no. Billing only.
+    Decline,
+    /// The bank takes the money and answers after we have given up waiting. Billing only.
+    Late,
+    /// The bank takes the money and the answer is lost. Billing only.
+    Lost,
+}
+
+impl Fault {
+    /// The faults that a service can be asked for, with their names.
+    #[must_use]
+    pub fn of(service: Service) -> &'static [(&'static str, Self)] {
+        const ALL: [(&str, Fault); 5] = [
+            ("fail", Fault::Fail),
+            ("flaky", Fault::Flaky),
+            ("decline", Fault::Decline),
+            ("late", Fault::Late),
+            ("lost", Fault::Lost),
+        ];
+        if service == Service::Billing { &ALL } else { &ALL[..2] }
+    }
 }
 
 /// Why a request is no submission.
@@ -55,7 +79,7 @@ pub enum Refusal {
 
 impl Submission {
     /// Reads a request body: `{customerId, currency, items: [{sku, quantity, unitPriceMinor?}],
-    /// faults?: {<service>: "fail"}}`. Unknown members are errors, so that a misspelt one is never
+    /// faults?: {<service>: <fault>}}`. Unknown members are errors, so that a misspelt one is never
     /// silently ignored.
     ///
     /// # Errors
@@ -280,10 +304,18 @@ fn parse_faults(value: &Value, errors: &mut Errors) -> BTreeMap<Service, Fault> 
     for service in Service::ALL {
         match members.get(service.as_str()) {
             None => {}
-            Some(Value::String(text)) if text == "fail" => {
-                faults.insert(service, Fault::Fail);
+            Some(value) => {
+                let known = Fault::of(service);
+                let fault = known.iter().find(|(name, _)| value.as_str() == Some(name));
+                match fault {
+                    Some((_, fault)) => drop(faults.insert(service, *fault)),
+                    None => {
+                        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+                        let detail = format!("must be one of {}", names.join(", "));
+                        errors.at(format!("/faults/{service}"), "unknown_value", detail);
+                    }
+                }
             }
-            Some(_) => errors.at(format!("/faults/{service}"), "unknown_value", "must be \"fail\""),
         }
     }
     faults

@@ -4,12 +4,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
 
-use orders::automaton::{self, Edit, Move, Stage};
+use orders::automaton::{Edit, Move, Stage};
 use orders::order::{Acceptance, PerService};
 use orders::{
-    Catalogue, Claim, Currency, Guard, Order, OrderId, Overall, Product, Service, Sku, Standing,
-    Status, Submission, Timestamp,
+    Catalogue, Claim, Currency, Guard, NoSuccess, Order, OrderId, Overall, Product, Service, Sku,
+    Standing, Status, Submission, Timestamp,
 };
+use orders::{claim, saga};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -103,20 +104,20 @@ proptest! {
                 Step::Wait { ms } => now += ms,
                 Step::Crash { worker } => held[worker] = None,
                 Step::Deliver { worker } => {
-                    let claim = automaton::claim(service, "worker", at(now), LEASE_MS);
+                    let claim = claim::claim(service, "worker", at(now), LEASE_MS, false);
                     if let Some(after) = apply(&order, &claim) {
                         prop_assert_eq!(after.stage[service].attempt,
                             before.stage[service].attempt + 1);
-                        held[worker] = Some(automaton::claimed(after.clone(), service));
+                        held[worker] = Some(claim::claimed(after.clone(), service));
                         order = after;
                     } else {
                         // A refused claim has a reason, and that reason is never "free".
-                        prop_assert_ne!(automaton::standing(&order, service, at(now)),
+                        prop_assert_ne!(claim::standing(&order, service, "x", at(now)),
                             Standing::Free);
                     }
                 }
                 Step::Complete { worker } => if let Some(claim) = &held[worker] {
-                    let change = claim.complete(service, at(now));
+                    let change = claim.complete(at(now));
                     if let Some(after) = apply(&order, &change) {
                         // Only the newest attempt gets through: a stale worker is fenced off.
                         prop_assert_eq!(claim.attempt, before.stage[service].attempt);
@@ -125,7 +126,7 @@ proptest! {
                     }
                 },
                 Step::Fail { worker, last } => if let Some(claim) = held[worker].take() {
-                    let change = claim.fail(service, at(now), "no", last);
+                    let change = claim.fail(at(now), "no", if last { NoSuccess::DeadLettered } else { NoSuccess::Redelivered });
                     if let Some(after) = apply(&order, &change) {
                         prop_assert_eq!(claim.attempt, before.stage[service].attempt);
                         prop_assert!(last == (after.status[service] == Status::DeadLettered));
@@ -134,7 +135,7 @@ proptest! {
                 },
             }
             prop_assert!(order.stage[service].attempt >= before.stage[service].attempt);
-            if before.status[service].is_terminal() {
+            if before.status[service].is_finished() {
                 prop_assert_eq!(&order, &before, "a finished service never changes again");
             }
             prop_assert!(order.history.len() <= orders::limits::HISTORY_ENTRIES_MAX);
@@ -148,9 +149,9 @@ proptest! {
         // Liveness: once every lease is over, one more delivery can always finish the work.
         if order.status[service] != Status::Done {
             let later = at(now + 3 * LEASE_MS);
-            let claim = automaton::claim(service, "last", later, LEASE_MS);
-            let claimed = automaton::claimed(apply(&order, &claim).unwrap(), service);
-            let done = apply(&claimed.order, &claimed.complete(service, later)).unwrap();
+            let claim = claim::claim(service, "last", later, LEASE_MS, false);
+            let claimed = claim::claimed(apply(&order, &claim).unwrap(), service);
+            let done = apply(&claimed.order, &claimed.complete(later)).unwrap();
             prop_assert_eq!(done.status[service], Status::Done);
         }
     }
@@ -160,14 +161,14 @@ proptest! {
 fn a_busy_order_is_never_called_finished() {
     let order = order();
     let service = Service::Inventory;
-    assert_eq!(automaton::standing(&order, service, at(0)), Standing::Free);
-    let held = apply(&order, &automaton::claim(service, "w", at(0), LEASE_MS)).unwrap();
+    assert_eq!(claim::standing(&order, service, "x", at(0)), Standing::Free);
+    let held = apply(&order, &claim::claim(service, "w", at(0), LEASE_MS, false)).unwrap();
     let until_ms = at(LEASE_MS).epoch_ms();
-    assert_eq!(automaton::standing(&held, service, at(1)), Standing::Busy { until_ms });
-    assert_eq!(automaton::standing(&held, service, at(LEASE_MS + 1)), Standing::Free);
-    let claim = automaton::claimed(held, service);
-    let done = apply(&claim.order, &claim.complete(service, at(2))).unwrap();
-    assert_eq!(automaton::standing(&done, service, at(3)), Standing::Finished);
+    assert_eq!(claim::standing(&held, service, "x", at(1)), Standing::Busy { until_ms });
+    assert_eq!(claim::standing(&held, service, "x", at(LEASE_MS + 1)), Standing::Free);
+    let claim = claim::claimed(held, service);
+    let done = apply(&claim.order, &claim.complete(at(2))).unwrap();
+    assert_eq!(claim::standing(&done, service, "x", at(3)), Standing::Finished);
     let last = done.history.last().unwrap();
     assert_eq!((last.since, last.at, last.attempt), (Some(at(0)), at(2), Some(1)));
 }
@@ -175,20 +176,20 @@ fn a_busy_order_is_never_called_finished() {
 #[test]
 fn the_roll_up_happens_once_and_only_when_all_are_done() {
     let mut order = order();
-    assert_eq!(automaton::roll_up(&order, at(0)), None);
+    assert_eq!(saga::close(&order, at(0), None), None);
     for service in Service::ALL {
-        let claim = automaton::claimed(
-            apply(&order, &automaton::claim(service, "w", at(0), LEASE_MS)).unwrap(),
+        let claim = claim::claimed(
+            apply(&order, &claim::claim(service, "w", at(0), LEASE_MS, false)).unwrap(),
             service,
         );
-        order = apply(&claim.order, &claim.complete(service, at(1))).unwrap();
+        order = apply(&claim.order, &claim.complete(at(1))).unwrap();
     }
-    let closing = automaton::roll_up(&order, at(2)).expect("all are done");
+    let closing = saga::close(&order, at(2), None).expect("all are done");
     assert_eq!(closing.guard, Guard::AllDone);
     let closed = apply(&order, &closing).unwrap();
     assert_eq!(closed.overall, Overall::Completed);
     assert_eq!(apply(&closed, &closing), None, "nobody can close it twice");
-    assert_eq!(automaton::roll_up(&closed, at(3)), None);
+    assert_eq!(saga::close(&closed, at(3), None), None);
     let fresh: PerService<Stage> = PerService::default();
     assert_ne!(closed.stage, fresh);
 }
