@@ -10,5 +10,7 @@ mod input;
 mod messages;
 mod order;
 mod outage;
+mod proof;
+mod saga;
 mod terminal;
 mod tidy;
