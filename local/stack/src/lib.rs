@@ -4,6 +4,7 @@
 //! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
 //! from the environment; it has never heard of an order.
 
+pub mod bank;
 pub mod child;
 pub mod doctor;
 pub mod endpoints;

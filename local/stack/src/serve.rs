@@ -11,6 +11,7 @@ use host::{Host, Level, LogLine};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::bank;
 use crate::child::ready_text;
 use crate::endpoints::write_ready_file;
 use crate::up::stop_signal;
@@ -63,6 +64,15 @@ pub enum Role {
         #[arg(long)]
         topology: PathBuf,
     },
+    /// The bank simulator: charges and cancellations over HTTP, and a ledger of what it did.
+    Bank {
+        /// Where, and how it tells.
+        #[command(flatten)]
+        common: Common,
+        /// The ledger, JSON lines; created if there is none, continued if there is.
+        #[arg(long)]
+        ledger: PathBuf,
+    },
     /// A Functions host for one staged app; settings come from the environment.
     Host {
         /// Where, and how it tells.
@@ -103,6 +113,14 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             let server = cosmos::Server::bind(options).await?;
             let address = server.local_addr();
             announce(&common, address, json!({}))?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+        Role::Bank { common, ledger } => {
+            let mut options = bank::Options::new(ledger);
+            options.listen = common.listen;
+            let server = bank::Server::bind(options).await?;
+            let ready = json!({ "lines": server.lines(), "tornBytes": server.torn_bytes() });
+            announce(&common, server.local_addr(), ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
         Role::Host { common, root } => {
