@@ -14,6 +14,7 @@ pub mod ports;
 pub mod report;
 pub mod seed;
 pub mod serve;
+mod signal;
 pub mod stage;
 pub mod topology;
 pub mod up;
