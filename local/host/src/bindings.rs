@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use crate::config::connection::ServiceBusConnection;
+use crate::config::cosmos::CosmosConnection;
+use crate::config::storage::StorageConnection;
 use crate::http::route::Template;
+use crate::outputs::EntityName;
 
 /// One function that can be run.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub(crate) struct Function {
 pub(crate) enum Trigger {
     Http(HttpTrigger),
     ServiceBus(ServiceBusTrigger),
+    Queue(QueueTrigger),
 }
 
 /// `httpTrigger`.
@@ -62,6 +66,14 @@ pub(crate) struct ServiceBusTrigger {
     pub(crate) max_batch_messages: u32,
 }
 
+/// `queueTrigger`.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueTrigger {
+    pub(crate) queue: String,
+    pub(crate) connection: StorageConnection,
+    pub(crate) data_type: DataType,
+}
+
 /// How many trigger items one invocation carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cardinality {
@@ -87,8 +99,41 @@ pub(crate) struct Output {
 }
 
 /// What an output binding writes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OutputKind {
     /// The response of the HTTP call that triggered the function.
     Http,
+    Queue(QueueOutput),
+    ServiceBus(ServiceBusOutput),
+    CosmosDb(CosmosDbOutput),
+}
+
+/// `queue`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueOutput {
+    pub(crate) queue: EntityName,
+    pub(crate) connection: StorageConnection,
+    pub(crate) data_type: DataType,
+}
+
+/// `serviceBus`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceBusOutput {
+    /// A queue or a topic.
+    pub(crate) entity: EntityName,
+    pub(crate) connection: ServiceBusConnection,
+    pub(crate) data_type: DataType,
+}
+
+/// `cosmosDB`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CosmosDbOutput {
+    pub(crate) database: EntityName,
+    pub(crate) container: EntityName,
+    pub(crate) connection: CosmosConnection,
+    pub(crate) data_type: DataType,
+    /// `createIfNotExists`.
+    pub(crate) create_if_missing: bool,
+    /// Path by which a container is partitioned that is created.
+    pub(crate) partition_key: Option<EntityName>,
 }

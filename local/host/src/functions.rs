@@ -51,6 +51,7 @@ impl FunctionInfo {
                 info.url = Some(format!("http://{}/{}", shown(address), http.template));
             }
             Ok(Trigger::ServiceBus(bus)) => info.entity = Some(bus.entity.clone()),
+            Ok(Trigger::Queue(queue)) => info.entity = Some(queue.queue.clone()),
             Err(_) => {}
         }
         info

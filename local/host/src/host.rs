@@ -23,6 +23,7 @@ use crate::http::client::{HandlerClient, Length};
 use crate::http::{BODY_MAX_BYTES, Mode, Server, server};
 use crate::invocation::Invoker;
 use crate::log::{Level, LogSink, Logger, category};
+use crate::outputs::Outputs;
 use crate::process::{HandlerStatus, Launch, Supervisor};
 use crate::triggers;
 
@@ -32,6 +33,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Once the handler is dead, what was in flight gets this long to be settled as failed.
 const AFTER_KILL: Duration = Duration::from_secs(1);
+
+/// How long a queue message is leased at a time (`QueueListener` of the Storage extension).
+const QUEUE_LEASE: Duration = Duration::from_mins(10);
 
 /// Reasons to give up that may wait; the first one decides.
 const GIVE_UPS_MAX: usize = 1;
@@ -58,6 +62,10 @@ pub struct Options {
     pub announce_length: bool,
     /// How long invocations in flight may run on at stop, ten seconds by default.
     pub drain: Duration,
+    /// How long a queue message is invisible to others at a time while its function runs, in whole
+    /// seconds; renewed at half-time. Ten minutes in Azure and by default; a shorter one brings the
+    /// messages of a host that was killed back sooner.
+    pub queue_lease: Duration,
 }
 
 impl Options {
@@ -78,6 +86,7 @@ impl Options {
             key: None,
             announce_length: false,
             drain: DRAIN,
+            queue_lease: QUEUE_LEASE,
         }
     }
 }
@@ -95,6 +104,7 @@ pub struct Host {
     body_max_bytes: u64,
     body_length: Length,
     drain: Duration,
+    queue_lease: Duration,
     status: watch::Sender<HandlerStatus>,
 }
 
@@ -175,6 +185,7 @@ impl Host {
             body_max_bytes,
             body_length: if options.announce_length { Length::Announced } else { Length::Chunked },
             drain: options.drain,
+            queue_lease: options.queue_lease,
             status: watch::Sender::new(HandlerStatus::Starting),
         })
     }
@@ -224,6 +235,7 @@ impl Host {
             self.config.handler.stderr_is_for_errors_only,
             self.log.clone(),
         );
+        let queues = triggers::QueueShared::new(self.config.queues.clone(), self.queue_lease);
         let (give_up, mut give_ups) = mpsc::channel(GIVE_UPS_MAX);
         let invoker = Arc::new(Invoker {
             client,
@@ -232,6 +244,12 @@ impl Host {
             function_timeout: self.config.function_timeout,
             initialization_timeout: self.config.handler.initialization_timeout,
             body_length: self.body_length,
+            outputs: Outputs::new(
+                self.log.clone(),
+                queues.client.clone(),
+                self.config.queues.encoding,
+                queues.wakers.clone(),
+            ),
             give_up,
         });
         let (work, background) = (TaskTracker::new(), TaskTracker::new());
@@ -267,6 +285,7 @@ impl Host {
         let shared = triggers::Shared {
             invoker: Arc::clone(&invoker),
             service_bus: self.config.service_bus.clone(),
+            queues,
         };
         for function in self.functions.iter().filter(|function| triggers::listens(function)) {
             let (shared, stop) = (shared.clone(), stop_accepting.clone());

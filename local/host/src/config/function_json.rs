@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::json::{Section, parse_object};
-use super::{HostJson, Settings, connection};
+use super::{HostJson, Settings, connection, outputs, queues};
 use crate::bindings::{
     AuthLevel, Cardinality, DataType, Function, HttpTrigger, Output, OutputKind, ServiceBusTrigger,
     Trigger,
@@ -169,7 +169,7 @@ impl Reader<'_> {
             } else if kind.to_ascii_lowercase().ends_with("trigger") {
                 triggers.push((kind, name, binding));
             } else if direction.eq_ignore_ascii_case("out") {
-                self.output(&kind, name, &mut outputs, problems);
+                self.output(&kind, name, binding, &mut outputs, problems);
             } else {
                 inputs += 1;
                 problems.push(self.unsupported(&format!("the {direction} binding '{kind}'")));
@@ -231,13 +231,20 @@ impl Reader<'_> {
         &self,
         kind: &str,
         name: String,
+        section: &Section<'_>,
         outputs: &mut Vec<Output>,
         problems: &mut Vec<Problem>,
     ) {
         if kind.eq_ignore_ascii_case("http") {
             outputs.push(Output { name, kind: OutputKind::Http });
-        } else {
-            problems.push(self.unsupported(&format!("the output binding '{kind}'")));
+            return;
+        }
+        if !self.host.has_extensions {
+            problems.push(self.unknown(&format!("the output binding '{kind}'")));
+        }
+        match outputs::read(kind, section, self.path, self.settings, problems) {
+            Some(read) => outputs.extend(read.map(|kind| Output { name, kind })),
+            None => problems.push(self.unsupported(&format!("the output binding '{kind}'"))),
         }
     }
 
@@ -249,17 +256,14 @@ impl Reader<'_> {
     ) -> Option<Trigger> {
         let kind = kind.to_ascii_lowercase();
         if !BUILT_IN.contains(&kind.as_str()) && !self.host.has_extensions {
-            problems.push(Problem::new(
-                format!("{}: the trigger '{kind}' is not known", self.path),
-                "it lives in an extension, and host.json names no extension bundle",
-                "add \"extensionBundle\": { \"id\": \
-                 \"Microsoft.Azure.Functions.ExtensionBundle\", \"version\": \"[4.*, 5.0.0)\" } \
-                 to host.json",
-            ));
+            problems.push(self.unknown(&format!("the trigger '{kind}'")));
         }
         match kind.as_str() {
             "httptrigger" => self.http(section, problems).map(Trigger::Http),
             "servicebustrigger" => self.service_bus(section, problems).map(Trigger::ServiceBus),
+            "queuetrigger" => {
+                queues::trigger(section, self.path, self.settings, problems).map(Trigger::Queue)
+            }
             other => {
                 problems.push(self.unsupported(&format!("the trigger '{other}'")));
                 None
@@ -354,12 +358,7 @@ impl Reader<'_> {
                 Cardinality::One
             }
         };
-        let data_type = match section.text("dataType", problems).as_deref() {
-            Some(text) if text.eq_ignore_ascii_case("binary") => DataType::Binary,
-            Some(text) if text.eq_ignore_ascii_case("string") => DataType::String,
-            // "stream" and unknown values make no difference to a custom handler.
-            _ => DataType::Undefined,
-        };
+        let data_type = data_type(section, problems);
         let bus = &self.host.service_bus;
         let auto_complete = section.flag("autoCompleteMessages", bus.auto_complete, problems);
         let max_batch_messages =
@@ -383,12 +382,31 @@ impl Reader<'_> {
         })
     }
 
+    fn unknown(&self, what: &str) -> Problem {
+        Problem::new(
+            format!("{}: {what} is not known", self.path),
+            "it lives in an extension, and host.json names no extension bundle",
+            "add \"extensionBundle\": { \"id\": \"Microsoft.Azure.Functions.ExtensionBundle\", \
+             \"version\": \"[4.*, 5.0.0)\" } to host.json",
+        )
+    }
+
     fn unsupported(&self, what: &str) -> Problem {
         Problem::new(
             format!("{}: {what} is not supported by this host yet", self.path),
             "it would be silently without effect",
             "remove it here, or run the app with func",
         )
+    }
+}
+
+/// `dataType` of a binding.
+pub(super) fn data_type(section: &Section<'_>, problems: &mut Vec<Problem>) -> DataType {
+    match section.text("dataType", problems).as_deref() {
+        Some(text) if text.eq_ignore_ascii_case("binary") => DataType::Binary,
+        Some(text) if text.eq_ignore_ascii_case("string") => DataType::String,
+        // "stream" and unknown values make no difference to a custom handler.
+        _ => DataType::Undefined,
     }
 }
 
@@ -427,7 +445,7 @@ mod tests {
         let http = r#"{"bindings":[{"type":"httpTrigger","name":"req","methods":["get"],
             "route":"orders/{id:int}"},{"type":"http","direction":"out","name":"res"}]}"#;
         let output = r#"{"bindings":[{"type":"httpTrigger","name":"req"},
-            {"type":"queue","direction":"out","name":"q","queueName":"%NO%"}]}"#;
+            {"type":"sendGrid","direction":"out","name":"q","to":"%NO%"}]}"#;
         let found = app(
             HOST,
             &[("charge", bus), ("9lives", bus), ("get", http), ("out", output), ("bad", "{")],
@@ -443,7 +461,7 @@ mod tests {
         };
         assert!(problems("9lives").contains("not a function name"));
         assert!(problems("bad").contains("not a JSON object"));
-        assert!(problems("out").contains("'queue' is not supported"));
+        assert!(problems("out").contains("'sendGrid' is not supported"));
         assert!(problems("out").contains("needs the setting NO"), "all problems, not the first");
         let charge = found[2].outcome.as_ref().unwrap();
         let Trigger::ServiceBus(trigger) = &charge.trigger else { panic!("{charge:?}") };

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Settings;
 use super::json::{Section, parse_object};
+use super::queues::{self, QueueOptions};
 use crate::error::Problem;
 
 /// The file at the root of every app.
@@ -32,6 +33,7 @@ pub(crate) struct HostJson {
     pub(crate) has_extensions: bool,
     pub(crate) handler: HandlerConfig,
     pub(crate) service_bus: ServiceBusOptions,
+    pub(crate) queues: QueueOptions,
     /// Settings of this file that this host does not act on, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -99,7 +101,9 @@ pub(crate) fn load(
         }
     }
     let bin_extensions = root.join("bin").join("extensions.json").exists();
-    Some(read(&object, bin_extensions, problems))
+    let mut host = read(&object, bin_extensions, problems);
+    host.queues.poll_faster_in_development(settings);
+    Some(host)
 }
 
 fn read(
@@ -130,6 +134,7 @@ fn read(
         has_extensions: has_bundle || bin_extensions,
         handler: handler(&root, problems, &mut notes),
         service_bus: service_bus(&extensions, problems, &mut notes),
+        queues: queues::options(&extensions, problems),
         notes,
     }
 }

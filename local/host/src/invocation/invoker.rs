@@ -18,6 +18,7 @@ use crate::error::{Problem, chain};
 use crate::http::client::{HandlerClient, INVOCATION_ID, Length, body_of, stamp};
 use crate::log::Level;
 use crate::log::Logger;
+use crate::outputs::{Outputs, Source};
 use crate::process::{HandlerLink, HandlerStatus};
 
 /// An answer is held in memory as a whole; the Azure host has no limit, this one has.
@@ -35,7 +36,7 @@ const EXIT_NOTICE: Duration = Duration::from_millis(250);
 /// One invocation to make.
 pub(crate) struct Call<'a> {
     pub(crate) function: &'a Arc<Function>,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: &'a str,
     pub(crate) details: Option<String>,
     /// W3C trace context of the trigger, if it carries one.
     pub(crate) traceparent: Option<String>,
@@ -63,6 +64,7 @@ pub(crate) struct Invoker {
     pub(crate) function_timeout: Option<Duration>,
     pub(crate) initialization_timeout: Duration,
     pub(crate) body_length: Length,
+    pub(crate) outputs: Outputs,
     /// Asks the host to stop.
     pub(crate) give_up: mpsc::Sender<Problem>,
 }
@@ -174,6 +176,7 @@ impl Invoker {
         envelope: &Envelope,
     ) -> Result<Answer, InvocationError> {
         let request = self.request(call, record.id(), envelope)?;
+        let trace = request.headers().get("traceparent").cloned();
         let response = self.client.send(request).await.map_err(|error| {
             InvocationError::Broken(format!("the call failed: {}", chain(&error)))
         })?;
@@ -184,7 +187,16 @@ impl Invoker {
             .map_err(|error| InvocationError::Broken(format!("the answer broke off: {error}")))?
             .to_bytes();
         match judge(parts.status, &parts.headers, &body) {
-            Verdict::Success(answer) => Ok(answer),
+            Verdict::Success(answer) => {
+                let traceparent = trace.as_ref().and_then(|trace| trace.to_str().ok());
+                let source = Source { function: call.function, envelope, traceparent };
+                if let Err(why) = self.outputs.write(source, &answer).await {
+                    // What the function has to say helps to find out.
+                    answer.logs.iter().for_each(|line| record.user(line.clone()));
+                    return Err(InvocationError::Failed(why));
+                }
+                Ok(answer)
+            }
             Verdict::Failure(why) => Err(InvocationError::Failed(why)),
             Verdict::Hang => {
                 let limit = match self.function_timeout {

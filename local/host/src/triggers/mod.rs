@@ -3,7 +3,8 @@
 //! A trigger is a variant of [`Trigger`] and one `listen` function here. HTTP has no listener of
 //! its own: its functions are routes of the host's server.
 
-mod service_bus;
+mod queue;
+pub(crate) mod service_bus;
 
 use std::sync::Arc;
 
@@ -13,18 +14,21 @@ use crate::bindings::{Function, Trigger};
 use crate::config::ServiceBusOptions;
 use crate::invocation::Invoker;
 
+pub(crate) use queue::QueueShared;
+
 /// What the listeners of one host share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) service_bus: ServiceBusOptions,
+    pub(crate) queues: QueueShared,
 }
 
 /// Whether the function has a listener at all.
 pub(crate) fn listens(function: &Function) -> bool {
     match function.trigger {
         Trigger::Http(_) => false,
-        Trigger::ServiceBus(_) => true,
+        Trigger::ServiceBus(_) | Trigger::Queue(_) => true,
     }
 }
 
@@ -36,6 +40,7 @@ pub(crate) async fn listen(shared: Shared, function: Arc<Function>, stop: Cancel
             let trigger = trigger.clone();
             service_bus::listen(shared, function, trigger, stop).await;
         }
+        Trigger::Queue(trigger) => queue::listen(shared, &function, trigger, stop).await,
     }
 }
 
@@ -46,5 +51,6 @@ pub(crate) async fn run_once(invoker: &Invoker, function: &Arc<Function>, input:
         Trigger::ServiceBus(trigger) => {
             service_bus::run_once(invoker, function, trigger, input).await;
         }
+        Trigger::Queue(trigger) => queue::run_once(invoker, function, trigger, input).await,
     }
 }
