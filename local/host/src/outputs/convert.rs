@@ -57,7 +57,7 @@ pub(crate) fn messages(value: Decoded<'_>) -> Result<Vec<Payload>, String> {
 }
 
 /// The documents for a container: one, or one per element of a list.
-pub(crate) fn documents(value: Decoded<'_>) -> Result<Vec<Map<String, Value>>, String> {
+pub(crate) fn documents(value: &Decoded<'_>) -> Result<Vec<Map<String, Value>>, String> {
     let Decoded::Json(value) = value else {
         return Err("a text in base64 is decoded to bytes, and bytes are no document".to_owned());
     };
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn documents_are_objects_however_they_come() {
-        let made = |value: &Value| documents(decoded(value, DataType::Undefined));
+        let made = |value: &Value| documents(&decoded(value, DataType::Undefined));
         let one = json!({"id": "d"}).as_object().cloned().unwrap();
         assert_eq!(made(&json!({"id": "d"})), Ok(vec![one.clone()]));
         assert_eq!(made(&json!("[{\"id\":\"d\"},{\"id\":\"d\"}]")), Ok(vec![one.clone(), one]));

@@ -119,7 +119,7 @@ impl Outputs {
             }
             OutputKind::CosmosDb(cosmos) => {
                 let value = self.decoded(source, output, value, cosmos.data_type);
-                self.cosmos(source, cosmos, value).await
+                self.cosmos(source, cosmos, &value).await
             }
         }
     }
@@ -215,7 +215,7 @@ impl Outputs {
         &self,
         source: &Source<'_>,
         output: &CosmosDbOutput,
-        value: Decoded<'_>,
+        value: &Decoded<'_>,
     ) -> Result<(), String> {
         let container = cosmos::Container {
             connection: &output.connection,

@@ -191,8 +191,9 @@ impl Queue {
             below: &format!("/messages/{id}"),
             query: &[("popreceipt", pop_receipt), ("visibilitytimeout", &seconds)],
             body: String::new(),
-            // The pop receipt changes: a second try cannot succeed once the first has.
-            repeatable: false,
+            // If only the answer was lost, the message counts as no longer held; so it would anyhow,
+            // as nobody knows its new pop receipt.
+            repeatable: true,
         };
         let reply = self.run(&operation).await?;
         let receipt = reply.header("x-ms-popreceipt").map(str::to_owned);

@@ -25,6 +25,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct App {
     pub(crate) root: PathBuf,
     pub(crate) settings: BTreeMap<String, String>,
+    /// Of the host, if a test wants another one.
+    queue_lease: Option<Duration>,
 }
 
 impl App {
@@ -47,7 +49,7 @@ impl App {
         change(&mut host);
         std::fs::write(root.join("host.json"), host.to_string()).unwrap();
         std::os::unix::fs::symlink(std::env::current_exe().unwrap(), root.join("handler")).unwrap();
-        Self { root, settings: BTreeMap::new() }
+        Self { root, settings: BTreeMap::new(), queue_lease: None }
     }
 
     pub(crate) fn function(self, name: &str, bindings: &Value) -> Self {
@@ -71,6 +73,11 @@ impl App {
         self
     }
 
+    pub(crate) fn queue_lease(mut self, lease: Duration) -> Self {
+        self.queue_lease = Some(lease);
+        self
+    }
+
     pub(crate) fn replace_handler(&self, content: &str, mode: u32) {
         let path = self.root.join("handler");
         std::fs::remove_file(&path).unwrap();
@@ -80,7 +87,9 @@ impl App {
 
     pub(crate) async fn bind(&self, log: &Log) -> Result<Host, HostError> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        Host::bind(Options::new(&self.root, listen, self.settings.clone(), log.sink())).await
+        let mut options = Options::new(&self.root, listen, self.settings.clone(), log.sink());
+        options.queue_lease = self.queue_lease.unwrap_or(options.queue_lease);
+        Host::bind(options).await
     }
 
     /// Binds and runs. The app stays alive with what is returned.

@@ -150,7 +150,7 @@ async fn echo(request: Request<Incoming>) -> Response<Body> {
     json_answer(&seen.to_string())
 }
 
-/// What a message asks for, as the `do` of its JSON text.
+/// What a message asks for, as the `do` of its JSON text, or the `answer` it dictates.
 async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return text(StatusCode::BAD_REQUEST, "broken") };
@@ -177,6 +177,9 @@ async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
     let asked = wanted(&envelope);
     let delay = asked["delayMs"].as_u64().unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(delay)).await;
+    if asked["answer"].is_object() {
+        return json_answer(&asked["answer"].to_string());
+    }
     match asked["do"].as_str().unwrap_or("ok") {
         "fail" => text(StatusCode::INTERNAL_SERVER_ERROR, "no"),
         "plain" => text(StatusCode::OK, "{}"),

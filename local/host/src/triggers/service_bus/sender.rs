@@ -43,7 +43,10 @@ pub(crate) struct Outgoing {
 
 /// The links of one host to the entities its output bindings send to.
 #[derive(Default)]
-pub(crate) struct Senders(StdMutex<HashMap<(String, String), Arc<Mutex<Option<Open>>>>>);
+pub(crate) struct Senders(StdMutex<HashMap<(String, String), Arc<Slot>>>);
+
+/// The link to one entity, by setting and name, while there is one.
+type Slot = Mutex<Option<Open>>;
 
 /// A live link. The connection ends with it.
 struct Open {
@@ -106,7 +109,7 @@ impl Senders {
 }
 
 async fn attempt(
-    slot: &Mutex<Option<Open>>,
+    slot: &Slot,
     broker: &ServiceBusConnection,
     entity: &str,
     message: (&str, &Outgoing),

@@ -1,9 +1,6 @@
 //! The bank over HTTP, as a caller meets it: on a free port, with a ledger of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -16,8 +13,7 @@ use stack::bank::{BindError, Options, ServeError, Server};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Ample for anything that happens at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+use crate::role::{Role, SOON};
 
 /// A file of its own, gone with the test.
 struct Scratch(PathBuf);
@@ -439,53 +435,12 @@ async fn a_bank_stops_although_somebody_waits_for_an_answer_that_never_comes() {
     assert_eq!(ledger.lines().len(), 1);
 }
 
-/// The executable in its role, killed without warning.
-struct Role {
-    process: Child,
-    address: String,
-    ready: Value,
-}
-
-impl Role {
-    async fn start(ledger: &Path) -> Self {
-        let ready_file = ledger.with_extension("ready");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_stack"))
-            .args(["serve", "bank", "--until-stdin-closes", "--ledger"])
-            .arg(ledger)
-            .arg("--ready-file")
-            .arg(&ready_file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        let text = loop {
-            if let Ok(text) = std::fs::read_to_string(&ready_file) {
-                break text;
-            }
-            assert!(process.try_wait().unwrap().is_none(), "it did not start");
-            assert!(begun.elapsed() < SOON);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
-        std::fs::remove_file(ready_file).unwrap();
-        let ready: Value = serde_json::from_str(&text).unwrap();
-        let address = ready["address"].as_str().unwrap().to_owned();
-        Self { process, address, ready }
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[tokio::test]
 async fn what_was_answered_survives_a_kill() {
     let ledger = Scratch::new();
     for round in 0..3u64 {
-        let bank = Role::start(&ledger.0).await;
+        let arguments = ["bank".as_ref(), "--ledger".as_ref(), ledger.0.as_os_str()];
+        let bank = Role::start(&arguments).await;
         assert_eq!((&bank.ready["lines"], &bank.ready["tornBytes"]), (&json!(round), &json!(0)));
         for number in 0..=round {
             let (key, body) = (format!("k-{number}"), body(&format!("r-{number}")));
