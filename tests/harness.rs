@@ -135,11 +135,6 @@ impl TestStack {
         self.directory.join("points").join(point).exists()
     }
 
-    /// Takes back what was armed and not used; whether there was anything.
-    pub fn disarm(&self, point: &str) -> bool {
-        std::fs::remove_file(self.directory.join("points").join(point)).is_ok()
-    }
-
     /// The last lines that the processes have printed, those of HTTP requests left out.
     pub fn log(&self) -> String {
         const LINES_MAX: usize = 80;
@@ -187,11 +182,59 @@ impl TestStack {
         answer.json()
     }
 
-    /// Waits until the order is as wanted; the order then. Fails with the order's own history.
-    pub async fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Submits an order as a careful client does: again and again under the same key, until it is
+    /// accepted; its id.
+    pub async fn submit_patiently(&self, body: &Value, key: &str) -> String {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let base = &self.endpoints.http;
         let deadline = Instant::now() + DONE_WITHIN;
         loop {
-            let order = self.order(id).await;
+            let answer =
+                try_send(base, Method::POST, "/api/orders", &headers, body.to_string()).await;
+            match answer {
+                Some(answer) if answer.status == 202 => {
+                    return answer.json()["orderId"].as_str().unwrap().to_owned();
+                }
+                // Nobody there, or somebody who just died.
+                None => {}
+                Some(answer) if answer.status.is_server_error() || answer.status == 429 => {}
+                Some(answer) => panic!("{answer:?}"),
+            }
+            assert!(Instant::now() < deadline, "{key} is never accepted\n{}", self.log());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Cancels an order; the status, if there is any answer.
+    pub async fn try_cancel(&self, id: &str) -> Option<u16> {
+        let path = format!("/api/orders/{id}/cancel");
+        let answer = try_send(&self.endpoints.http, Method::POST, &path, &[], "").await;
+        answer.map(|answer| answer.status.as_u16())
+    }
+
+    /// Waits until the order is as wanted; the order then. Fails with the order's own history.
+    pub async fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(id, DONE_WITHIN, what, wanted).await
+    }
+
+    /// As [`Self::until`], with a limit of its own.
+    pub async fn until_within(
+        &self,
+        id: &str,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + limit;
+        let path = format!("/api/orders/{id}");
+        loop {
+            let answer = try_send(&self.endpoints.http, Method::GET, &path, &[], "").await;
+            let found = answer.filter(|answer| answer.status == 200).map(|answer| answer.json());
+            let Some(order) = found else {
+                assert!(Instant::now() < deadline, "order {id} cannot be read");
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            };
             if wanted(&order) {
                 return order;
             }
@@ -311,6 +354,17 @@ pub async fn send(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Answer {
+    try_send(base, method, path, headers, body).await.expect("an answer")
+}
+
+/// As [`send`], or `None` when nobody answers.
+pub async fn try_send(
+    base: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Option<Answer> {
     let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -318,10 +372,10 @@ pub async fn send(
     let request = request.body(Full::new(body.into())).unwrap();
     // A client per request: a shared stack outlives the runtime of each test that uses it.
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let response = client.request(request).await.unwrap();
+    let response = client.request(request).await.ok()?;
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    Answer { status: parts.status, headers: parts.headers, body }
+    let body = body.collect().await.ok()?.to_bytes();
+    Some(Answer { status: parts.status, headers: parts.headers, body })
 }
 
 /// Waits until `check` gives something.
@@ -339,14 +393,15 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// Sends a signal to a process.
-pub fn signal(pid: i32, signal: &str) {
+/// Sends a signal to a process; whether there was one.
+pub fn signal(pid: i32, signal: &str) -> bool {
     let status = std::process::Command::new("kill")
         .arg(format!("-{signal}"))
         .arg(pid.to_string())
+        .stderr(Stdio::null())
         .status()
         .unwrap();
-    assert!(status.success(), "kill -{signal} {pid}");
+    status.success()
 }
 
 /// A valid order of one unit, with faults.

@@ -4,7 +4,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
 #![allow(unreachable_pub, reason = "the harness serves the benchmark as well")]
 
+mod chaos;
 mod clients;
+mod crash;
 mod harness;
 mod input;
 mod messages;

@@ -75,7 +75,9 @@ pub async fn prove(
                 let order = orders.get(&reference).expect("I2: the bank charged for no order");
                 assert_eq!(line["amountMinor"], order["totalMinor"], "I4: {order:#}");
             }
-            "refunded" => *net.entry(reference).or_default() -= line["amountMinor"].as_i64().unwrap(),
+            "refunded" => {
+                *net.entry(reference).or_default() -= line["amountMinor"].as_i64().unwrap()
+            }
             _ => {}
         }
     }
@@ -176,6 +178,12 @@ async fn outbox_is_empty(stack: &TestStack, orders: &BTreeMap<String, &Value>) {
         let closed = order["overall"] != "accepted";
         assert_eq!(ids.contains(&format!("event:{id}:5")), closed, "I7: {order:#}");
     }
+}
+
+/// The orders that are not closed.
+pub async fn open_orders(stack: &TestStack) -> Vec<String> {
+    let orders = documents(stack, "orders", "order").await;
+    orders.iter().filter(|o| o["overall"] == "accepted").map(|o| text(&o["id"])).collect()
 }
 
 /// The orders that have a message in a dead-letter queue or in the poison queue, with the reason.

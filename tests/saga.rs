@@ -148,9 +148,8 @@ async fn a_transient_failure_comes_back_after_a_visible_and_bounded_delay() {
     let done = stack.until_completed(&id).await;
     for service in ["inventory", "billing", "notification"] {
         let history = done["history"].as_array().unwrap().iter();
-        let retries: Vec<&Value> = history
-            .filter(|e| e["what"] == "retry-scheduled" && e["service"] == service)
-            .collect();
+        let retries: Vec<&Value> =
+            history.filter(|e| e["what"] == "retry-scheduled" && e["service"] == service).collect();
         assert_eq!(retries.len(), 2, "{service}: {done:#}");
         let delays: Vec<u64> = retries
             .iter()
@@ -176,9 +175,7 @@ async fn a_transient_failure_comes_back_after_a_visible_and_bounded_delay() {
 async fn a_bank_that_is_away_slows_billing_down_and_nothing_else() {
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
-    let script = |behaviour: Value| {
-        json!({"rules": [{"match": {}, "operation": "any", "times": null, "behaviour": behaviour}]})
-    };
+    let script = |behaviour: Value| json!({"rules": [{"match": {}, "operation": "any", "times": null, "behaviour": behaviour}]});
     let down = script(json!({"kind": "fail", "status": 503}));
     assert_eq!(stack.bank(Method::PUT, "/v1/script", &down).await.status, 200);
     let mut submitted = Vec::new();
