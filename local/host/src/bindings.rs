@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::connection::ServiceBusConnection;
 use crate::http::route::Template;
+use crate::invocation::RetryPolicy;
 
 /// One function that can be run.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Function {
     /// Name of the trigger binding: the key under `Data`.
     pub(crate) binding: String,
     pub(crate) trigger: Trigger,
+    /// What happens when an invocation fails; `None` leaves that to the trigger.
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) outputs: Vec<Output>,
     /// Whether inputs and outputs are exactly one `httpTrigger` and one `http`, the condition for
     /// proxying and forwarding.

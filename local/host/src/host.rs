@@ -156,6 +156,9 @@ impl Host {
         for note in &config.notes {
             log.line(Level::Warning, category::STARTUP, note.clone());
         }
+        for note in indexed.iter().flat_map(|found| &found.notes) {
+            log.line(Level::Warning, category::STARTUP, note.clone());
+        }
         let infos: Arc<[FunctionInfo]> =
             indexed.iter().map(|found| FunctionInfo::new(found, address)).collect();
         let functions = indexed
@@ -232,6 +235,7 @@ impl Host {
             function_timeout: self.config.function_timeout,
             initialization_timeout: self.config.handler.initialization_timeout,
             body_length: self.body_length,
+            stopping: stop_accepting.clone(),
             give_up,
         });
         let (work, background) = (TaskTracker::new(), TaskTracker::new());

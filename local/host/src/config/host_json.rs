@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Settings;
 use super::json::{Section, parse_object};
+use super::{Settings, retry};
 use crate::error::Problem;
+use crate::invocation::RetryPolicy;
 
 /// The file at the root of every app.
 pub(crate) const FILE: &str = "host.json";
@@ -32,6 +33,8 @@ pub(crate) struct HostJson {
     pub(crate) has_extensions: bool,
     pub(crate) handler: HandlerConfig,
     pub(crate) service_bus: ServiceBusOptions,
+    /// For functions without a policy of their own.
+    pub(crate) retry: Option<RetryPolicy>,
     /// Settings of this file that this host does not act on, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -130,6 +133,7 @@ fn read(
         has_extensions: has_bundle || bin_extensions,
         handler: handler(&root, problems, &mut notes),
         service_bus: service_bus(&extensions, problems, &mut notes),
+        retry: retry::read(FILE, &root, problems),
         notes,
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod connection;
 pub(crate) mod function_json;
 pub(crate) mod host_json;
 mod json;
+mod retry;
 pub(crate) mod settings;
 
 pub(crate) use host_json::{HandlerConfig, HostJson, ServiceBusOptions};

@@ -81,11 +81,7 @@ impl Envelope {
         metadata: BindingData,
         now: OffsetDateTime,
     ) -> Self {
-        let sys = json!({
-            "MethodName": function,
-            "UtcNow": date_time_with_fraction(now),
-            "RandGuid": Uuid::new_v4().to_string(),
-        });
+        let sys = sys(function, now);
         let mut encoded = Map::new();
         for (name, value) in metadata.0 {
             // The trigger value is in `Data`; the host does not send it twice.
@@ -98,6 +94,15 @@ impl Envelope {
         Self(InvocationRequest { data, metadata: encoded })
     }
 
+    /// The same trigger item for another attempt, which knows of its `retry`.
+    pub(crate) fn again(&self, function: &str, retry: BindingValue, now: OffsetDateTime) -> Self {
+        let mut again = self.clone();
+        let metadata = &mut again.0.metadata;
+        metadata.insert("RetryContext".to_owned(), retry.encode());
+        metadata.insert("sys".to_owned(), sys(function, now));
+        again
+    }
+
     pub(crate) fn to_json(&self) -> Vec<u8> {
         // Maps of JSON values can always be written.
         serde_json::to_vec(&self.0).unwrap_or_default()
@@ -107,6 +112,14 @@ impl Envelope {
     pub(crate) fn to_value(&self) -> Value {
         serde_json::to_value(&self.0).unwrap()
     }
+}
+
+fn sys(function: &str, now: OffsetDateTime) -> Value {
+    json!({
+        "MethodName": function,
+        "UtcNow": date_time_with_fraction(now),
+        "RandGuid": Uuid::new_v4().to_string(),
+    })
 }
 
 /// Without zone and sub-seconds.
