@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::config::connection::ServiceBusConnection;
+use crate::config::cosmos::CosmosDbTrigger;
 use crate::http::route::Template;
 use crate::invocation::RetryPolicy;
 
@@ -31,6 +32,7 @@ pub(crate) struct Function {
 pub(crate) enum Trigger {
     Http(HttpTrigger),
     ServiceBus(ServiceBusTrigger),
+    CosmosDb(Arc<CosmosDbTrigger>),
 }
 
 /// `httpTrigger`.

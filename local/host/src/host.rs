@@ -272,6 +272,9 @@ impl Host {
             invoker: Arc::clone(&invoker),
             service_bus: self.config.service_bus.clone(),
         };
+        for note in triggers::notes(&self.functions) {
+            self.log.line(Level::Warning, category::STARTUP, note);
+        }
         for function in self.functions.iter().filter(|function| triggers::listens(function)) {
             let (shared, stop) = (shared.clone(), stop_accepting.clone());
             work.spawn(triggers::listen(shared, Arc::clone(function), stop));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::json::{Section, parse_object};
-use super::{HostJson, Settings, connection, retry};
+use super::{HostJson, Settings, connection, cosmos, retry};
 use crate::bindings::{
     AuthLevel, Cardinality, DataType, Function, HttpTrigger, Output, OutputKind, ServiceBusTrigger,
     Trigger,
@@ -117,7 +117,7 @@ fn notes(path: &str, function: &Function) -> Vec<String> {
     let mut notes = Vec::new();
     let redelivers = match function.trigger {
         Trigger::ServiceBus(_) => true,
-        Trigger::Http(_) => false,
+        Trigger::Http(_) | Trigger::CosmosDb(_) => false,
     };
     if function.retry.is_some() && redelivers {
         notes.push(format!(
@@ -282,6 +282,8 @@ impl Reader<'_> {
         match kind.as_str() {
             "httptrigger" => self.http(section, problems).map(Trigger::Http),
             "servicebustrigger" => self.service_bus(section, problems).map(Trigger::ServiceBus),
+            "cosmosdbtrigger" => cosmos::trigger(self.path, section, self.settings, problems)
+                .map(|trigger| Trigger::CosmosDb(Arc::new(trigger))),
             other => {
                 problems.push(self.unsupported(&format!("the trigger '{other}'")));
                 None

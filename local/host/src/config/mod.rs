@@ -3,6 +3,7 @@
 //! Every reader collects problems instead of stopping at the first, so that one run shows them all.
 
 pub(crate) mod connection;
+pub(crate) mod cosmos;
 pub(crate) mod function_json;
 pub(crate) mod host_json;
 mod json;

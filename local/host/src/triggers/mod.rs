@@ -3,6 +3,7 @@
 //! A trigger is a variant of [`Trigger`] and one `listen` function here. HTTP has no listener of
 //! its own: its functions are routes of the host's server.
 
+mod cosmos_db;
 mod service_bus;
 
 use std::sync::Arc;
@@ -24,8 +25,13 @@ pub(crate) struct Shared {
 pub(crate) fn listens(function: &Function) -> bool {
     match function.trigger {
         Trigger::Http(_) => false,
-        Trigger::ServiceBus(_) => true,
+        Trigger::ServiceBus(_) | Trigger::CosmosDb(_) => true,
     }
+}
+
+/// What the functions of an app do to each other without meaning to, as sentences for the log.
+pub(crate) fn notes(functions: &[Arc<Function>]) -> Vec<String> {
+    cosmos_db::shared_leases(functions)
 }
 
 /// Listens for `function` until `stop`, then waits for the invocations in flight.
@@ -35,6 +41,10 @@ pub(crate) async fn listen(shared: Shared, function: Arc<Function>, stop: Cancel
         Trigger::ServiceBus(trigger) => {
             let trigger = trigger.clone();
             service_bus::listen(shared, function, trigger, stop).await;
+        }
+        Trigger::CosmosDb(trigger) => {
+            let trigger = Arc::clone(trigger);
+            cosmos_db::listen(shared, function, trigger, stop).await;
         }
     }
 }
@@ -46,5 +56,6 @@ pub(crate) async fn run_once(invoker: &Invoker, function: &Arc<Function>, input:
         Trigger::ServiceBus(trigger) => {
             service_bus::run_once(invoker, function, trigger, input).await;
         }
+        Trigger::CosmosDb(_) => cosmos_db::run_once(invoker, function, &input).await,
     }
 }
