@@ -177,6 +177,10 @@ async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
     let asked = wanted(&envelope);
     let delay = asked["delayMs"].as_u64().unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(delay)).await;
+    let retries = &envelope["Metadata"]["RetryContext"]["RetryCount"];
+    if asked["failUntilRetry"].as_u64() > retries.as_u64() {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "not yet");
+    }
     match asked["do"].as_str().unwrap_or("ok") {
         "fail" => text(StatusCode::INTERNAL_SERVER_ERROR, "no"),
         "plain" => text(StatusCode::OK, "{}"),
@@ -205,7 +209,15 @@ fn wanted(envelope: &Value) -> Value {
         Some(request) => request["Body"].as_str().unwrap_or_default().to_owned(),
         None => String::new(),
     };
-    serde_json::from_str(&text).unwrap_or_default()
+    match serde_json::from_str(&text).unwrap_or_default() {
+        // A page of changes: the first one that wants something.
+        Value::Array(items) => items.into_iter().find(asks).unwrap_or_default(),
+        item => item,
+    }
+}
+
+fn asks(item: &Value) -> bool {
+    ["do", "delayMs", "failUntilRetry"].iter().any(|name| item.get(name).is_some())
 }
 
 fn json_answer(body: &str) -> Response<Body> {

@@ -6,9 +6,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod app;
+mod cosmos_db;
 mod fixture;
 mod http;
 mod measure;
 mod process;
+mod retry;
 mod service_bus;
 mod wire;
