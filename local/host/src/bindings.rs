@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use crate::config::connection::ServiceBusConnection;
-use crate::config::cosmos::CosmosConnection;
+use crate::config::cosmos::{CosmosConnection, CosmosDbTrigger};
 use crate::config::storage::StorageConnection;
 use crate::http::route::Template;
+use crate::invocation::RetryPolicy;
 use crate::outputs::EntityName;
 
 /// One function that can be run.
@@ -20,6 +21,8 @@ pub(crate) struct Function {
     /// Name of the trigger binding: the key under `Data`.
     pub(crate) binding: String,
     pub(crate) trigger: Trigger,
+    /// What happens when an invocation fails; `None` leaves that to the trigger.
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) outputs: Vec<Output>,
     /// Whether inputs and outputs are exactly one `httpTrigger` and one `http`, the condition for
     /// proxying and forwarding.
@@ -32,6 +35,7 @@ pub(crate) enum Trigger {
     Http(HttpTrigger),
     ServiceBus(ServiceBusTrigger),
     Queue(QueueTrigger),
+    CosmosDb(Arc<CosmosDbTrigger>),
 }
 
 /// `httpTrigger`.

@@ -166,6 +166,9 @@ impl Host {
         for note in &config.notes {
             log.line(Level::Warning, category::STARTUP, note.clone());
         }
+        for note in indexed.iter().flat_map(|found| &found.notes) {
+            log.line(Level::Warning, category::STARTUP, note.clone());
+        }
         let infos: Arc<[FunctionInfo]> =
             indexed.iter().map(|found| FunctionInfo::new(found, address)).collect();
         let functions = indexed
@@ -250,6 +253,7 @@ impl Host {
                 self.config.queues.encoding,
                 queues.wakers.clone(),
             ),
+            stopping: stop_accepting.clone(),
             give_up,
         });
         let (work, background) = (TaskTracker::new(), TaskTracker::new());
@@ -287,6 +291,9 @@ impl Host {
             service_bus: self.config.service_bus.clone(),
             queues,
         };
+        for note in triggers::notes(&self.functions) {
+            self.log.line(Level::Warning, category::STARTUP, note);
+        }
         for function in self.functions.iter().filter(|function| triggers::listens(function)) {
             let (shared, stop) = (shared.clone(), stop_accepting.clone());
             work.spawn(triggers::listen(shared, Arc::clone(function), stop));

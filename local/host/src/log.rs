@@ -50,6 +50,7 @@ pub(crate) mod category {
     pub(crate) const CONSOLE: &str = "Host.Function.Console";
     pub(crate) const TOOLING: &str = "Host.Function.ToolingConsoleLog";
     pub(crate) const WORKER: &str = "Host.Worker.Http";
+    pub(crate) const COSMOS_DB: &str = "Host.Triggers.CosmosDB";
     pub(crate) const SERVICE_BUS: &str = "Host.Triggers.ServiceBus";
     pub(crate) const QUEUES: &str = "Host.Triggers.Queues";
 }

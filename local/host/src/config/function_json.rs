@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::json::{Section, parse_object};
-use super::{HostJson, Settings, connection, outputs, queues};
+use super::{HostJson, Settings, connection, cosmos, outputs, queues, retry};
 use crate::bindings::{
     AuthLevel, Cardinality, DataType, Function, HttpTrigger, Output, OutputKind, ServiceBusTrigger,
     Trigger,
@@ -38,6 +38,8 @@ pub(crate) struct Indexed {
     /// `type` of the trigger binding, if one could be read.
     pub(crate) trigger_type: Option<String>,
     pub(crate) outcome: Result<Arc<Function>, Vec<Problem>>,
+    /// What works here, but not as one would think or not everywhere; one sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Indexes every function below `root`, in name order.
@@ -75,6 +77,7 @@ fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Index
         disabled: false,
         trigger_type: None,
         outcome: Err(vec![problem]),
+        notes: Vec::new(),
     };
     let text = match std::fs::read_to_string(root.join(name).join(FILE)) {
         Ok(text) => text,
@@ -100,11 +103,30 @@ fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Index
     check_name(name, &mut problems);
     let reader = Reader { name, path: &path, host, settings };
     let (trigger_type, function) = reader.function(&section, &mut problems);
+    let notes = function.iter().flat_map(|function| notes(&path, function)).collect();
     let outcome = match function {
         Some(function) if problems.is_empty() => Ok(Arc::new(function)),
         _ => Err(problems),
     };
-    Indexed { name: name.into(), config: Value::Object(object), disabled, trigger_type, outcome }
+    let config = Value::Object(object);
+    Indexed { name: name.into(), config, disabled, trigger_type, outcome, notes }
+}
+
+/// Sharp edges of a function that can run.
+fn notes(path: &str, function: &Function) -> Vec<String> {
+    let mut notes = Vec::new();
+    let redelivers = match function.trigger {
+        Trigger::ServiceBus(_) | Trigger::Queue(_) => true,
+        Trigger::Http(_) | Trigger::CosmosDb(_) => false,
+    };
+    if function.retry.is_some() && redelivers {
+        notes.push(format!(
+            "{path}: soon retries will not be supported for this trigger. The policy is applied \
+             here as in Azure today, while the message stays locked; to be independent of it, \
+             remove \"retry\" and let the broker redeliver."
+        ));
+    }
+    notes
 }
 
 fn check_name(name: &str, problems: &mut Vec<Problem>) {
@@ -147,9 +169,7 @@ impl Reader<'_> {
                 return (None, None);
             }
         };
-        if file.get("retry").is_some() {
-            problems.push(self.unsupported("a retry policy"));
-        }
+        let retry = retry::read(self.path, file, problems).or(self.host.retry);
         let resolved: Vec<Map<String, Value>> =
             bindings.iter().map(|binding| self.resolve(binding, problems)).collect();
         let sections: Vec<Section<'_>> =
@@ -196,6 +216,8 @@ impl Reader<'_> {
             name: self.name.into(),
             binding: binding.clone(),
             trigger,
+            // The Azure host does not apply it to HTTP either: the caller decides.
+            retry: retry.filter(|_| !is_http),
             http_in_and_out: is_http && inputs == 0 && outputs.len() == 1,
             outputs,
         });
@@ -264,6 +286,8 @@ impl Reader<'_> {
             "queuetrigger" => {
                 queues::trigger(section, self.path, self.settings, problems).map(Trigger::Queue)
             }
+            "cosmosdbtrigger" => cosmos::trigger(self.path, section, self.settings, problems)
+                .map(|trigger| Trigger::CosmosDb(Arc::new(trigger))),
             other => {
                 problems.push(self.unsupported(&format!("the trigger '{other}'")));
                 None

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Settings;
 use super::json::{Section, parse_object};
 use super::queues::{self, QueueOptions};
+use super::{Settings, retry};
 use crate::error::Problem;
+use crate::invocation::RetryPolicy;
 
 /// The file at the root of every app.
 pub(crate) const FILE: &str = "host.json";
@@ -34,6 +35,8 @@ pub(crate) struct HostJson {
     pub(crate) handler: HandlerConfig,
     pub(crate) service_bus: ServiceBusOptions,
     pub(crate) queues: QueueOptions,
+    /// For functions without a policy of their own.
+    pub(crate) retry: Option<RetryPolicy>,
     /// Settings of this file that this host does not act on, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -135,6 +138,7 @@ fn read(
         handler: handler(&root, problems, &mut notes),
         service_bus: service_bus(&extensions, problems, &mut notes),
         queues: queues::options(&extensions, problems),
+        retry: retry::read(FILE, &root, problems),
         notes,
     }
 }

@@ -10,6 +10,7 @@ mod json;
 mod lookup;
 mod outputs;
 mod queues;
+mod retry;
 pub(crate) mod settings;
 pub(crate) mod storage;
 

@@ -70,7 +70,7 @@ impl Reader<'_, '_> {
         let (database, container) = (self.required("databaseName"), self.required("containerName"));
         let create_if_missing = self.section.flag("createIfNotExists", false, self.problems);
         let partition_key = self.optional("partitionKey");
-        let connection = cosmos::account(&self.setting(), self.settings);
+        let connection = cosmos::find(&self.setting(), self.settings);
         let connection = self.kept(connection);
         let data_type = data_type(self.section, self.problems);
         Some(CosmosDbOutput {

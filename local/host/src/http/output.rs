@@ -148,6 +148,7 @@ mod tests {
                 template: Template::parse("f").unwrap(),
                 auth: AuthLevel::Anonymous,
             }),
+            retry: None,
             outputs: output
                 .map(|name| Output { name: name.to_owned(), kind: OutputKind::Http })
                 .into_iter()

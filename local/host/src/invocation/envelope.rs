@@ -81,11 +81,7 @@ impl Envelope {
         metadata: BindingData,
         now: OffsetDateTime,
     ) -> Self {
-        let sys = json!({
-            "MethodName": function,
-            "UtcNow": date_time_with_fraction(now),
-            "RandGuid": Uuid::new_v4().to_string(),
-        });
+        let sys = sys(function, now);
         let mut encoded = Map::new();
         for (name, value) in metadata.0 {
             // The trigger value is in `Data`; the host does not send it twice.
@@ -96,6 +92,15 @@ impl Envelope {
         encoded.insert("sys".to_owned(), sys);
         let data = Map::from_iter([(binding.to_owned(), data)]);
         Self(InvocationRequest { data, metadata: encoded })
+    }
+
+    /// The same trigger item for another attempt, which knows of its `retry`.
+    pub(crate) fn again(&self, function: &str, retry: BindingValue, now: OffsetDateTime) -> Self {
+        let mut again = self.clone();
+        let metadata = &mut again.0.metadata;
+        metadata.insert("RetryContext".to_owned(), retry.encode());
+        metadata.insert("sys".to_owned(), sys(function, now));
+        again
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
@@ -143,6 +148,14 @@ impl Envelope {
 
 fn named<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn sys(function: &str, now: OffsetDateTime) -> Value {
+    json!({
+        "MethodName": function,
+        "UtcNow": date_time_with_fraction(now),
+        "RandGuid": Uuid::new_v4().to_string(),
+    })
 }
 
 /// Without zone and sub-seconds.

@@ -69,7 +69,7 @@ impl Outputs {
         wakers: Wakers,
     ) -> Self {
         Self {
-            containers: Containers::new(client.clone()),
+            containers: Containers::new(log.clone()),
             log,
             client,
             encoding,
@@ -228,8 +228,7 @@ impl Outputs {
             (false, _) => cosmos::Missing::Refused,
         };
         for document in convert::documents(value)? {
-            let done =
-                self.containers.upsert(&container, &create, &document, &self.log.clock()).await;
+            let done = self.containers.upsert(&container, &create, &document).await;
             done.map_err(|error| format!("{}: {error}", container.described()))?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 //! A trigger is a variant of [`Trigger`] and one `listen` function here. HTTP has no listener of
 //! its own: its functions are routes of the host's server.
 
+pub(crate) mod cosmos_db;
 mod queue;
 pub(crate) mod service_bus;
 
@@ -28,8 +29,13 @@ pub(crate) struct Shared {
 pub(crate) fn listens(function: &Function) -> bool {
     match function.trigger {
         Trigger::Http(_) => false,
-        Trigger::ServiceBus(_) | Trigger::Queue(_) => true,
+        Trigger::ServiceBus(_) | Trigger::Queue(_) | Trigger::CosmosDb(_) => true,
     }
+}
+
+/// What the functions of an app do to each other without meaning to, as sentences for the log.
+pub(crate) fn notes(functions: &[Arc<Function>]) -> Vec<String> {
+    cosmos_db::shared_leases(functions)
 }
 
 /// Listens for `function` until `stop`, then waits for the invocations in flight.
@@ -41,6 +47,10 @@ pub(crate) async fn listen(shared: Shared, function: Arc<Function>, stop: Cancel
             service_bus::listen(shared, function, trigger, stop).await;
         }
         Trigger::Queue(trigger) => queue::listen(shared, &function, trigger, stop).await,
+        Trigger::CosmosDb(trigger) => {
+            let trigger = Arc::clone(trigger);
+            cosmos_db::listen(shared, function, trigger, stop).await;
+        }
     }
 }
 
@@ -52,5 +62,6 @@ pub(crate) async fn run_once(invoker: &Invoker, function: &Arc<Function>, input:
             service_bus::run_once(invoker, function, trigger, input).await;
         }
         Trigger::Queue(trigger) => queue::run_once(invoker, function, trigger, input).await,
+        Trigger::CosmosDb(_) => cosmos_db::run_once(invoker, function, &input).await,
     }
 }

@@ -53,9 +53,13 @@ impl App {
     }
 
     pub(crate) fn function(self, name: &str, bindings: &Value) -> Self {
+        self.function_json(name, &json!({ "bindings": bindings }))
+    }
+
+    /// With all of its `function.json`.
+    pub(crate) fn function_json(self, name: &str, file: &Value) -> Self {
         std::fs::create_dir(self.root.join(name)).unwrap();
-        let text = json!({ "bindings": bindings }).to_string();
-        std::fs::write(self.root.join(name).join("function.json"), text).unwrap();
+        std::fs::write(self.root.join(name).join("function.json"), file.to_string()).unwrap();
         self
     }
 
@@ -145,6 +149,11 @@ impl Log {
             Ok(Ok(lines)) => found(&lines),
             _ => panic!("{count} × \"{text}\" not seen in:\n{}", self.text()),
         }
+    }
+
+    /// The lines that hold `text` by now.
+    pub(crate) fn lines(&self, text: &str) -> Vec<LogLine> {
+        self.0.borrow().iter().filter(|line| line.text.contains(text)).cloned().collect()
     }
 
     pub(crate) fn text(&self) -> String {

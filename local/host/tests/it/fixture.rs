@@ -180,6 +180,10 @@ async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
     if asked["answer"].is_object() {
         return json_answer(&asked["answer"].to_string());
     }
+    let retries = &envelope["Metadata"]["RetryContext"]["RetryCount"];
+    if asked["failUntilRetry"].as_u64() > retries.as_u64() {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "not yet");
+    }
     match asked["do"].as_str().unwrap_or("ok") {
         "fail" => text(StatusCode::INTERNAL_SERVER_ERROR, "no"),
         "plain" => text(StatusCode::OK, "{}"),
@@ -208,7 +212,15 @@ fn wanted(envelope: &Value) -> Value {
         Some(request) => request["Body"].as_str().unwrap_or_default().to_owned(),
         None => String::new(),
     };
-    serde_json::from_str(&text).unwrap_or_default()
+    match serde_json::from_str(&text).unwrap_or_default() {
+        // A page of changes: the first one that wants something.
+        Value::Array(items) => items.into_iter().find(asks).unwrap_or_default(),
+        item => item,
+    }
+}
+
+fn asks(item: &Value) -> bool {
+    ["answer", "do", "delayMs", "failUntilRetry"].iter().any(|name| item.get(name).is_some())
 }
 
 fn json_answer(body: &str) -> Response<Body> {
