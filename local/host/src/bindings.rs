@@ -10,6 +10,7 @@ use crate::config::connection::ServiceBusConnection;
 use crate::config::cosmos::CosmosDbTrigger;
 use crate::http::route::Template;
 use crate::invocation::RetryPolicy;
+use crate::triggers::timer::TimerTrigger;
 
 /// One function that can be run.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) enum Trigger {
     Http(HttpTrigger),
     ServiceBus(ServiceBusTrigger),
     CosmosDb(Arc<CosmosDbTrigger>),
+    Timer(TimerTrigger),
 }
 
 /// `httpTrigger`.

@@ -9,6 +9,8 @@ pub(crate) mod host_json;
 mod json;
 mod retry;
 pub(crate) mod settings;
+mod timer;
 
 pub(crate) use host_json::{HandlerConfig, HostJson, ServiceBusOptions};
+pub(crate) use json::parse_time_span;
 pub(crate) use settings::Settings;

@@ -253,7 +253,7 @@ impl Server {
 fn http(function: &Function) -> Option<&HttpTrigger> {
     match &function.trigger {
         Trigger::Http(trigger) => Some(trigger),
-        Trigger::ServiceBus(_) | Trigger::CosmosDb(_) => None,
+        Trigger::ServiceBus(_) | Trigger::CosmosDb(_) | Trigger::Timer(_) => None,
     }
 }
 

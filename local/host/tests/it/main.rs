@@ -13,4 +13,5 @@ mod measure;
 mod process;
 mod retry;
 mod service_bus;
+mod timer;
 mod wire;
