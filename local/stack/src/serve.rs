@@ -152,10 +152,11 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, server.local_addr(), ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Host { common, root, state: _, queue_lease_seconds } => {
+        Role::Host { common, root, state, queue_lease_seconds } => {
             let log = Arc::new(|line: LogLine| print_line(&line));
             let mut options = host::Options::new(root, common.listen, settings(), log);
             options.drain = HOST_DRAIN;
+            options.state = state;
             if let Some(seconds) = queue_lease_seconds {
                 options.queue_lease = Duration::from_secs(u64::from(seconds));
             }

@@ -90,16 +90,29 @@ impl App {
     }
 
     pub(crate) async fn bind(&self, log: &Log) -> Result<Host, HostError> {
+        self.bind_with(log, |_| {}).await
+    }
+
+    async fn bind_with(
+        &self,
+        log: &Log,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Host, HostError> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut options = Options::new(&self.root, listen, self.settings.clone(), log.sink());
         options.queue_lease = self.queue_lease.unwrap_or(options.queue_lease);
+        change(&mut options);
         Host::bind(options).await
     }
 
     /// Binds and runs. The app stays alive with what is returned.
     pub(crate) async fn start(self) -> Running {
+        self.start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(self, change: impl FnOnce(&mut Options)) -> Running {
         let log = Log::default();
-        let host = self.bind(&log).await.unwrap();
+        let host = self.bind_with(&log, change).await.unwrap();
         let stop = CancellationToken::new();
         Running {
             address: host.local_addr(),

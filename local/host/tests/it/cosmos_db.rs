@@ -125,6 +125,7 @@ async fn a_failed_page_is_skipped_and_that_is_said_once() {
     host.log.wait_for("Executed 'Functions.Relay' (Succeeded", 1).await;
     // Had a page come again, it would have come before the next one.
     assert_eq!(delivered(&host, 3).await, ["bad", "worse", "good"]);
+    store.caught_up().await;
     let log = host.stop().await;
     let warnings: Vec<String> =
         log.at(Level::Warning).into_iter().filter(|text| text.contains("skipped")).collect();

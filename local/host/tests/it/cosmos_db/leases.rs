@@ -70,8 +70,7 @@ async fn two_hosts_never_process_a_range_at_the_same_time() {
     work(10).await;
     assert_eq!(delivered(&busy, 20).await.len(), 20);
     // Everything is recorded before the first one goes.
-    let end = store.position().await;
-    store.lease_becomes(|lease| lease["ContinuationToken"] == end).await;
+    store.caught_up().await;
     let before = busy.log.clone();
     busy.stop().await;
     // Given back, so it does not have to expire.

@@ -98,11 +98,17 @@ impl Store {
     }
 
     /// Where the change feed of the container ends by now.
-    pub(super) async fn position(&self) -> String {
+    async fn position(&self) -> String {
         let headers = [("a-im", "Incremental Feed"), ("if-none-match", "*")];
         let path = "/dbs/shop/colls/orders/docs";
         let answer = self.request("GET", path, &headers, String::new()).await;
         answer.headers()["etag"].to_str().unwrap().to_owned()
+    }
+
+    /// Waits until everything that has changed by now is recorded as processed.
+    pub(super) async fn caught_up(&self) {
+        let end = self.position().await;
+        self.lease_becomes(|lease| lease["ContinuationToken"] == end).await;
     }
 
     /// Waits until the only lease is as it should be.
