@@ -12,6 +12,7 @@ use crate::config::storage::StorageConnection;
 use crate::http::route::Template;
 use crate::invocation::RetryPolicy;
 use crate::outputs::EntityName;
+use crate::triggers::timer::TimerTrigger;
 
 /// One function that can be run.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ pub(crate) enum Trigger {
     ServiceBus(ServiceBusTrigger),
     Queue(QueueTrigger),
     CosmosDb(Arc<CosmosDbTrigger>),
+    Timer(TimerTrigger),
 }
 
 /// `httpTrigger`.

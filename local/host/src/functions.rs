@@ -22,7 +22,7 @@ pub struct FunctionInfo {
     /// Where to call it; HTTP triggers only.
     pub url: Option<String>,
     /// What starts it, except for HTTP: the queue, `topic/Subscriptions/subscription`,
-    /// `database/container`.
+    /// `database/container`, the schedule.
     pub entity: Option<String>,
     /// Switched off in `function.json` or by `AzureWebJobs.<name>.Disabled`.
     pub disabled: bool,
@@ -53,6 +53,7 @@ impl FunctionInfo {
             }
             Ok(Trigger::ServiceBus(bus)) => info.entity = Some(bus.entity.clone()),
             Ok(Trigger::Queue(queue)) => info.entity = Some(queue.queue.clone()),
+            Ok(Trigger::Timer(timer)) => info.entity = Some(timer.text.clone()),
             Ok(Trigger::CosmosDb(feed)) => info.entity = Some(feed.monitored.to_string()),
             Err(_) => {}
         }

@@ -60,6 +60,9 @@ pub struct Options {
     /// Announce the length of envelopes (as under `func`) instead of sending them in chunks (as in
     /// Azure, and the default).
     pub announce_length: bool,
+    /// Where the host keeps what has to outlive it: the schedules of timers. `None`, the default,
+    /// keeps it in memory, and a timer that is due while the host is down is not made up for.
+    pub state: Option<PathBuf>,
     /// How long invocations in flight may run on at stop, ten seconds by default.
     pub drain: Duration,
     /// How long a queue message is invisible to others at a time while its function runs, in whole
@@ -85,6 +88,7 @@ impl Options {
             clock: system_clock(),
             key: None,
             announce_length: false,
+            state: None,
             drain: DRAIN,
             queue_lease: QUEUE_LEASE,
         }
@@ -103,6 +107,7 @@ pub struct Host {
     key: Option<String>,
     body_max_bytes: u64,
     body_length: Length,
+    state: Option<PathBuf>,
     drain: Duration,
     queue_lease: Duration,
     status: watch::Sender<HandlerStatus>,
@@ -187,6 +192,7 @@ impl Host {
             key: options.key,
             body_max_bytes,
             body_length: if options.announce_length { Length::Announced } else { Length::Chunked },
+            state: options.state,
             drain: options.drain,
             queue_lease: options.queue_lease,
             status: watch::Sender::new(HandlerStatus::Starting),
@@ -256,12 +262,19 @@ impl Host {
             stopping: stop_accepting.clone(),
             give_up,
         });
+        let shared = triggers::Shared {
+            invoker: Arc::clone(&invoker),
+            service_bus: self.config.service_bus.clone(),
+            queues,
+            timers: Arc::new(triggers::timer::Monitor::new(self.state.as_deref())),
+        };
         let (work, background) = (TaskTracker::new(), TaskTracker::new());
         let admin = Admin {
             address: self.address,
             infos: Arc::clone(&self.infos),
             functions: self.functions.clone(),
             invoker: Arc::clone(&invoker),
+            shared: shared.clone(),
             background: background.clone(),
             started: Instant::now(),
             instance: Uuid::new_v4(),
@@ -286,11 +299,6 @@ impl Host {
             stop_accepting.clone(),
             stop_handler.clone(),
         ));
-        let shared = triggers::Shared {
-            invoker: Arc::clone(&invoker),
-            service_bus: self.config.service_bus.clone(),
-            queues,
-        };
         for note in triggers::notes(&self.functions) {
             self.log.line(Level::Warning, category::STARTUP, note);
         }

@@ -53,6 +53,7 @@ pub(crate) mod category {
     pub(crate) const COSMOS_DB: &str = "Host.Triggers.CosmosDB";
     pub(crate) const SERVICE_BUS: &str = "Host.Triggers.ServiceBus";
     pub(crate) const QUEUES: &str = "Host.Triggers.Queues";
+    pub(crate) const TIMER: &str = "Host.Triggers.Timer";
 }
 
 /// The sink together with the clock that stamps its lines.

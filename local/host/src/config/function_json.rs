@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::json::{Section, parse_object};
-use super::{HostJson, Settings, connection, cosmos, outputs, queues, retry};
+use super::{HostJson, Settings, connection, cosmos, outputs, queues, retry, timer};
 use crate::bindings::{
     AuthLevel, Cardinality, DataType, Function, HttpTrigger, Output, OutputKind, ServiceBusTrigger,
     Trigger,
@@ -117,13 +117,21 @@ fn notes(path: &str, function: &Function) -> Vec<String> {
     let mut notes = Vec::new();
     let redelivers = match function.trigger {
         Trigger::ServiceBus(_) | Trigger::Queue(_) => true,
-        Trigger::Http(_) | Trigger::CosmosDb(_) => false,
+        Trigger::Http(_) | Trigger::CosmosDb(_) | Trigger::Timer(_) => false,
     };
     if function.retry.is_some() && redelivers {
         notes.push(format!(
             "{path}: soon retries will not be supported for this trigger. The policy is applied \
              here as in Azure today, while the message stays locked; to be independent of it, \
              remove \"retry\" and let the broker redeliver."
+        ));
+    }
+    if let Trigger::Timer(timer) = &function.trigger
+        && !timer.schedule.adjusts_for_dst()
+    {
+        notes.push(format!(
+            "{path}: a schedule that is a time span works on an App Service plan only; elsewhere \
+             write six fields, e.g. \"0 */5 * * * *\""
         ));
     }
     notes
@@ -288,6 +296,7 @@ impl Reader<'_> {
             }
             "cosmosdbtrigger" => cosmos::trigger(self.path, section, self.settings, problems)
                 .map(|trigger| Trigger::CosmosDb(Arc::new(trigger))),
+            "timertrigger" => timer::trigger(self.path, section, problems).map(Trigger::Timer),
             other => {
                 problems.push(self.unsupported(&format!("the trigger '{other}'")));
                 None

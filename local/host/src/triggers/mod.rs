@@ -6,6 +6,7 @@
 pub(crate) mod cosmos_db;
 mod queue;
 pub(crate) mod service_bus;
+pub(crate) mod timer;
 
 use std::sync::Arc;
 
@@ -23,13 +24,16 @@ pub(crate) struct Shared {
     pub(crate) invoker: Arc<Invoker>,
     pub(crate) service_bus: ServiceBusOptions,
     pub(crate) queues: QueueShared,
+    pub(crate) timers: Arc<timer::Monitor>,
 }
 
 /// Whether the function has a listener at all.
 pub(crate) fn listens(function: &Function) -> bool {
     match function.trigger {
         Trigger::Http(_) => false,
-        Trigger::ServiceBus(_) | Trigger::Queue(_) | Trigger::CosmosDb(_) => true,
+        Trigger::ServiceBus(_) | Trigger::Queue(_) | Trigger::CosmosDb(_) | Trigger::Timer(_) => {
+            true
+        }
     }
 }
 
@@ -51,11 +55,16 @@ pub(crate) async fn listen(shared: Shared, function: Arc<Function>, stop: Cancel
             let trigger = Arc::clone(trigger);
             cosmos_db::listen(shared, function, trigger, stop).await;
         }
+        Trigger::Timer(trigger) => {
+            let trigger = trigger.clone();
+            timer::listen(shared, function, trigger, stop).await;
+        }
     }
 }
 
 /// Runs `function` once with `input` as its trigger item, as the admin endpoint does.
-pub(crate) async fn run_once(invoker: &Invoker, function: &Arc<Function>, input: String) {
+pub(crate) async fn run_once(shared: &Shared, function: &Arc<Function>, input: String) {
+    let invoker = &*shared.invoker;
     match &function.trigger {
         Trigger::Http(_) => {}
         Trigger::ServiceBus(trigger) => {
@@ -63,5 +72,6 @@ pub(crate) async fn run_once(invoker: &Invoker, function: &Arc<Function>, input:
         }
         Trigger::Queue(trigger) => queue::run_once(invoker, function, trigger, input).await,
         Trigger::CosmosDb(_) => cosmos_db::run_once(invoker, function, &input).await,
+        Trigger::Timer(trigger) => timer::run_once(shared, function, trigger).await,
     }
 }

@@ -25,8 +25,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct App {
     pub(crate) root: PathBuf,
     pub(crate) settings: BTreeMap<String, String>,
-    /// Of the host, if a test wants another one.
-    queue_lease: Option<Duration>,
 }
 
 impl App {
@@ -49,7 +47,7 @@ impl App {
         change(&mut host);
         std::fs::write(root.join("host.json"), host.to_string()).unwrap();
         std::os::unix::fs::symlink(std::env::current_exe().unwrap(), root.join("handler")).unwrap();
-        Self { root, settings: BTreeMap::new(), queue_lease: None }
+        Self { root, settings: BTreeMap::new() }
     }
 
     pub(crate) fn function(self, name: &str, bindings: &Value) -> Self {
@@ -77,11 +75,6 @@ impl App {
         self
     }
 
-    pub(crate) fn queue_lease(mut self, lease: Duration) -> Self {
-        self.queue_lease = Some(lease);
-        self
-    }
-
     pub(crate) fn replace_handler(&self, content: &str, mode: u32) {
         let path = self.root.join("handler");
         std::fs::remove_file(&path).unwrap();
@@ -90,16 +83,28 @@ impl App {
     }
 
     pub(crate) async fn bind(&self, log: &Log) -> Result<Host, HostError> {
+        self.bind_with(log, |_| {}).await
+    }
+
+    async fn bind_with(
+        &self,
+        log: &Log,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Host, HostError> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut options = Options::new(&self.root, listen, self.settings.clone(), log.sink());
-        options.queue_lease = self.queue_lease.unwrap_or(options.queue_lease);
+        change(&mut options);
         Host::bind(options).await
     }
 
     /// Binds and runs. The app stays alive with what is returned.
     pub(crate) async fn start(self) -> Running {
+        self.start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(self, change: impl FnOnce(&mut Options)) -> Running {
         let log = Log::default();
-        let host = self.bind(&log).await.unwrap();
+        let host = self.bind_with(&log, change).await.unwrap();
         let stop = CancellationToken::new();
         Running {
             address: host.local_addr(),

@@ -174,7 +174,12 @@ async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
             "length": header("content-length"),
         })
     ));
-    let asked = wanted(&envelope);
+    let asked = match path {
+        // A timer has no body to say what it wants.
+        "/Slow" => json!({ "delayMs": 1_500 }),
+        "/Flaky" => json!({ "failUntilRetry": 2 }),
+        _ => wanted(&envelope),
+    };
     let delay = asked["delayMs"].as_u64().unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(delay)).await;
     if asked["answer"].is_object() {

@@ -16,4 +16,5 @@ mod queue_trigger;
 mod retry;
 mod service_bus;
 mod storage;
+mod timer;
 mod wire;

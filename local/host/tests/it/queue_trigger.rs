@@ -124,7 +124,9 @@ async fn plain_texts_are_read_when_the_app_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lease_is_renewed_while_a_function_runs() {
     let storage = Storage::with(&["jobs"]).await;
-    let host = app(&storage, "jobs", &json!({})).queue_lease(Duration::from_secs(2)).start().await;
+    let host = app(&storage, "jobs", &json!({}))
+        .start_with(|options| options.queue_lease = Duration::from_secs(2))
+        .await;
     storage.put("jobs", &json!({ "delayMs": 5_000 })).await;
     host.log.wait_for("Executed 'Functions.Work' (Succeeded", 1).await;
     storage.count_becomes("jobs", 0, &host).await;
