@@ -249,6 +249,13 @@ impl TestStack {
         self.until(id, "completed", |order| order["overall"] == "completed").await
     }
 
+    /// Waits until nothing about the order moves any more: completed, and the customer told.
+    pub async fn until_quiet(&self, id: &str) -> Value {
+        let told = |order: &Value| order["messages"].as_array().is_some_and(|m| m.len() == 2);
+        self.until(id, "completed and told", |order| order["overall"] == "completed" && told(order))
+            .await
+    }
+
     /// Waits until the order is closed, however it ends.
     pub async fn until_closed(&self, id: &str) -> Value {
         self.until(id, "closed", |order| order["overall"] != "accepted").await

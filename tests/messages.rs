@@ -17,7 +17,7 @@ fn message(id: &str, body: impl Into<Vec<u8>>) -> Message {
 async fn duplicates_change_nothing_and_poison_is_set_aside() {
     let stack = TestStack::start().await;
     let id = stack.submit(&order()).await;
-    let before = stack.until_completed(&id).await;
+    let before = stack.until_quiet(&id).await;
     let orders = stack.store().container("orders");
     let event_id = format!("event:{id}:1");
     let stored: Value = orders.read(&id, &event_id).await.unwrap().unwrap().value;

@@ -26,7 +26,7 @@ async fn an_order_is_accepted_and_all_three_services_finish_it() {
         "links": with_key["links"]});
     assert_eq!(with_key, expected, "nothing to warn of");
 
-    let done = stack.until_completed(id).await;
+    let done = stack.until_quiet(id).await;
     let statuses = json!({"inventory": "done", "billing": "done", "notification": "done"});
     assert_eq!(done["status"], statuses);
     assert_eq!(done["totalMinor"], 2 * 1290 + 1850);

@@ -25,8 +25,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct App {
     pub(crate) root: PathBuf,
     pub(crate) settings: BTreeMap<String, String>,
-    /// Of the host, if a test wants another one.
-    queue_lease: Option<Duration>,
 }
 
 impl App {
@@ -49,7 +47,7 @@ impl App {
         change(&mut host);
         std::fs::write(root.join("host.json"), host.to_string()).unwrap();
         std::os::unix::fs::symlink(std::env::current_exe().unwrap(), root.join("handler")).unwrap();
-        Self { root, settings: BTreeMap::new(), queue_lease: None }
+        Self { root, settings: BTreeMap::new() }
     }
 
     pub(crate) fn function(self, name: &str, bindings: &Value) -> Self {
@@ -77,11 +75,6 @@ impl App {
         self
     }
 
-    pub(crate) fn queue_lease(mut self, lease: Duration) -> Self {
-        self.queue_lease = Some(lease);
-        self
-    }
-
     pub(crate) fn replace_handler(&self, content: &str, mode: u32) {
         let path = self.root.join("handler");
         std::fs::remove_file(&path).unwrap();
@@ -100,7 +93,6 @@ impl App {
     ) -> Result<Host, HostError> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut options = Options::new(&self.root, listen, self.settings.clone(), log.sink());
-        options.queue_lease = self.queue_lease.unwrap_or(options.queue_lease);
         change(&mut options);
         Host::bind(options).await
     }

@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::app::{App, Log, Running};
 use crate::wire::call;
-use store::Store;
+use store::{Line, Store};
 
 /// A function on `shop/orders`, with everything as fast as can be, changed by `change`.
 fn feed(change: impl FnOnce(&mut Value)) -> Value {
@@ -243,13 +243,13 @@ async fn a_store_that_is_away_is_waited_for_and_mentioned_once() {
     store.create(json!({ "id": "slow", "pk": "a", "delayMs": 800 })).await;
     assert_eq!(delivered(&host, 1).await, ["slow"]);
     // Away when the page should be recorded.
-    relay.set_open(false);
+    relay.set(Line::Cut);
     host.log.wait_for("Executed 'Functions.Relay' (Succeeded", 1).await;
     let lines = host.log.wait_for("Not reading changes of shop/orders at", 1).await;
     assert!(lines[0].text.contains("(setting OrdersStore) for function 'Relay'"), "{lines:?}");
     store.create(json!({ "id": "later", "pk": "a" })).await;
     relay.refused(3).await;
-    relay.set_open(true);
+    relay.set(Line::Open);
     assert_eq!(delivered(&host, 2).await, ["slow", "later"]);
     host.log.wait_for("Executed 'Functions.Relay' (Succeeded", 2).await;
     let log = host.stop().await;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use crate::app::{App, Running};
-use crate::storage::{Storage, nobody};
+use crate::storage::{Storage, nobody, reserved};
 use crate::wire::call;
 
 /// A function that works on `queue`.
@@ -124,7 +124,9 @@ async fn plain_texts_are_read_when_the_app_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lease_is_renewed_while_a_function_runs() {
     let storage = Storage::with(&["jobs"]).await;
-    let host = app(&storage, "jobs", &json!({})).queue_lease(Duration::from_secs(2)).start().await;
+    let host = app(&storage, "jobs", &json!({}))
+        .start_with(|options| options.queue_lease = Duration::from_secs(2))
+        .await;
     storage.put("jobs", &json!({ "delayMs": 5_000 })).await;
     host.log.wait_for("Executed 'Functions.Work' (Succeeded", 1).await;
     storage.count_becomes("jobs", 0, &host).await;
@@ -183,7 +185,7 @@ async fn a_stop_lets_invocations_end_and_deletes_their_messages() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_and_a_service_that_come_later_are_found() {
-    let (reserved, address) = nobody();
+    let (socket, address) = nobody();
     let host = App::new(|_| {})
         .function("Work", &trigger())
         .setting("AzureWebJobsStorage", queue::connection_string(address))
@@ -192,7 +194,7 @@ async fn a_queue_and_a_service_that_come_later_are_found() {
         .await;
     let lines = host.log.wait_for("Not receiving from queue 'jobs'", 1).await;
     assert!(lines[0].text.contains("setting AzureWebJobsStorage"), "{lines:?}");
-    drop(reserved);
+    drop(socket);
     let storage = Storage::at(address, &[]).await;
     host.log.wait_for("There is no queue 'jobs'", 1).await;
     storage.create("jobs").await;
@@ -201,7 +203,9 @@ async fn a_queue_and_a_service_that_come_later_are_found() {
     storage.count_becomes("jobs", 0, &host).await;
     // Gone again with everything in it, and back.
     storage.stop().await;
+    let socket = reserved(address);
     host.log.wait_for("Not receiving from queue 'jobs'", 2).await;
+    drop(socket);
     let storage = Storage::at(address, &["jobs"]).await;
     storage.put("jobs", &json!({ "n": 2 })).await;
     host.log.said("INVOKED", 2).await;

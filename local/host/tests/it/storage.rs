@@ -31,13 +31,21 @@ impl Storage {
         Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), queues).await
     }
 
+    /// Waits for a port that somebody else has for a moment.
     pub(crate) async fn at(listen: SocketAddr, queues: &[&str]) -> Self {
-        let options = queue::Options {
-            listen,
-            queues: queues.iter().map(|name| (*name).to_owned()).collect(),
-            ..queue::Options::default()
+        let deadline = Instant::now() + PATIENCE;
+        let server = loop {
+            let options = queue::Options {
+                listen,
+                queues: queues.iter().map(|name| (*name).to_owned()).collect(),
+                ..queue::Options::default()
+            };
+            match queue::Server::bind(options).await {
+                Ok(server) => break server,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        let server = queue::Server::bind(options).await.unwrap();
         let (address, stop) = (server.local_addr(), CancellationToken::new());
         let task = TaskTracker::new().spawn(server.run(stop.clone()));
         Self { address, stop, task }
@@ -143,10 +151,17 @@ impl Storage {
 
 /// An address nobody listens at, for as long as the socket lives.
 pub(crate) fn nobody() -> (TcpSocket, SocketAddr) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let socket = reserved(SocketAddr::from(([127, 0, 0, 1], 0)));
     let address = socket.local_addr().unwrap();
     (socket, address)
+}
+
+/// Keeps everybody else from listening at `address`, also while old connections linger.
+pub(crate) fn reserved(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 /// The texts of all elements `name`.

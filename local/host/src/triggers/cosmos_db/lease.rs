@@ -68,7 +68,7 @@ impl Lease {
             .text("timestamp")
             .and_then(|text| OffsetDateTime::parse(text, &Iso8601::DEFAULT).ok());
         // A time nobody can read was written by nobody.
-        written.is_none_or(|written| written + expiration < now)
+        written.is_none_or(|written| now - written > expiration)
     }
 }
 

@@ -247,7 +247,12 @@ impl Listener {
         held: &mut HashSet<String>,
         stop: &CancellationToken,
     ) -> Duration {
-        let leases = match session.leases.list().await {
+        let listed = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Duration::ZERO,
+            listed = session.leases.list() => listed,
+        };
+        let leases = match listed {
             Ok(leases) => leases,
             Err(error) => {
                 self.link.down(&error.to_string());

@@ -229,11 +229,13 @@ impl Range {
     /// Renews the lease until it is lost. A lease that could not be renewed in time is lost too:
     /// others may take it, and two hosts must not process one range.
     async fn keep(&self) {
+        let (renew, expiration) = (self.trigger.renew_interval, self.trigger.expiration);
+        // Somewhat early: timers are late on a busy machine, and clocks differ.
+        let safe = expiration - expiration.saturating_sub(renew) / 4;
         let mut pause = AWAY_MIN;
         loop {
             let written = self.written();
-            let due = written + self.trigger.renew_interval;
-            let end = written + self.trigger.expiration;
+            let (due, end) = (written + renew, written + safe);
             sleep_until(due).await;
             if self.written() > written {
                 // A checkpoint has renewed it.

@@ -6,7 +6,7 @@ use host::LogLine;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::store::Store;
+use super::store::{Line, Store, connection_string};
 use super::{app, delivered, feed, ids};
 use crate::app::Log;
 
@@ -139,26 +139,35 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_cannot_renew_lets_go_before_another_one_begins() {
+async fn a_host_that_is_cut_off_lets_go_before_another_one_begins() {
+    a_host_that_cannot_renew_lets_go(Line::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_gets_no_answers_lets_go_before_another_one_begins() {
+    a_host_that_cannot_renew_lets_go(Line::Silent).await;
+}
+
+async fn a_host_that_cannot_renew_lets_go(line: Line) {
     let store = Store::start().await;
     let relay = store.relay().await;
     let cut_off = app(&store, &quick(1_500))
-        .setting("OrdersStore", super::store::connection_string(relay.address))
+        .setting("OrdersStore", connection_string(relay.address))
         .start()
         .await;
     store.create(json!({ "id": "long", "pk": "a", "do": "never" })).await;
     assert_eq!(delivered(&cut_off, 1).await, ["long"]);
-    relay.set_open(false);
+    relay.set(line);
     let other = app(&store, &quick(1_500)).start().await;
     store.replace(json!({ "id": "long", "pk": "a" })).await;
     other.log.wait_for("Executed 'Functions.Relay' (Succeeded", 1).await;
     assert_eq!(ids(&other.log.said("INVOKED", 1).await), ["long"]);
-    cut_off.log.wait_for("The lease of range 0 of shop/orders is lost", 1).await;
-    let ended = cut_off.log.lines("Executed 'Functions.Relay' (Failed").remove(0).time;
+    let ended = cut_off.log.wait_for("Executed 'Functions.Relay' (Failed", 1).await[0].time;
     let begun = other.log.lines("Executing 'Functions.Relay'").remove(0).time;
     assert!(ended <= begun, "{ended} > {begun}");
     // Back again, it waits its turn.
-    relay.set_open(true);
+    relay.set(Line::Open);
+    cut_off.log.wait_for("The lease of range 0 of shop/orders is lost", 1).await;
     cut_off.log.wait_for("Reading changes of shop/orders", 2).await;
     other.stop().await;
     store.create(json!({ "id": "turn", "pk": "a" })).await;

@@ -178,11 +178,21 @@ pub(super) fn connection_string(address: SocketAddr) -> String {
     format!("AccountEndpoint=http://{address}/;AccountKey={EMULATOR_KEY};")
 }
 
-/// Passes bytes on, as long as it is open.
+/// How a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Open,
+    /// Connections break, and no new ones are made.
+    Cut,
+    /// Connections stay, and nothing moves on them.
+    Silent,
+}
+
+/// A way to the store that can be cut.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
-    open: Arc<watch::Sender<bool>>,
-    /// Connections turned away since it was closed.
+    line: Arc<watch::Sender<Line>>,
+    /// Connections turned away.
     refused: watch::Receiver<usize>,
     _task: AbortOnDropHandle<()>,
 }
@@ -191,33 +201,34 @@ impl Relay {
     async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let open = Arc::new(watch::Sender::new(true));
+        let line = Arc::new(watch::Sender::new(Line::Open));
         let (count, refused) = watch::channel(0);
-        let (gate, tasks) = (Arc::clone(&open), TaskTracker::new());
+        let (state, tasks) = (Arc::clone(&line), TaskTracker::new());
         let accept = async move {
             loop {
                 let (mut near, _) = listener.accept().await.unwrap();
-                if !*gate.borrow() {
+                let mut state = state.subscribe();
+                if *state.borrow() == Line::Cut {
                     count.send_modify(|count| *count += 1);
                     continue;
                 }
-                let mut seen = gate.subscribe();
                 tasks.spawn(async move {
                     let mut far = TcpStream::connect(target).await.unwrap();
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
-                        _ = seen.wait_for(|open| !open) => {}
+                        biased;
+                        _ = state.wait_for(|line| *line != Line::Open) => {}
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
                     }
+                    let _ = state.wait_for(|line| *line != Line::Silent).await;
                 });
             }
         };
         let task = AbortOnDropHandle::new(TaskTracker::new().spawn(accept));
-        Self { address, open, refused, _task: task }
+        Self { address, line, refused, _task: task }
     }
 
-    /// Closing breaks what is connected.
-    pub(super) fn set_open(&self, open: bool) {
-        self.open.send_replace(open);
+    pub(super) fn set(&self, line: Line) {
+        self.line.send_replace(line);
     }
 
     /// Waits until `count` connections were turned away.
