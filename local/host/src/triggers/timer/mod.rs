@@ -95,13 +95,13 @@ struct Timer {
 
 impl Timer {
     async fn run(mut self, stop: CancellationToken) {
-        self.tell();
         let now = self.now();
         let (mut status, missed) = match self.load().await {
             Some(status) => status.resumed(&self.trigger.schedule, now),
             None => (Status::first(&self.trigger.schedule, now), None),
         };
         self.save(status).await;
+        self.tell(now);
         let name = Arc::clone(&self.function.name);
         if let Some(time) = missed {
             let text = format!("Function '{name}' is past due on startup. Executing now.");
@@ -191,9 +191,9 @@ impl Timer {
     }
 
     /// Says when it will fire.
-    fn tell(&self) {
+    fn tell(&self, now: OffsetDateTime) {
         let schedule = &self.trigger.schedule;
-        let first = schedule.next_after(self.now());
+        let first = schedule.next_after(now);
         let times: Vec<String> = std::iter::successors(first, |time| schedule.next_after(*time))
             .take(TOLD)
             .map(round_trip)
