@@ -136,6 +136,14 @@ async fn crash_everywhere(app: &str) {
             (!stack.is_armed(point)).then_some(())
         })
         .await;
+        // The next death must not fall upon this order's redelivery: three of them, and the broker
+        // gives up on it, rightly.
+        eventually("the order is closed, or comes back once the lease is over", || async {
+            let later = |line: &str| line.contains(&id) && line.contains("comes back later");
+            let closed = || async { stack.overall(&id).await.is_some_and(|o| o != "accepted") };
+            (closed().await || stack.full_log().lines().any(later)).then_some(())
+        })
+        .await;
         submitted.push((point, course, id));
     }
     for (point, course, id) in &submitted {

@@ -205,6 +205,13 @@ impl TestStack {
         }
     }
 
+    /// How an order stands as a whole, if anybody answers.
+    pub async fn overall(&self, id: &str) -> Option<String> {
+        let path = format!("/api/orders/{id}");
+        let answer = try_send(&self.endpoints.http, Method::GET, &path, &[], "").await?;
+        (answer.status == 200).then(|| answer.json()["overall"].as_str().unwrap().to_owned())
+    }
+
     /// Cancels an order; the status, if there is any answer.
     pub async fn try_cancel(&self, id: &str) -> Option<u16> {
         let path = format!("/api/orders/{id}/cancel");
