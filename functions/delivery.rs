@@ -47,8 +47,10 @@ impl Delivery {
         let (event, order_id) = read_event(message.body())?;
         let property = |name| message.application_property(name);
         let attempt = property(ATTEMPT).as_ref().and_then(whole).unwrap_or(0);
+        // A replay names the message that it repeats too, but its own copies must go back to the
+        // replay: ids of copies that were seen before would be taken for duplicates.
         let origin = match property(ORIGINAL_MESSAGE_ID) {
-            Some(Value::String(id)) => id,
+            Some(Value::String(id)) if attempt > 0 => id,
             _ => message.message_id().unwrap_or_else(|| event.id.clone()),
         };
         Ok(Self { event, order_id, attempt, origin })
