@@ -16,6 +16,7 @@ mod problem;
 mod reply;
 mod run;
 mod server;
+pub mod telemetry;
 mod timestamp;
 mod trace;
 mod triggers;

@@ -72,7 +72,7 @@ where
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(writer));
     let layer: Box<dyn tracing_subscriber::Layer<_> + Send + Sync> = match format {
         Format::Text => Box::new(layer),
-        Format::Json => Box::new(layer.json().flatten_event(true).with_span_list(false)),
+        Format::Json => Box::new(layer.json().flatten_event(true).with_span_list(true)),
     };
     Ok(tracing_subscriber::registry().with(filter).with(layer))
 }
@@ -182,6 +182,7 @@ mod tests {
         let event: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
         assert_eq!(event["order.id"], "o-7");
         assert_eq!(event["span"]["function"], "charge");
+        assert_eq!(event["spans"][0]["function"], "charge", "every span around the line");
         assert_eq!(event["message"], "two\nlines\r\nazfuncjsonlog: and a forged one");
     }
 

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
+use tracing::field::Empty;
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
 use super::body::Stalled;
@@ -25,6 +26,7 @@ use crate::envelope::InvocationRequest;
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::problem::{self, closing, problem};
+use crate::telemetry::{Histogram, Kind, Span};
 use crate::trace::TraceContext;
 
 /// The host's id of an invocation; proxied HTTP requests have it as well.
@@ -35,6 +37,10 @@ const PROXIED_INVOCATION_ID: HeaderName = HeaderName::from_static("x-ms-invocati
 
 /// Longest invocation id that is kept; the host sends 36 characters.
 const INVOCATION_ID_CHARS_MAX: usize = 128;
+
+/// Named as in the conventions of OpenTelemetry for functions as a service.
+static INVOCATIONS: Histogram =
+    Histogram::new("faas.invoke_duration", "Invocations, by function and how they ended");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -66,6 +72,9 @@ impl Dispatch {
                 invocation.id = invocation_id.as_deref(),
                 trace_id = %trace.trace_id,
                 span_id = %trace.span_id,
+                // For the function to fill in: what the trigger is about, in the words of its sender.
+                subject = Empty,
+                correlation_id = Empty,
             );
             let context = Context {
                 function: Arc::clone(name),
@@ -84,6 +93,8 @@ impl Dispatch {
             path,
             trace_id = %trace.trace_id,
             span_id = %trace.span_id,
+            subject = Empty,
+            correlation_id = Empty,
         );
         self.http(request, trace).instrument(span).await
     }
@@ -101,6 +112,13 @@ impl Dispatch {
         }
         let began = Instant::now();
         let name = Arc::clone(&context.function);
+        let mut span = Span::start(context.trace, &name, Kind::Server);
+        if span.is_recorded() {
+            span.text("faas.invoked_name", &name);
+            if let Some(id) = context.invocation_id() {
+                span.text("faas.invocation_id", id);
+            }
+        }
         let read = tokio::time::timeout_at(context.deadline, self.envelope(request.into_body()));
         let request = match read.await {
             Ok(Ok(request)) => request,
@@ -115,9 +133,13 @@ impl Dispatch {
                 return closing(problem(Unreadable::Late.status(), detail));
             }
         };
-        let result = App::invoke(function, Invocation { function: name, request }, context).await;
+        let invocation = Invocation { function: Arc::clone(&name), request };
+        let result = App::invoke(function, invocation, context).await;
         let duration_ms = milliseconds(began.elapsed());
         let envelope = result.and_then(|envelope| Ok(serde_json::to_vec(&envelope)?));
+        let error_type = envelope.as_ref().err().map_or("", Failure::error_type);
+        let ended = [("faas.invoked_name", &*name), ("error.type", error_type)];
+        INVOCATIONS.record(began.elapsed().as_secs_f64(), &ended);
         match envelope {
             Ok(envelope) => {
                 debug!(duration_ms, "invocation succeeded");
@@ -132,6 +154,7 @@ impl Dispatch {
                     duration_ms,
                     "invocation failed"
                 );
+                span.fail(failure.error_type());
                 failed(&failure)
             }
         }
@@ -156,6 +179,13 @@ impl Dispatch {
         let began = Instant::now();
         let is_readiness = request.method() == Method::GET && request.uri().path() == "/";
         let is_lost_invocation = is_lost_invocation(&request);
+        // The host asks for readiness all the time, and no trace needs to show it.
+        let mut span = (!is_readiness).then(|| {
+            let mut span = Span::start(trace, request.method().as_str(), Kind::Server);
+            span.text("http.request.method", request.method().as_str());
+            span.text("url.path", request.uri().path());
+            span
+        });
         let response = match &self.app.router {
             Some(router) => {
                 request.extensions_mut().insert(trace);
@@ -176,6 +206,12 @@ impl Dispatch {
             }
             None => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
         };
+        if let Some(span) = &mut span {
+            span.number("http.response.status_code", response.status().as_u16().into());
+            if response.status().is_server_error() {
+                span.fail(response.status().as_str());
+            }
+        }
         let unrouted =
             matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
         debug!(

@@ -1,0 +1,259 @@
+//! The background task that sends what was recorded.
+//!
+//! A collector that is away or slow costs spans, never an invocation: while one request waits the
+//! queue fills, and what does not fit is dropped and counted. Totals are sent again and again, so
+//! nothing of them is lost.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, StatusCode, Url};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::metric::Meter;
+use super::otlp::{self, FinishedSpan};
+use super::{Options, SPANS_LOST, StartError, now_ns};
+
+/// How often spans are sent.
+const SPANS_EVERY: Duration = Duration::from_millis(500);
+
+/// How often totals are sent. Shorter than the minute that is usual, as a host may stop an idle
+/// instance within it.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// Spans of one request: about a quarter of a megabyte.
+const BATCH_SPANS_MAX: usize = 512;
+
+/// How long the collector may take for one request.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// How long connecting to it may take.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// Tries of one batch of spans, where the collector says that trying again helps.
+const TRIES_MAX: u32 = 3;
+
+/// The first pause between two tries; it doubles.
+const TRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the last requests may take when the process stops. Together with the grace period of
+/// the server it stays below the ten seconds after which the host kills the process.
+const FLUSH_MAX: Duration = Duration::from_millis(800);
+
+/// Sends what was recorded.
+#[derive(Debug)]
+pub struct Exporter {
+    queue: mpsc::Receiver<FinishedSpan>,
+    collector: Collector,
+}
+
+/// The other end.
+#[derive(Debug)]
+struct Collector {
+    http: Client,
+    traces: Url,
+    metrics: Url,
+    resource: Value,
+    meter: &'static Meter,
+    start_ns: u64,
+}
+
+/// Why a request did not bring anything to the collector.
+enum Unsent {
+    /// It may work later.
+    Retryable(String),
+    Refused(String),
+}
+
+impl Exporter {
+    pub(super) fn new(
+        options: Options,
+        queue: mpsc::Receiver<FinishedSpan>,
+        meter: &'static Meter,
+    ) -> Result<Self, StartError> {
+        let Options { endpoint, headers, service_name, service_version } = options;
+        let http = Client::builder()
+            .default_headers(headers)
+            .timeout(ANSWER_MAX)
+            .connect_timeout(CONNECT_MAX)
+            // Whatever a redirect leads to, it is not the collector.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(StartError::Transport)?;
+        let instance_id = Uuid::new_v4().to_string();
+        let collector = Collector {
+            http,
+            traces: below(&endpoint, "traces"),
+            metrics: below(&endpoint, "metrics"),
+            resource: otlp::resource(&service_name, &service_version, &instance_id),
+            meter,
+            start_ns: now_ns(),
+        };
+        Ok(Self { queue, collector })
+    }
+
+    /// Sends until `shutdown`, then whatever is left, within a second.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { mut queue, collector } = self;
+        let send =
+            async { tokio::join!(collector.send_spans(&mut queue), collector.send_totals()) };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = send => {}
+        }
+        let last = async {
+            let mut spans = Vec::new();
+            while let Ok(span) = queue.try_recv() {
+                spans.push(span);
+            }
+            for batch in spans.chunks(BATCH_SPANS_MAX) {
+                let _ = collector.post(&collector.traces, &collector.traces_of(batch)).await;
+            }
+            let _ = collector.post(&collector.metrics, &collector.totals()).await;
+        };
+        if tokio::time::timeout(FLUSH_MAX, last).await.is_err() {
+            warn!("the collector did not take the last telemetry in time");
+        }
+    }
+}
+
+impl Collector {
+    /// Sends spans for ever.
+    async fn send_spans(&self, queue: &mut mpsc::Receiver<FinishedSpan>) {
+        let mut tick = interval(SPANS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut health = Health::default();
+        let mut batch = Vec::with_capacity(BATCH_SPANS_MAX);
+        loop {
+            tick.tick().await;
+            loop {
+                while batch.len() < BATCH_SPANS_MAX
+                    && let Ok(span) = queue.try_recv()
+                {
+                    batch.push(span);
+                }
+                if batch.is_empty() {
+                    break;
+                }
+                let sent = self.send_batch(&batch).await;
+                health.saw(&sent);
+                if sent.is_err() {
+                    let lost = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                    SPANS_LOST.add_to(self.meter, lost, &[("reason", "not-sent")]);
+                }
+                batch.clear();
+            }
+        }
+    }
+
+    async fn send_batch(&self, batch: &[FinishedSpan]) -> Result<(), String> {
+        let body = self.traces_of(batch);
+        let mut pause = TRY_PAUSE;
+        for _ in 1..TRIES_MAX {
+            match self.post(&self.traces, &body).await {
+                Ok(()) => return Ok(()),
+                Err(Unsent::Refused(why)) => return Err(why),
+                Err(Unsent::Retryable(_)) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+        self.post(&self.traces, &body).await.map_err(Unsent::why)
+    }
+
+    /// Sends totals for ever.
+    async fn send_totals(&self) {
+        let mut tick = interval(METRICS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut health = Health::default();
+        loop {
+            tick.tick().await;
+            let sent = self.post(&self.metrics, &self.totals()).await;
+            health.saw(&sent.map_err(Unsent::why));
+        }
+    }
+
+    fn traces_of(&self, batch: &[FinishedSpan]) -> Value {
+        otlp::traces(&self.resource, batch)
+    }
+
+    fn totals(&self) -> Value {
+        otlp::metrics(&self.resource, &self.meter.snapshot(), self.start_ns, now_ns())
+    }
+
+    async fn post(&self, url: &Url, body: &Value) -> Result<(), Unsent> {
+        let json = HeaderValue::from_static("application/json");
+        let request = self.http.post(url.clone()).header(CONTENT_TYPE, json);
+        let response = match request.body(body.to_string()).send().await {
+            Ok(response) => response,
+            // Without the address, which may hold a key.
+            Err(error) => return Err(Unsent::Retryable(error.without_url().to_string())),
+        };
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            status @ (StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT) => Err(Unsent::Retryable(format!("answered {status}"))),
+            status => Err(Unsent::Refused(format!("answered {status}"))),
+        }
+    }
+}
+
+impl Unsent {
+    fn why(self) -> String {
+        match self {
+            Self::Retryable(why) | Self::Refused(why) => why,
+        }
+    }
+}
+
+/// Says once that the collector is away, and once that it is back.
+#[derive(Debug, Default)]
+struct Health {
+    away: bool,
+}
+
+impl Health {
+    fn saw(&mut self, sent: &Result<(), String>) {
+        match sent {
+            Ok(()) if self.away => info!("the collector takes telemetry again"),
+            Err(why) if !self.away => {
+                warn!(why, "the collector does not take telemetry; orders go on");
+            }
+            _ => {}
+        }
+        self.away = sent.is_err();
+    }
+}
+
+/// `<endpoint>/v1/<signal>`, as the specification of the exporter's settings has it.
+fn below(endpoint: &Url, signal: &str) -> Url {
+    let mut url = endpoint.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(["v1", signal]);
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_lie_below_the_endpoint() {
+        for (endpoint, traces) in [
+            ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+            ("https://c.example/otlp/", "https://c.example/otlp/v1/traces"),
+            ("https://c.example/otlp", "https://c.example/otlp/v1/traces"),
+        ] {
+            assert_eq!(below(&endpoint.parse().unwrap(), "traces").as_str(), traces);
+        }
+    }
+}
