@@ -11,13 +11,14 @@ use std::time::Duration;
 use azure::bus::{BusClient, Disposition, Management, Sender};
 use handler::{Context, Failure, Reply, ServiceBusMessage};
 use orders::CloudEvent;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::chain::chain;
 use crate::clock;
 use crate::crash;
 use crate::delivery::{ATTEMPT, Delivery, ORIGINAL_MESSAGE_ID, TARGET};
 use crate::publisher;
+use crate::telemetry::{self, Consumption};
 use crate::topology::TOPOLOGY;
 use crate::verdict::{Circumstances, Trouble, Verdict, judge};
 
@@ -67,10 +68,21 @@ impl Courier {
             }
         };
         let occasion = Occasion::new(&delivery, last_delivery, context);
-        match work(delivery.clone(), occasion).await {
-            Ok(reply) => Ok(reply),
-            Err(verdict) => self.settle(&message, Some(&delivery), verdict).await,
-        }
+        // Its own trace context is for what it gives rise to; a copy goes out as the event came.
+        let mut ours = delivery.clone();
+        let sender = message.sender_trace();
+        let mut consumption = Consumption::begin(&mut ours, sender, context, &self.subscription);
+        let log = consumption.log.clone();
+        let handled = async {
+            match work(ours, occasion).await {
+                Ok(reply) => Ok(reply),
+                Err(verdict) => {
+                    consumption.fail(verdict.noted().0);
+                    self.settle(&message, Some(&delivery), verdict).await
+                }
+            }
+        };
+        handled.instrument(log).await
     }
 
     async fn settle(
@@ -82,6 +94,7 @@ impl Courier {
         match (verdict, delivery) {
             (Verdict::Delay { after, why }, Some(delivery)) => {
                 self.send_later(delivery, after).await?;
+                telemetry::retried(&self.subscription);
                 info!(order.id = %delivery.order_id, attempt = delivery.attempt + 1,
                     after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX), why,
                     "a copy comes back later");
@@ -89,6 +102,11 @@ impl Courier {
             }
             (Verdict::DeadLetter { reason, description }, _) => {
                 self.dead_letter(message, reason, description).await
+            }
+            (Verdict::Redeliver { why, last: true }, _) => {
+                // The broker's doing, under the broker's name for it.
+                telemetry::dead_lettered(&self.subscription, "MaxDeliveryCountExceeded");
+                Err(Failure::new("attempt-failed", why))
             }
             (Verdict::Redeliver { why, .. } | Verdict::Delay { why, .. }, _) => {
                 Err(Failure::new("attempt-failed", why))
@@ -122,6 +140,7 @@ impl Courier {
         match self.management.update_disposition(&[lock_token], &disposition).await {
             Ok(()) => {
                 warn!(message.id = message.message_id(), reason, description, "dead-lettered");
+                telemetry::dead_lettered(&self.subscription, reason);
                 crash::point("consumer.after-dead-letter").await;
                 Ok(Reply::done())
             }

@@ -32,6 +32,7 @@ pub mod publisher;
 pub mod settings;
 pub mod staging;
 pub mod store;
+pub mod telemetry;
 pub mod topology;
 pub mod verdict;
 pub mod worker;

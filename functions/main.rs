@@ -16,7 +16,7 @@ use functions::staging::{self, Function};
 use functions::store::OrderStore;
 use functions::topology::TOPOLOGY;
 use functions::{billing, inventory, notification, payments};
-use handler::{App, Config, Server};
+use handler::{App, Config, Server, telemetry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,7 +38,7 @@ async fn serve() -> anyhow::Result<()> {
     let server = Server::bind(&config).await?;
 
     let functions = staging::discover(&app_root()?)?;
-    let settings = Settings::from_env(functions.contains(&Function::Settle))?;
+    let mut settings = Settings::from_env(functions.contains(&Function::Settle))?;
     handler::logging::init(Some(&settings.log_filter), settings.log_format)?;
 
     crash::arm_from(settings.crash_points.clone());
@@ -47,6 +47,10 @@ async fn serve() -> anyhow::Result<()> {
     let background = TaskTracker::new();
     let store = Store::new(settings.store.clone(), TOPOLOGY.database(), StoreOptions::default());
     let store = OrderStore::new(store);
+    if let Some(otlp) = settings.otlp.take() {
+        let exporter = telemetry::start(functions::telemetry::options(otlp, &functions))?;
+        background.spawn(exporter.run(shutdown.clone()));
+    }
     let (app, publisher) = app(&functions, &store, &settings)?;
     background.spawn(publisher.run(shutdown.clone()));
     // The first order should not pay for the connection. If the store is not there yet, it does.

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 use crate::chain::chain;
 use crate::crash;
 use crate::store::OrderStore;
+use crate::telemetry::Departing;
 
 /// Events that wait in memory for the publisher, about 1 KB each. Beyond this they wait in the
 /// store instead, where app `outbox` finds them: memory stays bounded while the bus is down.
@@ -33,6 +34,7 @@ const MARKS_IN_FLIGHT_MAX: usize = 8;
 struct Departure {
     message: Message,
     order_id: OrderId,
+    telemetry: Departing,
 }
 
 /// Offers committed events to the publisher. Cheap to clone.
@@ -120,11 +122,11 @@ impl Channel {
     }
 
     async fn dispatch(&self, departures: impl Iterator<Item = Departure>) -> Result<(), BusError> {
-        let (messages, order_ids): (Vec<Message>, Vec<OrderId>) =
-            departures.map(|Departure { message, order_id }| (message, order_id)).unzip();
+        let ((messages, order_ids), telemetry): ((Vec<Message>, Vec<OrderId>), Vec<Departing>) =
+            departures.map(|d| ((d.message, d.order_id), d.telemetry)).unzip();
         crash::point("publish.before-send").await;
         match self.topic.send_batch(&messages).await {
-            Ok(()) => {}
+            Ok(()) => telemetry.iter().for_each(Departing::departed),
             // One of them spoils the batch: find out which.
             Err(error) if is_about_the_message(&error) => {
                 return self.dispatch_singly(&messages, &order_ids).await;
@@ -211,5 +213,6 @@ pub(crate) fn message(cloud_event: &orders::CloudEvent, message_id: &str) -> Mes
 
 fn departure(outbox_event: &OutboxEvent) -> Departure {
     let message = message(&outbox_event.event, &outbox_event.message_id);
-    Departure { message, order_id: outbox_event.order_id }
+    let telemetry = Departing::new(outbox_event);
+    Departure { message, order_id: outbox_event.order_id, telemetry }
 }

@@ -10,6 +10,8 @@
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | all | where traces and metrics go; nowhere without it |
+//! | `OTEL_EXPORTER_OTLP_HEADERS` | all | headers for that, `name=value,…` |
 //!
 //! The same names serve the Functions host for its trigger connections. Variables that belong to
 //! the host are read by the `handler` crate.
@@ -19,7 +21,9 @@ use std::path::PathBuf;
 
 use azure::connection::{BusConnection, CosmosConnection};
 use handler::logging::Format;
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::topology::TOPOLOGY;
 
@@ -28,7 +32,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 10] = [
     "OrdersStore",
     "OrdersBus",
     "BANK_URL",
@@ -37,6 +41,8 @@ pub const NAMES: [&str; 8] = [
     "LOG_FORMAT",
     "RUST_LOG",
     "CRASH_POINTS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
 ];
 
 /// Orders per second of one customer where the settings have none: far more than a person or a
@@ -62,6 +68,17 @@ pub struct Settings {
     pub log_format: Format,
     /// Log filter, as `tracing` reads it.
     pub log_filter: String,
+    /// Where traces and metrics go; `None` for nowhere.
+    pub otlp: Option<Otlp>,
+}
+
+/// Where traces and metrics go: an OpenTelemetry collector that takes OTLP over HTTP.
+#[derive(Debug)]
+pub struct Otlp {
+    /// The base address.
+    pub endpoint: Url,
+    /// What it wants to see with every request; the values count as secrets.
+    pub headers: HeaderMap,
 }
 
 /// What is wrong with the settings, all of it.
@@ -127,6 +144,7 @@ impl Settings {
                 Format::Text
             }
         };
+        let otlp = otlp(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
         match (store, bus) {
             (Some(store), Some(bus)) if problems.is_empty() => {
                 let log_filter = look_up("RUST_LOG").filter(|filter| !filter.is_empty());
@@ -141,11 +159,40 @@ impl Settings {
                     faults_allowed,
                     log_format,
                     log_filter,
+                    otlp,
                 })
             }
             _ => Err(SettingsError(problems)),
         }
     }
+}
+
+/// The standard settings of an OpenTelemetry exporter, as far as they are understood here.
+fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Otlp>, String> {
+    let [endpoint, headers] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"]
+        .map(|name| look_up(name).filter(|value| !value.trim().is_empty()));
+    let Some(endpoint) = endpoint else { return Ok(None) };
+    let endpoint = Url::parse(endpoint.trim()).ok();
+    let endpoint = endpoint.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or(
+        "OTEL_EXPORTER_OTLP_ENDPOINT must be the address of a collector that takes OTLP over \
+         HTTP, e.g. http://127.0.0.1:4318",
+    )?;
+    let headers = otlp_headers(headers.as_deref().unwrap_or_default())
+        .ok_or("OTEL_EXPORTER_OTLP_HEADERS must be name=value,name=value with encoded values")?;
+    Ok(Some(Otlp { endpoint, headers }))
+}
+
+/// `name=value,name=value`, values percent-encoded.
+fn otlp_headers(text: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        headers.append(name.trim().parse::<HeaderName>().ok()?, value);
+    }
+    Some(headers)
 }
 
 fn bank_url(value: Option<String>) -> Result<Url, String> {
@@ -215,6 +262,28 @@ mod tests {
         let settings =
             Settings::resolve(true, |name| values["Values"][name].as_str().map(str::to_owned));
         assert!(settings.unwrap().faults_allowed);
+    }
+
+    #[test]
+    fn telemetry_goes_nowhere_unless_asked_and_its_key_is_not_shown() {
+        let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
+        assert!(resolve(false, &both).unwrap().otlp.is_none());
+        let empty = ("OTEL_EXPORTER_OTLP_ENDPOINT", "");
+        assert!(resolve(false, &[both[0], both[1], empty]).unwrap().otlp.is_none());
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4318");
+        let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20c2VjcmV0, x-a=b");
+        let settings = resolve(false, &[both[0], both[1], endpoint, headers]).unwrap();
+        let otlp = settings.otlp.as_ref().unwrap();
+        assert_eq!(otlp.headers["authorization"], "Basic c2VjcmV0");
+        assert_eq!(otlp.headers.len(), 2);
+        assert!(!format!("{settings:?}").contains("c2VjcmV0"), "{settings:?}");
+        for wrong in [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "novalue"),
+        ] {
+            let error = resolve(false, &[both[0], both[1], wrong, endpoint]).unwrap_err();
+            assert!(error.to_string().contains(wrong.0), "{error}");
+        }
     }
 
     #[test]

@@ -53,6 +53,19 @@ impl Function {
         }
     }
 
+    /// The Function App that it is part of, as in `infra/topology.json`.
+    #[must_use]
+    pub fn app(self) -> &'static str {
+        match self {
+            Self::Http => "order-api",
+            Self::Reserve => "inventory",
+            Self::Charge => "billing",
+            Self::Settle => "payments",
+            Self::Notify => "notification",
+            Self::Relay | Self::Sweep => "outbox",
+        }
+    }
+
     /// The `function.json` that this executable was built with.
     #[must_use]
     pub fn definition(self) -> &'static str {

@@ -19,6 +19,7 @@ use crate::crash;
 use crate::delivery::Delivery;
 use crate::publisher::Outbox;
 use crate::store::{Moved, OrderStore};
+use crate::telemetry;
 use crate::verdict::{Trouble, Verdict};
 
 /// How long one attempt owns its part of an order. After a crash nobody else may begin before it
@@ -115,6 +116,7 @@ impl Worker {
         };
         let (order_id, service, attempt) = (delivery.order_id, self.service, claim.attempt);
         self.point("after-claim").await;
+        let working = telemetry::attempt(&delivery.event, service, attempt);
         let worked = match requested_fault(&claim) {
             Some(trouble) => Err(trouble),
             None => match tokio::time::timeout_at(deadline, act(&claim, deadline)).await {
@@ -122,6 +124,7 @@ impl Worker {
                 Err(_) => Err(Trouble::Unavailable("the attempt ran out of time".into())),
             },
         };
+        drop(working);
         self.point("after-act").await;
         let finish = match worked {
             Ok(Answer::Done) => claim.complete(clock::now()),
@@ -137,6 +140,7 @@ impl Worker {
             }
         };
         let order = self.finish(&claim, &finish).await.map_err(|t| occasion.judge(t))?;
+        telemetry::finished(&delivery.event, &order, service);
         self.point("after-complete").await;
         info!(order.id = %order_id, service = %service, event.id = delivery.event.id, attempt,
             status = order.status[service].as_str(), "finished");
@@ -258,6 +262,7 @@ impl Worker {
                 if let Some(event) = &change.event {
                     self.outbox.offer(event);
                 }
+                telemetry::applied(change, &order);
                 Ok(Ok(*order))
             }
             Moved::Refused | Moved::Missing => Ok(Err(self.order(order_id, deadline).await?)),

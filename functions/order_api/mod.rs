@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -34,6 +34,7 @@ use handler::TraceContext;
 use http::header::HeaderName;
 use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use crate::chain::chain;
@@ -41,6 +42,7 @@ use crate::problem::Problem;
 use crate::publisher::Outbox;
 use crate::settings::Settings;
 use crate::store::OrderStore;
+use crate::telemetry;
 use admission::Admission;
 use shop::Shop;
 
@@ -104,7 +106,11 @@ async fn refuse_method(allow: &'static str) -> Problem {
 /// Adds what every answer carries: safe headers, and the trace under which it is logged.
 async fn harden(trace: TraceContext, request: Request, next: Next) -> Response {
     let trace_id = trace.trace_id().to_string();
+    let (method, began) = (request.method().clone(), Instant::now());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = Problem::in_trace(next.run(request).await, &trace_id);
+    let (route, status) = (route.as_ref().map(MatchedPath::as_str), response.status().as_u16());
+    telemetry::answered(method.as_str(), route, status, began.elapsed().as_secs_f64());
     let headers = response.headers_mut();
     let fixed: [(&'static str, &'static str); 3] = [
         ("x-content-type-options", "nosniff"),

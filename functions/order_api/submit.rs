@@ -22,6 +22,7 @@ use crate::clock;
 use crate::crash;
 use crate::problem::Problem;
 use crate::store::Commit;
+use crate::telemetry;
 
 /// Header by which a client names the order that it means (IETF draft).
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -77,6 +78,9 @@ pub(super) async fn submit(
     );
     let correlation_id = correlation_id(&headers).unwrap_or(&trace_id);
     let traceparent = trace.traceparent();
+    let log = tracing::Span::current();
+    log.record("subject", tracing::field::display(order_id));
+    log.record("correlation_id", correlation_id);
     let acceptance =
         Acceptance { order_id, at: clock::now(), correlation_id, traceparent: Some(&traceparent) };
     let (order, event) = Order::accept(&submission, priced, acceptance);
@@ -90,6 +94,9 @@ pub(super) async fn submit(
         }
         NotCommitted::Store(error) => store_problem(&error),
     })?;
+    if matches!(accepted, Accepted::Now) {
+        telemetry::ORDERS_ACCEPTED.add(1, &[]);
+    }
     info!(order.id = %order_id, correlation_id,
         replayed = matches!(accepted, Accepted::Before), "order accepted");
     Ok(answer(order_id, &accepted, key.is_some()))

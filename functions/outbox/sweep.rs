@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::publisher::{BATCH_EVENTS_MAX, Channel};
 use crate::store::Moved;
+use crate::telemetry;
 
 /// Age at which a pending event was missed by the feed, in milliseconds.
 const PENDING_AGE_MS: i64 = 30_000;
@@ -30,6 +31,8 @@ pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply,
         }
         let before = clock::now().plus_ms(-PENDING_AGE_MS);
         let events = channel.store().pending_events(before, BATCH_EVENTS_MAX).await?;
+        let oldest = events.first().map_or(0.0, |event| telemetry::seconds_since(event.created_at));
+        telemetry::OUTBOX_OLDEST_AGE.set(oldest, &[]);
         channel.publish(&events).await?;
         published += events.len();
         if events.len() < BATCH_EVENTS_MAX {
@@ -49,7 +52,8 @@ pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply,
 /// Closes an order that only needs closing, and reports any other.
 async fn attend_to(channel: &Channel, order: &Order) -> Result<(), Failure> {
     if let Some(closing) = saga::close(order, clock::now(), None) {
-        if let Moved::Applied(_) = channel.store().apply(order.order_id, &closing).await? {
+        if let Moved::Applied(order) = channel.store().apply(order.order_id, &closing).await? {
+            telemetry::applied(&closing, &order);
             info!(order.id = %order.order_id, "closed an order that nobody had closed");
         }
         return Ok(());

@@ -14,12 +14,13 @@ use orders::submission::Fault;
 use orders::{Claim, EventType, Order, Service, Status};
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, warn};
 
 use crate::clock;
 use crate::courier::{self, Occasion};
 use crate::crash;
 use crate::delivery::Delivery;
+use crate::telemetry::{self, Consumption};
 use crate::topology::TOPOLOGY;
 use crate::verdict::{Trouble, Verdict};
 use crate::worker::{Answer, INVOCATION_DEADLINE, Worker};
@@ -28,6 +29,9 @@ use bank::{Bank, Payment, PaymentState};
 
 /// Name of the output binding for payments that cannot be settled.
 const POISON: &str = "poison";
+
+/// The queue, as telemetry names it.
+const QUEUE: &str = "payments";
 
 /// The subscription through which a payment comes back later.
 const SUBSCRIPTION: &str = "billing-sub";
@@ -72,12 +76,20 @@ impl Payments {
         // that on the order is left to the attempt that knows why.
         let last = message.dequeue_count().is_some_and(|count| count >= DEQUEUES_MAX);
         let occasion = Occasion::new(&delivery, last, context);
-        match self.settle(&delivery, &occasion).await {
+        let mut ours = delivery.clone();
+        let mut consumption = Consumption::begin(&mut ours, None, context, QUEUE);
+        let settled = self.settle(&ours, &occasion).instrument(consumption.log.clone()).await;
+        // The lines below name the order themselves, and the invocation's span does.
+        if let Err(verdict) = &settled {
+            consumption.fail(verdict.noted().0);
+        }
+        match settled {
             Ok(()) => Ok(Reply::done()),
             Err(Verdict::Delay { after, why }) => {
                 // Through the topic and not in place: the queue has no back-off of its own, and
                 // five dequeues are soon used up.
                 courier::send_later(&self.topic, SUBSCRIPTION, &delivery, after).await?;
+                telemetry::retried(QUEUE);
                 info!(order.id = %delivery.order_id, attempt = delivery.attempt + 1,
                     after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX), why,
                     "the payment comes back later");
@@ -86,7 +98,13 @@ impl Payments {
             Err(Verdict::DeadLetter { reason, description }) => {
                 Ok(poison(message.text(), reason, &description))
             }
-            Err(Verdict::Redeliver { why, .. }) => Err(Failure::new("attempt-failed", why)),
+            Err(Verdict::Redeliver { why, last }) => {
+                if last {
+                    // The host's doing; it gives no reason.
+                    telemetry::dead_lettered(QUEUE, "max-dequeue-count");
+                }
+                Err(Failure::new("attempt-failed", why))
+            }
         }
     }
 
@@ -173,6 +191,7 @@ fn reason_of(trouble: &Trouble) -> &'static str {
 /// description, at, message}`.
 fn poison(text: &str, reason: &str, description: &str) -> Reply {
     error!(reason, description, "the payment goes to the poison queue");
+    telemetry::dead_lettered(QUEUE, reason);
     let message = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
     Reply::done().output(
         POISON,

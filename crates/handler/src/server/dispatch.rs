@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::field::Empty;
-use tracing::{Instrument as _, debug, error, info_span, warn};
+use tracing::{Instrument as _, debug, error, error_span, warn};
 
 use super::body::Stalled;
 use crate::app::{App, is_function_name, panic_message};
@@ -66,7 +66,8 @@ impl Dispatch {
             && let Some((name, function)) = self.app.functions.get_key_value(name)
         {
             let invocation_id = invocation_id(request.headers());
-            let span = info_span!(
+            // At the level of errors, so that no filter takes the fields from a line that it lets by.
+            let span = error_span!(
                 "invocation",
                 function = %name,
                 invocation.id = invocation_id.as_deref(),
@@ -87,7 +88,7 @@ impl Dispatch {
             return invocation.instrument(span).await;
         }
         // The path without its query, which may hold a key.
-        let span = info_span!(
+        let span = error_span!(
             "request",
             method = %request.method(),
             path,
