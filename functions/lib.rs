@@ -8,6 +8,7 @@
 //! | `payments` | `settle` | queue `payments` | [`payments`] |
 //! | `notification` | `notify` | topic `orders`, `notification-sub` | [`notification`] |
 //! | `outbox` | `relay`, `sweep` | change feed of `orders`; every minute | [`outbox`] |
+//! | `outbox` | `reconcile` | every hour | [`outbox`] |
 //!
 //! What the consumers share, from the outside in: [`courier`] settles a message, [`delivery`]
 //! reads it, [`worker`] claims, finishes and closes orders, [`verdict`] judges what went wrong,

@@ -38,7 +38,7 @@ async fn serve() -> anyhow::Result<()> {
     let server = Server::bind(&config).await?;
 
     let functions = staging::discover(&app_root()?)?;
-    let mut settings = Settings::from_env(functions.contains(&Function::Settle))?;
+    let mut settings = Settings::from_env(functions.iter().any(|f| f.asks_the_bank()))?;
     handler::logging::init(Some(&settings.log_filter), settings.log_format)?;
 
     crash::arm_from(settings.crash_points.clone());
@@ -85,14 +85,18 @@ fn app(
             Function::Http => app.http(OrderApi::new(store, outbox, settings).router()),
             Function::Reserve => inventory::mount(app, &bus, store, outbox),
             Function::Charge => billing::mount(app, &bus, store, outbox),
-            Function::Settle => {
-                let url = settings.bank.clone().context("the app pays, so it needs a bank")?;
-                payments::mount(app, &bus, store, outbox, Bank::new(url)?)
-            }
+            Function::Settle => payments::mount(app, &bus, store, outbox, bank(settings)?),
             Function::Notify => notification::mount(app, &bus, store, outbox),
             Function::Relay => functions::outbox::mount_relay(app, channel.clone()),
             Function::Sweep => functions::outbox::mount_sweep(app, channel.clone()),
+            Function::Reconcile => functions::outbox::mount_reconcile(app, store, bank(settings)?),
         };
     }
     Ok((app, publisher))
+}
+
+/// A client of the bank, for the functions that speak to it.
+fn bank(settings: &Settings) -> anyhow::Result<Bank> {
+    let url = settings.bank.clone().context("the app speaks to the bank, so it needs one")?;
+    Ok(Bank::new(url)?)
 }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
-//! | `BANK_URL` | payments | where the bank's API is |
+//! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
@@ -56,7 +56,7 @@ pub struct Settings {
     pub store: CosmosConnection,
     /// The namespace that events are published to and messages are settled in.
     pub bus: BusConnection,
-    /// The bank; only for the app that speaks to it.
+    /// The bank; only for the apps that speak to it.
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
     pub customer_orders_per_second: Option<NonZeroU32>,
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_app_that_pays_needs_the_bank() {
+    fn only_the_apps_that_ask_the_bank_need_it() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
         assert!(resolve(false, &both).unwrap().bank.is_none());
         assert!(resolve(true, &both).is_err());

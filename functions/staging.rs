@@ -25,11 +25,13 @@ pub enum Function {
     Relay,
     /// `outbox`: every minute.
     Sweep,
+    /// `outbox`: every hour.
+    Reconcile,
 }
 
 impl Function {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Http,
         Self::Reserve,
         Self::Charge,
@@ -37,6 +39,7 @@ impl Function {
         Self::Notify,
         Self::Relay,
         Self::Sweep,
+        Self::Reconcile,
     ];
 
     /// The folder name, which is the function's name to the host.
@@ -50,6 +53,7 @@ impl Function {
             Self::Notify => "notify",
             Self::Relay => "relay",
             Self::Sweep => "sweep",
+            Self::Reconcile => "reconcile",
         }
     }
 
@@ -62,8 +66,14 @@ impl Function {
             Self::Charge => "billing",
             Self::Settle => "payments",
             Self::Notify => "notification",
-            Self::Relay | Self::Sweep => "outbox",
+            Self::Relay | Self::Sweep | Self::Reconcile => "outbox",
         }
+    }
+
+    /// Whether it speaks to the bank.
+    #[must_use]
+    pub fn asks_the_bank(self) -> bool {
+        matches!(self, Self::Settle | Self::Reconcile)
     }
 
     /// The `function.json` that this executable was built with.
@@ -77,6 +87,7 @@ impl Function {
             Self::Notify => include_str!("notification/notify/function.json"),
             Self::Relay => include_str!("outbox/relay/function.json"),
             Self::Sweep => include_str!("outbox/sweep/function.json"),
+            Self::Reconcile => include_str!("outbox/reconcile/function.json"),
         }
     }
 }

@@ -1,13 +1,17 @@
 //! App `outbox`: publishes what was committed and not published, whoever failed to. `relay`
 //! follows the change feed and is there within seconds; `sweep` looks at the store every minute,
-//! because a feed can skip, and reports orders that do not get on.
+//! because a feed can skip, and reports orders that do not get on. `reconcile` compares bank,
+//! stock and orders every hour.
 
+mod reconcile;
 mod relay;
 pub mod sweep;
 
 use handler::{App, ChangeFeed, Context, TimerTick};
 
+use crate::payments::bank::Bank;
 use crate::publisher::Channel;
+use crate::store::OrderStore;
 
 /// Adds function `relay`.
 pub fn mount_relay(app: App, channel: Channel) -> App {
@@ -22,5 +26,13 @@ pub fn mount_sweep(app: App, channel: Channel) -> App {
     app.function("sweep", move |_: TimerTick, context: Context| {
         let channel = channel.clone();
         async move { sweep::sweep(&channel, &context).await }
+    })
+}
+
+/// Adds function `reconcile`.
+pub fn mount_reconcile(app: App, store: OrderStore, bank: Bank) -> App {
+    app.function("reconcile", move |tick: TimerTick, context: Context| {
+        let (store, bank) = (store.clone(), bank.clone());
+        async move { reconcile::reconcile(&store, &bank, &tick, &context).await }
     })
 }

@@ -42,6 +42,9 @@ pub struct Payment {
     /// Why, if it was declined.
     #[serde(default)]
     pub reason: Option<String>,
+    /// In minor units, if anything was ever asked for.
+    #[serde(default)]
+    pub amount_minor: Option<u64>,
 }
 
 /// Where a payment stands at the bank.
@@ -98,6 +101,30 @@ impl Bank {
     /// As [`Self::charge`].
     pub async fn cancel(&self, order_id: OrderId, deadline: Instant) -> Result<Payment, Trouble> {
         self.tries(Ask::Cancel(order_id), false, deadline).await
+    }
+
+    /// What the bank knows of the payment of an order; `None` where it has never heard of one.
+    ///
+    /// # Errors
+    /// The bank does not answer, or not with a payment.
+    pub async fn look(
+        &self,
+        order_id: OrderId,
+        deadline: Instant,
+    ) -> Result<Option<Payment>, Trouble> {
+        if self.breaker.admit(deadline).await.is_err() {
+            return Err(Trouble::Unavailable("the bank does not answer".to_owned()));
+        }
+        let known = self.look_up(order_id).await;
+        match &known {
+            Err(Problem::NoAnswer(_)) => self.breaker.failed(),
+            Ok(_) | Err(Problem::Answer(_) | Problem::Unreadable(_)) => self.breaker.succeeded(),
+        }
+        known.map_err(|problem| match problem {
+            Problem::NoAnswer(why) => Trouble::Unavailable(why),
+            Problem::Answer(status) => Trouble::Unavailable(format!("the bank answered {status}")),
+            Problem::Unreadable(why) => Trouble::poison("bank-answer-unreadable", why),
+        })
     }
 
     /// Asks once.

@@ -1,6 +1,7 @@
 //! Orders and their outbox in Cosmos DB: carries out what the `orders` crate decides, one request
 //! each. Guards are rendered in [`guard`], the stock is kept by [`stock`].
 
+pub mod changed;
 mod guard;
 pub mod stock;
 

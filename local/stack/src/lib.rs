@@ -2,7 +2,8 @@
 //!
 //! `stack` starts the stand-ins and one Functions host per app, each as a process of its own, and
 //! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
-//! from the environment; it has never heard of an order.
+//! from the environment. It has never heard of an order, but for [`slo`], which reads them over the
+//! HTTP API as anybody may.
 
 pub mod bank;
 pub mod child;
@@ -15,6 +16,7 @@ pub mod report;
 pub mod seed;
 pub mod serve;
 mod signal;
+pub mod slo;
 pub mod stage;
 pub mod topology;
 pub mod up;

@@ -6,7 +6,7 @@ use clap::Parser;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
-use stack::{doctor, serve, stage, up};
+use stack::{doctor, serve, slo, stage, up};
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Cli {
     },
     /// Checks what the stack needs and says what is missing.
     Doctor,
+    /// Says how a running system keeps its service levels; fails where it does not.
+    Slo(slo::Options),
     /// Runs one service by itself.
     #[command(subcommand)]
     Serve(serve::Role),
@@ -73,6 +75,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Cli::Doctor => {
             return Ok(if doctor::doctor()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Cli::Slo(options) => {
+            let kept = slo::slo(&options).await.map_err(Failure::Other)?;
+            return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Cli::Serve(role) => {
             init_logging();
