@@ -14,5 +14,6 @@ mod order;
 mod outage;
 mod proof;
 mod saga;
+mod telemetry;
 mod terminal;
 mod tidy;

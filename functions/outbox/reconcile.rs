@@ -34,9 +34,12 @@ const PERIOD_MS: i64 = 60 * 60 * 1_000;
 /// How far back any run looks: an outage of a day is noticed by other means.
 const PERIOD_MAX_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Age that an order's last change must have: younger ones are still on their way, and the next
-/// run has them. Also how far two runs overlap, for clocks that differ.
-const SETTLED_MS: i64 = 60_000;
+/// Age that an order's last change must have: what is closed right after it is closed by then, and
+/// the next run has what is younger.
+const SETTLED_MS: i64 = 5_000;
+
+/// How far two runs overlap, for clocks that differ and for what was too young.
+const OVERLAP_MS: i64 = 120_000;
 
 /// Orders of one page of the store.
 const PAGE_ORDERS: usize = 100;
@@ -145,7 +148,7 @@ fn period(last: Option<Timestamp>, now: Timestamp) -> (Timestamp, Timestamp) {
     let since_ms = last.map_or(PERIOD_MS, |last| now.epoch_ms() - last.epoch_ms());
     // Before the first run of a schedule the host says that the last one was in the year 1.
     let since_ms = if (0..=PERIOD_MAX_MS).contains(&since_ms) { since_ms } else { PERIOD_MS };
-    (now.plus_ms(-since_ms - 2 * SETTLED_MS), now.plus_ms(-SETTLED_MS))
+    (now.plus_ms(-since_ms - OVERLAP_MS), now.plus_ms(-SETTLED_MS))
 }
 
 /// What does not fit about the order in a document, both times.
