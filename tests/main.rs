@@ -16,3 +16,4 @@ mod proof;
 mod saga;
 mod terminal;
 mod tidy;
+mod twice;

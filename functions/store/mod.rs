@@ -6,12 +6,13 @@ pub mod stock;
 
 use azure::cosmos::{
     BatchOperation, BatchOutcome, Container, Document, ETag, Patch, PatchOperation, PatchOutcome,
-    Query, Scope, Store, StoreError,
+    Query, Scope, Store, StoreError, StoreStats,
 };
 use orders::{Edit, Move, Order, OrderId, OutboxEvent, Product, Timestamp};
 use serde::de::IgnoredAny;
 
 use crate::chain::chain;
+use crate::clock;
 
 /// Seconds that a published event stays in the outbox, so that it can be published again on an
 /// operator's wish: seven days, the longest duplicate-detection window and then some.
@@ -69,6 +70,12 @@ impl OrderStore {
         if let Err(error) = orders.and(stock) {
             tracing::info!(error = %chain(&error), "the store is not there yet");
         }
+    }
+
+    /// What the store has cost this process so far.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        self.store.stats()
     }
 
     /// Whether the store answers.
@@ -172,6 +179,7 @@ impl OrderStore {
     ) -> Result<(), StoreError> {
         let patch = Patch::new()
             .set("/state", "published")
+            .set("/publishedAt", clock::now().to_string())
             .set("/ttl", PUBLISHED_EVENT_TTL_SECONDS)
             .when("FROM c WHERE c.state = 'pending'");
         let partition = order_id.to_string();
