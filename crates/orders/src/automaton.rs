@@ -134,7 +134,7 @@ pub enum Guard {
         /// Only while nobody has set out to call the world outside.
         uncalled: bool,
     },
-    /// The service's answer was no.
+    /// The service's answer was no, and something may be left of its act.
     Rejected {
         /// Whose.
         service: Service,
@@ -171,7 +171,9 @@ impl Guard {
                     && order.status[service].is_compensable()
                     && (!uncalled || order.stage[service].calls == 0)
             }
-            Self::Rejected { service } => order.status[service] == Status::Failed,
+            Self::Rejected { service } => {
+                order.status[service] == Status::Failed && !order.stage[service].unwound
+            }
             Self::Cancellable => {
                 order.overall == Overall::Accepted
                     && !order.is_unwinding()
