@@ -5,23 +5,36 @@
 //! | `order-api` | `http` | every HTTP route | [`order_api`] |
 //! | `inventory` | `reserve` | topic `orders`, `inventory-sub` | [`inventory`] |
 //! | `billing` | `charge` | topic `orders`, `billing-sub` | [`billing`] |
+//! | `payments` | `settle` | queue `payments` | [`payments`] |
 //! | `notification` | `notify` | topic `orders`, `notification-sub` | [`notification`] |
+//! | `outbox` | `relay`, `sweep` | change feed of `orders`; every minute | [`outbox`] |
+//!
+//! What the consumers share, from the outside in: [`courier`] settles a message, [`delivery`]
+//! reads it, [`worker`] claims, finishes and closes orders, [`verdict`] judges what went wrong,
+//! [`publisher`] sends events that were committed.
 //!
 //! Which of them a process serves is decided by the function folders that are staged beside the
 //! executable ([`staging`]); endpoints and credentials come from settings alone ([`settings`]).
 //! There is no other difference between a laptop and Azure.
 
 pub mod billing;
-pub mod consumer;
+pub mod breaker;
+pub mod courier;
+pub mod crash;
+pub mod delivery;
 pub mod inventory;
 pub mod notification;
 pub mod order_api;
 pub mod outbox;
+pub mod payments;
 pub mod problem;
+pub mod publisher;
 pub mod settings;
 pub mod staging;
 pub mod store;
 pub mod topology;
+pub mod verdict;
+pub mod worker;
 
 mod chain;
 mod clock;

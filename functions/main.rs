@@ -7,13 +7,15 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
 use azure::cosmos::{Store, StoreOptions};
+use functions::crash;
 use functions::order_api::OrderApi;
-use functions::outbox::{Outbox, Publisher};
+use functions::payments::bank::Bank;
+use functions::publisher::{Channel, Outbox, Publisher};
 use functions::settings::Settings;
 use functions::staging::{self, Function};
 use functions::store::OrderStore;
 use functions::topology::TOPOLOGY;
-use functions::{billing, inventory, notification};
+use functions::{billing, inventory, notification, payments};
 use handler::{App, Config, Server};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,18 +38,17 @@ async fn serve() -> anyhow::Result<()> {
     let server = Server::bind(&config).await?;
 
     let functions = staging::discover(&app_root()?)?;
-    let publishes = functions.contains(&Function::Http);
-    let settings = Settings::from_env(publishes)?;
+    let settings = Settings::from_env(functions.contains(&Function::Settle))?;
     handler::logging::init(Some(&settings.log_filter), settings.log_format)?;
+
+    crash::arm_from(settings.crash_points.clone());
 
     let shutdown = CancellationToken::new();
     let background = TaskTracker::new();
     let store = Store::new(settings.store.clone(), TOPOLOGY.database(), StoreOptions::default());
     let store = OrderStore::new(store);
     let (app, publisher) = app(&functions, &store, &settings)?;
-    if let Some(publisher) = publisher {
-        background.spawn(publisher.run(shutdown.clone()));
-    }
+    background.spawn(publisher.run(shutdown.clone()));
     // The first order should not pay for the connection. If the store is not there yet, it does.
     background.spawn(shutdown.clone().run_until_cancelled_owned(store.warm_up()));
     background.close();
@@ -69,22 +70,24 @@ fn app(
     functions: &[Function],
     store: &OrderStore,
     settings: &Settings,
-) -> anyhow::Result<(App, Option<Publisher>)> {
+) -> anyhow::Result<(App, Publisher)> {
+    let bus = BusClient::new(settings.bus.clone(), BusOptions::default());
+    let channel = Channel::new(store.clone(), bus.sender(&TOPOLOGY.topic().name));
+    let (outbox, publisher) = Outbox::new(channel.clone());
     let mut app = App::new();
-    let mut publisher = None;
     for function in functions {
+        let (store, outbox) = (store.clone(), outbox.clone());
         app = match function {
-            Function::Http => {
-                let bus = settings.bus.clone().context("the app publishes, so it needs a bus")?;
-                let bus = BusClient::new(bus, BusOptions::default());
-                let (outbox, runs) = Outbox::new(store.clone(), bus.sender(&TOPOLOGY.topic().name));
-                publisher = Some(runs);
-                let api = OrderApi::new(store.clone(), outbox, settings.faults_allowed);
-                app.http(api.router())
+            Function::Http => app.http(OrderApi::new(store, outbox, settings).router()),
+            Function::Reserve => inventory::mount(app, &bus, store, outbox),
+            Function::Charge => billing::mount(app, &bus, store, outbox),
+            Function::Settle => {
+                let url = settings.bank.clone().context("the app pays, so it needs a bank")?;
+                payments::mount(app, &bus, store, outbox, Bank::new(url)?)
             }
-            Function::Reserve => inventory::mount(app, store.clone()),
-            Function::Charge => billing::mount(app, store.clone()),
-            Function::Notify => notification::mount(app, store.clone()),
+            Function::Notify => notification::mount(app, &bus, store, outbox),
+            Function::Relay => functions::outbox::mount_relay(app, channel.clone()),
+            Function::Sweep => functions::outbox::mount_sweep(app, channel.clone()),
         };
     }
     Ok((app, publisher))

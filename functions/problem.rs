@@ -142,6 +142,26 @@ impl Problem {
         problem
     }
 
+    /// One customer sends too much.
+    #[must_use]
+    pub fn too_many_orders(retry_after: Duration) -> Self {
+        let title = "This customer sends more orders than its rate allows.";
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-orders", title)
+            .detail("Send the same request again later, with the same Idempotency-Key.");
+        problem.0.retry_after = Some(retry_after);
+        problem
+    }
+
+    /// The store is too slow for what is asked of it.
+    #[must_use]
+    pub fn overloaded(retry_after: Duration) -> Self {
+        let title = "More orders are on their way to the store than it takes.";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", title)
+            .detail("Send the same request again later, with the same Idempotency-Key.");
+        problem.0.retry_after = Some(retry_after);
+        problem
+    }
+
     /// A defect of ours.
     #[must_use]
     pub fn internal() -> Self {

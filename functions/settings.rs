@@ -3,16 +3,23 @@
 //! | setting | apps | meaning |
 //! | --- | --- | --- |
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
-//! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | order-api; triggers | Service Bus |
+//! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
+//! | `BANK_URL` | payments | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
+//! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
+//! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
 //!
 //! The same names serve the Functions host for its trigger connections. Variables that belong to
 //! the host are read by the `handler` crate.
 
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
 use azure::connection::{BusConnection, CosmosConnection};
 use handler::logging::Format;
+use reqwest::Url;
 
 use crate::topology::TOPOLOGY;
 
@@ -21,16 +28,34 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 5] =
-    ["OrdersStore", "OrdersBus", "FAULTS_ALLOWED", "LOG_FORMAT", "RUST_LOG"];
+pub const NAMES: [&str; 8] = [
+    "OrdersStore",
+    "OrdersBus",
+    "BANK_URL",
+    "FAULTS_ALLOWED",
+    "CUSTOMER_ORDERS_PER_SECOND",
+    "LOG_FORMAT",
+    "RUST_LOG",
+    "CRASH_POINTS",
+];
+
+/// Orders per second of one customer where the settings have none: far more than a person or a
+/// shop sends, and a small part of what one instance takes.
+const CUSTOMER_ORDERS_PER_SECOND_DEFAULT: u32 = 200;
 
 /// Typed settings.
 #[derive(Debug)]
 pub struct Settings {
     /// The account that holds the orders.
     pub store: CosmosConnection,
-    /// The namespace that events are published to; only for an app that publishes.
-    pub bus: Option<BusConnection>,
+    /// The namespace that events are published to and messages are settled in.
+    pub bus: BusConnection,
+    /// The bank; only for the app that speaks to it.
+    pub bank: Option<Url>,
+    /// Orders per second that one customer may send; `None` for any number.
+    pub customer_orders_per_second: Option<NonZeroU32>,
+    /// Where armed crash points lie; for tests only.
+    pub crash_points: Option<PathBuf>,
     /// Whether an order may ask for failures.
     pub faults_allowed: bool,
     /// How log lines look.
@@ -50,28 +75,42 @@ impl Settings {
     /// # Errors
     /// At least one is missing or unusable; the error names each with what would be usable.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn from_env(publishes: bool) -> Result<Self, SettingsError> {
-        Self::resolve(publishes, |name| std::env::var(name).ok())
+    pub fn from_env(pays: bool) -> Result<Self, SettingsError> {
+        Self::resolve(pays, |name| std::env::var(name).ok())
     }
 
-    /// Reads settings through `look_up`; `publishes` says whether the app needs the bus itself.
+    /// Reads settings through `look_up`; `pays` says whether the app speaks to the bank.
     ///
     /// # Errors
     /// At least one is missing or unusable.
     pub fn resolve(
-        publishes: bool,
+        pays: bool,
         look_up: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut problems = Vec::new();
         let store = CosmosConnection::resolve(&TOPOLOGY.cosmos.connection, &look_up)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
-        let bus = publishes
-            .then(|| BusConnection::resolve(&TOPOLOGY.service_bus.connection, &look_up))
-            .transpose()
+        let bus = BusConnection::resolve(&TOPOLOGY.service_bus.connection, &look_up)
             .map_err(|error| problems.push(error.to_string()))
+            .ok();
+        let bank = pays
+            .then(|| bank_url(look_up("BANK_URL")))
+            .transpose()
+            .map_err(|problem| problems.push(problem))
             .ok()
             .flatten();
+        let customer_orders_per_second = match look_up("CUSTOMER_ORDERS_PER_SECOND").as_deref() {
+            None | Some("") => NonZeroU32::new(CUSTOMER_ORDERS_PER_SECOND_DEFAULT),
+            Some(text) => match text.parse() {
+                Ok(rate) => NonZeroU32::new(rate),
+                Err(_) => {
+                    let why = "CUSTOMER_ORDERS_PER_SECOND must be a whole number, 0 for no limit";
+                    problems.push(why.to_owned());
+                    None
+                }
+            },
+        };
         let faults_allowed = match look_up("FAULTS_ALLOWED").as_deref() {
             None | Some("" | "false" | "0") => false,
             Some("true" | "1") => true,
@@ -88,15 +127,31 @@ impl Settings {
                 Format::Text
             }
         };
-        match store {
-            Some(store) if problems.is_empty() => {
+        match (store, bus) {
+            (Some(store), Some(bus)) if problems.is_empty() => {
                 let log_filter = look_up("RUST_LOG").filter(|filter| !filter.is_empty());
                 let log_filter = log_filter.unwrap_or_else(|| LOG_FILTER_DEFAULT.to_owned());
-                Ok(Self { store, bus, faults_allowed, log_format, log_filter })
+                let crash_points = look_up("CRASH_POINTS").filter(|path| !path.is_empty());
+                Ok(Self {
+                    store,
+                    bus,
+                    bank,
+                    customer_orders_per_second,
+                    crash_points: crash_points.map(PathBuf::from),
+                    faults_allowed,
+                    log_format,
+                    log_filter,
+                })
             }
             _ => Err(SettingsError(problems)),
         }
     }
+}
+
+fn bank_url(value: Option<String>) -> Result<Url, String> {
+    let expected = "BANK_URL must be the address of the bank's API, e.g. http://127.0.0.1:7075/";
+    let url = value.and_then(|text| Url::parse(&text).ok());
+    url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| expected.to_owned())
 }
 
 #[cfg(test)]
@@ -107,20 +162,29 @@ mod tests {
     const BUS: &str = "Endpoint=sb://127.0.0.1:5672;SharedAccessKeyName=k;SharedAccessKey=s;\
         UseDevelopmentEmulator=true;";
 
-    fn resolve(publishes: bool, set: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-        Settings::resolve(publishes, |name| {
+    fn resolve(pays: bool, set: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::resolve(pays, |name| {
             set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn every_problem_is_reported_at_once_and_no_secret_with_it() {
-        let error = resolve(true, &[("FAULTS_ALLOWED", "maybe"), ("LOG_FORMAT", "xml")]);
+        let error = resolve(
+            true,
+            &[
+                ("FAULTS_ALLOWED", "maybe"),
+                ("LOG_FORMAT", "xml"),
+                ("BANK_URL", "the bank"),
+                ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
+            ],
+        );
         let text = error.unwrap_err().to_string();
-        for name in ["OrdersStore", "OrdersBus", "FAULTS_ALLOWED", "LOG_FORMAT"] {
+        for name in &NAMES[..6] {
             assert!(text.contains(name), "{name} in {text}");
         }
-        let settings = resolve(true, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
+        let settings = resolve(false, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
+        assert!(settings.customer_orders_per_second.is_some());
         assert!(!settings.faults_allowed, "faults are off unless somebody switches them on");
         assert!(!format!("{settings:?}").contains("a2V5"), "{settings:?}");
     }
@@ -142,8 +206,9 @@ mod tests {
                 explained = false;
             }
         }
-        // The host's own setting, which this package never reads.
-        names.retain(|name| name != "FUNCTIONS_WORKER_RUNTIME");
+        // The host's own settings, which this package never reads.
+        let of_the_host = ["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PaymentsQueue"];
+        names.retain(|name| !of_the_host.contains(&name.as_str()));
         assert_eq!(names, NAMES);
         let json: String = example.lines().filter(|line| !line.trim().starts_with("//")).collect();
         let values: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -153,9 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_needs_no_bus_of_its_own() {
-        let settings = resolve(false, &[("OrdersStore", STORE)]).unwrap();
-        assert!(settings.bus.is_none());
-        assert!(resolve(true, &[("OrdersStore", STORE)]).is_err());
+    fn only_the_app_that_pays_needs_the_bank() {
+        let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
+        assert!(resolve(false, &both).unwrap().bank.is_none());
+        assert!(resolve(true, &both).is_err());
+        let bank = ("BANK_URL", "http://127.0.0.1:7075/");
+        assert!(resolve(true, &[both[0], both[1], bank]).unwrap().bank.is_some());
     }
 }

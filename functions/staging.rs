@@ -17,13 +17,27 @@ pub enum Function {
     Reserve,
     /// `billing`.
     Charge,
+    /// `payments`.
+    Settle,
     /// `notification`.
     Notify,
+    /// `outbox`: the change feed.
+    Relay,
+    /// `outbox`: every minute.
+    Sweep,
 }
 
 impl Function {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Reserve, Self::Charge, Self::Notify];
+    pub const ALL: [Self; 7] = [
+        Self::Http,
+        Self::Reserve,
+        Self::Charge,
+        Self::Settle,
+        Self::Notify,
+        Self::Relay,
+        Self::Sweep,
+    ];
 
     /// The folder name, which is the function's name to the host.
     #[must_use]
@@ -32,7 +46,10 @@ impl Function {
             Self::Http => "http",
             Self::Reserve => "reserve",
             Self::Charge => "charge",
+            Self::Settle => "settle",
             Self::Notify => "notify",
+            Self::Relay => "relay",
+            Self::Sweep => "sweep",
         }
     }
 
@@ -43,7 +60,10 @@ impl Function {
             Self::Http => include_str!("order_api/http/function.json"),
             Self::Reserve => include_str!("inventory/reserve/function.json"),
             Self::Charge => include_str!("billing/charge/function.json"),
+            Self::Settle => include_str!("payments/settle/function.json"),
             Self::Notify => include_str!("notification/notify/function.json"),
+            Self::Relay => include_str!("outbox/relay/function.json"),
+            Self::Sweep => include_str!("outbox/sweep/function.json"),
         }
     }
 }

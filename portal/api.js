@@ -7,10 +7,24 @@
 /** @typedef {{ sku: string, name: string, unitPriceMinor: number, currency: string, available: number }} Product */
 /** @typedef {{ products: Product[], faultsAllowed?: boolean }} Catalogue */
 /** @typedef {{ sku: string, quantity: number, unitPriceMinor: number }} Item */
-/** @typedef {{ customerId: string, currency: string, items: Item[], faults?: { billing: 'fail' } }} NewOrder */
-/** @typedef {{ orderId: string, status: string, links: { self: string } }} Accepted */
-/** @typedef {{ attempt?: number, error?: string | null, leaseUntil?: number, updatedAt?: string | null }} Stage */
+/** @typedef {{ customerId: string, currency: string, items: Item[], faults?: Partial<Record<Service, string>> }} NewOrder */
+/** @typedef {{ orderId: string, status: string, warning?: string, links: { self: string } }} Accepted */
+/**
+ * @typedef {object} Stage
+ * @property {number} [attempt]
+ * @property {number} [calls] how often somebody set out to call the bank
+ * @property {string | null} [outcome] the business answer
+ * @property {string | null} [error]
+ * @property {number} [leaseUntil] milliseconds since 1970; 0 when nobody is at work
+ * @property {string} [handedOverAt] when the payment was put into its queue
+ * @property {boolean} [unwound] whether nothing is left of a failed act
+ * @property {string | null} [updatedAt]
+ */
 /** @typedef {{ at: string, service?: string | null, what: string, attempt?: number, since?: string, note?: string }} HistoryEntry */
+/** @typedef {{ at: string, notice: string, subject: string, text: string }} Message */
+/** @typedef {{ eventId: string, orderId: string, eventType: string, createdAt: string, reason?: string | null }} ParkedEvent */
+/** @typedef {{ orderId: string, customerId: string, createdAt: string, waitsFor: string[] }} StuckOrder */
+/** @typedef {{ parkedEvents: ParkedEvent[], stuckOrders: StuckOrder[] }} Attention */
 /**
  * @typedef {object} Order
  * @property {string} orderId
@@ -22,7 +36,9 @@
  * @property {Partial<Record<Service, string>>} status
  * @property {Partial<Record<Service, Stage>>} [stage]
  * @property {Item[]} items
+ * @property {{ at: string }} [cancellation]
  * @property {HistoryEntry[]} [history] only when one order is asked for
+ * @property {Message[]} [messages] what the customer was told; only when one order is asked for
  * @property {Record<string, string>} [links]
  */
 /** @typedef {{ orders: Order[], next: string | null, etag: string | null }} OrderPage */
@@ -107,6 +123,15 @@ export async function listOrders({ limit, after, etag, signal }) {
 export async function getOrder(orderId, { etag, signal } = {}) {
   const answer = await call(`/api/orders/${encodeURIComponent(orderId)}`, { headers: conditional(etag), signal });
   return answer.status === 304 ? undefined : { order: answer.body, etag: answer.etag };
+}
+
+/** Doing so again changes nothing. @param {string} orderId */
+export const cancelOrder = (orderId) => call(`/api/orders/${encodeURIComponent(orderId)}/cancel`, { method: 'POST', timeoutMs: SUBMIT_TIMEOUT_MS });
+
+/** @returns {Promise<Attention>} what does not get on by itself */
+export async function getAttention() {
+  const { body } = await call('/api/ops/attention');
+  return { parkedEvents: body?.parkedEvents ?? [], stuckOrders: body?.stuckOrders ?? [] };
 }
 
 /** @param {string | null | undefined} etag @returns {Record<string, string>} */

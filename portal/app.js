@@ -9,7 +9,7 @@ import { LinkState } from './link.js';
 import { OrderList } from './orders.js';
 import { OrderReceipt } from './receipt.js';
 import { say } from './dom.js';
-import { SERVICES, capital, shortId, statusOf, troubleOf } from './words.js';
+import { SERVICES, capital, isClosed, overallOf, shortId, statusOf, troubleOf } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
 /** @typedef {import('./feed.js').View} View */
@@ -17,7 +17,7 @@ import { SERVICES, capital, shortId, statusOf, troubleOf } from './words.js';
 /** Announcements are gathered this long, so that three services finishing make one sentence. */
 const ANNOUNCE_AFTER_MS = 700;
 
-/** Orders submitted here whose changes are announced. */
+/** Orders submitted or cancelled here whose changes are announced. */
 const ANNOUNCED_MAX = 20;
 
 /**
@@ -50,7 +50,7 @@ function announce(sentence) {
   }, ANNOUNCE_AFTER_MS);
 }
 
-/** The last announced state of the orders submitted here. @type {Map<string, Order | undefined>} */
+/** The last announced state of these orders. @type {Map<string, Order | undefined>} */
 const announced = new Map();
 
 /** @param {Order} order */
@@ -65,6 +65,15 @@ function announceChanges(order) {
     if (trouble && (!before || trouble !== troubleOf(before, service))) announce(`${capital(service)}: ${trouble}.`);
     else if (settledNow) announce(`${capital(service)}: ${status.word}.`);
   }
+  if (isClosed(order) && order.overall !== before?.overall) announce(`Order ${shortId(order.orderId)}: ${overallOf(order).word}.`);
+}
+
+/** Announces what becomes of an order, and keeps it current. @param {string} orderId @param {Order} [order] */
+function attend(orderId, order) {
+  announced.set(orderId, order);
+  const [oldest] = announced.keys();
+  if (announced.size > ANNOUNCED_MAX && oldest) announced.delete(oldest);
+  feed.watch(orderId);
 }
 
 /** @type {View['link']['state']} */
@@ -89,16 +98,14 @@ const feed = follow((view) => {
 
 form.onaccepted = ({ orderId, tookMs }) => {
   list.answers.set(orderId, tookMs);
-  announced.set(orderId, undefined);
-  const [oldest] = announced.keys();
-  if (announced.size > ANNOUNCED_MAX && oldest) announced.delete(oldest);
   receipt.receipt = { orderId, tookMs };
   announce(`Order ${shortId(orderId)} accepted in ${Math.round(tookMs)} milliseconds.`);
-  feed.watch(orderId);
+  attend(orderId);
 };
 form.onproducts = (products) => {
   for (const { sku, name } of products) list.names.set(sku, name);
 };
+list.oncancelled = (order) => attend(order.orderId, order);
 list.onmore = feed.more;
 list.onpause = feed.pause;
 list.onresume = feed.resume;

@@ -65,22 +65,23 @@ export function icon(name) {
 }
 
 /**
- * A bar that fills a share of its width.
- * @param {number} share between 0 and 1
- * @param {string} tone
- * @param {number} [from] where it starts, between 0 and 1
+ * A bar with stretches of its width filled, each in its tone.
+ * @param {...{ share: number, tone: string, from?: number }} stretches where each starts and how wide it is, between 0 and 1
  */
-export function bar(share, tone, from = 0) {
+export function bar(...stretches) {
   const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('class', `bar ${tone}`);
+  svg.setAttribute('class', 'bar');
   svg.setAttribute('aria-hidden', 'true');
-  const rect = document.createElementNS(SVG, 'rect');
-  // A wait that rounds to nothing still has to be seen.
-  rect.setAttribute('x', `${Math.min(99.2, Math.max(0, from * 100))}%`);
-  rect.setAttribute('width', `${Math.max(0.8, share * 100)}%`);
-  rect.setAttribute('height', '100%');
-  rect.setAttribute('rx', '2');
-  svg.append(rect);
+  for (const { share, tone, from = 0 } of stretches) {
+    const rect = document.createElementNS(SVG, 'rect');
+    // A wait that rounds to nothing still has to be seen.
+    rect.setAttribute('class', tone);
+    rect.setAttribute('x', `${Math.min(99.2, Math.max(0, from * 100))}%`);
+    rect.setAttribute('width', `${Math.max(0.8, share * 100)}%`);
+    rect.setAttribute('height', '100%');
+    rect.setAttribute('rx', '2');
+    svg.append(rect);
+  }
   return svg;
 }
 

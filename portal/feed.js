@@ -4,11 +4,12 @@
  * replaces the inside of {@link follow} and nothing else.
  */
 
-import { Problem, asProblem, getOrder, listOrders } from './api.js';
-import { isMoving } from './words.js';
+import { Problem, asProblem, getAttention, getOrder, listOrders } from './api.js';
+import { isClosed, isMoving } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
 /** @typedef {import('./api.js').OrderPage} OrderPage */
+/** @typedef {import('./api.js').Attention} Attention */
 /**
  * @typedef {{ state: 'connecting' }
  *   | { state: 'polling', everyMs: number }
@@ -22,6 +23,7 @@ import { isMoving } from './words.js';
  *   that did not change is the same object as in the view before.
  * @property {Older} older whether there is more behind the last order
  * @property {Link} link
+ * @property {Attention | undefined} attention what needs a person, as last heard
  */
 /**
  * @typedef {object} Feed
@@ -39,6 +41,9 @@ const SLOW_MS = 4_000;
 
 /** An order that waits for a service that is down must not keep every open tab at the fast pace. */
 const QUIET_AFTER_MS = 30_000;
+
+/** What needs a person has been late for minutes already, and asking costs the store two queries. */
+const ATTENTION_EVERY_MS = 30_000;
 
 /** The first and the longest wait after an error; doubled in between, with jitter. */
 const BACKOFF_MIN_MS = 1_000;
@@ -85,6 +90,9 @@ export function follow(onChange) {
   let link = { state: 'connecting' };
   /** @type {Order[] | undefined} */
   let orders;
+  /** @type {Attention | undefined} */
+  let attention;
+  let attentionAskedAt = 0;
   let generation = 0;
   let failures = 0;
   let lastChange = Date.now();
@@ -94,10 +102,10 @@ export function follow(onChange) {
   /** @type {AbortController | undefined} */
   let round;
 
-  const publish = () => onChange({ orders, older, link });
+  const publish = () => onChange({ orders, older, link, attention });
 
   /** Takes an order in; keeps the old object when nothing changed. @param {Order} order */
-  function keep({ history: _, ...order }) {
+  function keep({ history: _history, messages: _messages, ...order }) {
     const before = known.get(order.orderId);
     if (before && JSON.stringify(before) === JSON.stringify(order)) return;
     known.set(order.orderId, order);
@@ -122,7 +130,7 @@ export function follow(onChange) {
 
   /** Orders that the newest page does not cover but that a person may be looking at; moving ones first, sealed ones may be replayed. */
   function strays() {
-    const open = (orders ?? []).filter((order) => known.has(order.orderId) && order.overall !== 'completed');
+    const open = (orders ?? []).filter((order) => known.has(order.orderId) && (!isClosed(order) || isMoving(order)));
     const ids = new Set([...watched.keys(), ...[...open.filter(isMoving), ...open].map((order) => order.orderId)]);
     return [...ids].filter((id) => !newest.has(id)).slice(0, SINGLE_READS_MAX);
   }
@@ -151,6 +159,17 @@ export function follow(onChange) {
     return moving && Date.now() - lastChange < QUIET_AFTER_MS ? FAST_MS : SLOW_MS;
   };
 
+  async function askAttention() {
+    if (Date.now() - attentionAskedAt < ATTENTION_EVERY_MS) return;
+    attentionAskedAt = Date.now();
+    try {
+      attention = await getAttention();
+      publish();
+    } catch {
+      // Whether the server can be reached is what the rounds say; what was heard last still stands.
+    }
+  }
+
   async function ask() {
     const controller = (round = new AbortController());
     const { signal } = controller;
@@ -165,6 +184,7 @@ export function follow(onChange) {
       orders = [...known.values()].sort(newestFirst);
       link = { state: 'polling', everyMs: pace() };
       publish();
+      void askAttention();
       schedule(link.everyMs);
     } catch (error) {
       if (signal.aborted) return;

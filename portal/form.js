@@ -5,10 +5,11 @@
 
 import { Problem, asProblem, getProducts, submitOrder } from './api.js';
 import { attribute, copyButton, fill, h, icon, say } from './dom.js';
-import { counted, money, number, sentences } from './words.js';
+import { SERVICES, capital, counted, money, number, sentences } from './words.js';
 
 /** @typedef {import('./api.js').Product} Product */
 /** @typedef {import('./api.js').NewOrder} NewOrder */
+/** @typedef {import('./api.js').Service} Service */
 /** @typedef {import('./api.js').FieldError} FieldError */
 /** @typedef {import('./receipt.js').Receipt} Receipt */
 /** @typedef {{ product: Product, input: HTMLInputElement, row: HTMLElement, error: HTMLElement }} Line */
@@ -21,6 +22,24 @@ const SLOW_SUBMIT_MS = 250;
 
 /** How often the wait that the server asked for is counted down. */
 const COUNTDOWN_MS = 250;
+
+/** Sends of one submit while the server asks to wait: after that somebody else uses the rate up, and the person decides. */
+const SENDS_MAX = 10;
+
+/** A longer wait is left to the person. */
+const WAIT_MAX_MS = 10_000;
+
+/** @type {Record<string, { option: string, hint: string }>} */
+const FAULTS = {
+  fail: { option: 'Fails every time', hint: 'every attempt fails until the message is dead-lettered. The others carry on.' },
+  flaky: { option: 'Fails twice', hint: 'two attempts find a dependency away and come back after a back-off.' },
+  decline: { option: 'Card is declined', hint: 'the bank says no, and what was reserved is released.' },
+  late: { option: 'Bank answers late', hint: 'the bank takes the money, but answers too late. It is asked again and charges once.' },
+  lost: { option: 'Bank answer is lost', hint: 'the bank takes the money, but its answer is lost. It is asked again and charges once.' },
+};
+
+/** The bank is billing's alone. @param {Service} service */
+const faultsOf = (service) => Object.keys(FAULTS).slice(0, service === 'billing' ? undefined : 2);
 
 /** Product lines drawn in outline while they are on their way. */
 const SKELETON_LINES = 4;
@@ -45,13 +64,23 @@ export class OrderForm extends HTMLElement {
   #customerError = fieldError('customer-error');
   #items = h('div', { class: 'lines' });
   #itemsError = fieldError('items-error');
-  #fault = h('input', { id: 'fault', type: 'checkbox', role: 'switch', 'aria-describedby': 'fault-hint fault-error' });
+  #faults = SERVICES.map((service) => ({
+    service,
+    input: h(
+      'select',
+      { id: `fault-${service}`, 'aria-describedby': 'fault-hint fault-error' },
+      h('option', { value: '' }, 'Works'),
+      ...faultsOf(service).map((fault) => h('option', { value: fault }, FAULTS[fault]?.option)),
+    ),
+  }));
+  #faultHint = h('p', { class: 'hint', id: 'fault-hint' });
   #faultError = fieldError('fault-error');
   #faultField = h(
-    'div',
-    { class: 'field fault', hidden: true },
-    h('label', { class: 'switch', for: 'fault' }, this.#fault, h('span', {}, 'Make billing fail')),
-    h('p', { class: 'hint', id: 'fault-hint' }, 'Every attempt fails until the message is dead-lettered. The other two carry on.'),
+    'fieldset',
+    { class: 'faults', hidden: true },
+    h('legend', {}, 'Make it fail'),
+    ...this.#faults.map(({ service, input }) => h('div', { class: 'fault' }, h('label', { for: input.id }, capital(service)), input)),
+    this.#faultHint,
     this.#faultError,
   );
   #units = h('span');
@@ -144,11 +173,12 @@ export class OrderForm extends HTMLElement {
   /** @returns {NewOrder} */
   #order() {
     const chosen = this.#chosen();
+    const faults = this.#faultField.hidden ? [] : this.#faults.filter(({ input }) => input.value !== '');
     return {
       customerId: this.#customer.value,
       currency: (chosen[0] ?? this.#lines[0])?.product.currency ?? 'EUR',
       items: chosen.map(({ product, input }) => ({ sku: product.sku, quantity: input.valueAsNumber, unitPriceMinor: product.unitPriceMinor })),
-      ...(this.#fault.checked && !this.#faultField.hidden && { faults: { billing: /** @type {const} */ ('fail') } }),
+      ...(faults.length > 0 && { faults: Object.fromEntries(faults.map(({ service, input }) => [service, input.value])) }),
     };
   }
 
@@ -161,6 +191,8 @@ export class OrderForm extends HTMLElement {
     const sum = (/** @type {(item: NewOrder['items'][0]) => number} */ of) => order.items.reduce((total, item) => total + of(item), 0);
     say(this.#units, ready ? (countable ? counted(sum((item) => item.quantity), 'item') : 'Total') : '');
     say(this.#total, ready ? (countable ? money(sum((item) => item.quantity * item.unitPriceMinor), order.currency) : '–') : '');
+    const hints = Object.entries(order.faults ?? {}).map(([service, fault]) => `${capital(service)}: ${FAULTS[fault]?.hint}`);
+    say(this.#faultHint, hints.join(' ') || 'To run out of stock, order more than is left.');
     say(this.#request, JSON.stringify(order, null, 2));
     this.#label();
   }
@@ -170,7 +202,8 @@ export class OrderForm extends HTMLElement {
     const retry = this.#unanswered && this.#unanswered.body === JSON.stringify(this.#order());
     const blocked = this.#busy || waitMs > 0 || this.#state !== 'ready';
     attribute(this.#submit, 'aria-disabled', blocked);
-    if (!this.#busy) say(this.#submit, `${retry ? 'Retry' : 'Submit order'}${waitMs > 0 ? ` in ${Math.ceil(waitMs / 1000)} s` : ''}`);
+    const label = this.#busy ? 'Sending again' : retry ? 'Retry' : 'Submit order';
+    if (!this.#busy || waitMs > 0) say(this.#submit, `${label}${waitMs > 0 ? ` in ${Math.ceil(waitMs / 1000)} s` : ''}`);
     if (waitMs > 0) setTimeout(() => this.#label(), COUNTDOWN_MS);
   }
 
@@ -183,9 +216,9 @@ export class OrderForm extends HTMLElement {
     this.#unanswered = { body, key };
     this.#busy = true;
     this.#label();
-    const slow = setTimeout(() => say(this.#submit, 'Submitting…'), SLOW_SUBMIT_MS);
+    const slow = setTimeout(() => this.#waitUntil < Date.now() && say(this.#submit, 'Submitting…'), SLOW_SUBMIT_MS);
     try {
-      const { accepted, tookMs } = await submitOrder(order, key);
+      const { accepted, tookMs } = await this.#submitInTurn(order, key);
       this.#unanswered = undefined;
       this.#complain(undefined);
       this.onaccepted({ orderId: accepted.orderId, tookMs });
@@ -202,11 +235,32 @@ export class OrderForm extends HTMLElement {
     }
   }
 
+  /**
+   * Submits, and while this customer is too fast, waits as long as the server asks and goes on.
+   * @param {NewOrder} order
+   * @param {string} key
+   */
+  async #submitInTurn(order, key) {
+    for (let sends = 1; ; sends += 1) {
+      try {
+        return await submitOrder(order, key);
+      } catch (error) {
+        const { status, retryAfterMs = Infinity, title } = asProblem(error);
+        if (status !== 429 || sends === SENDS_MAX || retryAfterMs > WAIT_MAX_MS) throw error;
+        this.#waitUntil = Date.now() + retryAfterMs;
+        this.#label();
+        fill(this.#alert, icon('pending'), h('p', {}, h('strong', {}, sentences(title)), ' The same order goes out again as soon as the server takes it.'));
+        await new Promise((resolve) => setTimeout(resolve, retryAfterMs));
+        say(this.#submit, 'Submitting…');
+      }
+    }
+  }
+
   /** @param {Problem | undefined} problem */
   #complain(problem) {
     const fields = [
       { input: this.#customer, error: this.#customerError },
-      { input: this.#fault, error: this.#faultError },
+      ...this.#faults.map(({ input }) => ({ input, error: this.#faultError })),
       { input: undefined, error: this.#itemsError },
       ...this.#lines,
     ];
@@ -251,12 +305,12 @@ export class OrderForm extends HTMLElement {
   /**
    * The field that a JSON pointer into the submitted order is about.
    * @param {string} pointer
-   * @returns {{ input?: HTMLInputElement, error: HTMLElement } | undefined}
+   * @returns {{ input?: HTMLElement, error: HTMLElement } | undefined}
    */
   #placeOf(pointer) {
     const [, field, index] = pointer.split('/');
     if (field === 'customerId') return { input: this.#customer, error: this.#customerError };
-    if (field === 'faults' && !this.#faultField.hidden) return { input: this.#fault, error: this.#faultError };
+    if (field === 'faults' && !this.#faultField.hidden) return { input: this.#faults.find(({ service }) => service === index)?.input, error: this.#faultError };
     if (field === 'items') return index === undefined ? { error: this.#itemsError } : this.#lines.find(({ product }) => product.sku === this.#sent[Number(index)]);
     return undefined;
   }

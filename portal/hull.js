@@ -4,7 +4,7 @@
  */
 
 import { attribute, fill, h, icon, say } from './dom.js';
-import { SERVICES, capital, statusOf } from './words.js';
+import { SERVICES, capital, stateOf } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
 
@@ -19,9 +19,9 @@ export class OrderHull extends HTMLElement {
       const parts = this.#rooms.get(service);
       if (!parts) continue;
       const raw = order.status[service] ?? 'unknown';
-      const { word, icon: picture, tone } = statusOf(raw);
+      const { word, icon: picture, tone } = stateOf(order, service);
       const attempt = order.stage?.[service]?.attempt ?? 0;
-      if (parts.room.dataset.status !== raw) {
+      if (parts.room.dataset.status !== raw || parts.state.textContent !== word) {
         fill(parts.state, icon(picture), h('span', {}, word));
         attribute(parts.room, 'data-status', raw);
         attribute(parts.room, 'data-tone', tone);

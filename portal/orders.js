@@ -3,24 +3,30 @@
  * sooner; a card asks for the history of its order only while it is open.
  */
 
-import { asProblem, getOrder } from './api.js';
+import { asProblem, cancelOrder, getOrder } from './api.js';
 import { attribute, bar, copyButton, fill, h, icon, keyed, relativeTime, say } from './dom.js';
 import { OrderHull } from './hull.js';
 import { reasonOf } from './link.js';
-import { SERVICES, capital, counted, duration, exact, happeningOf, money, overallOf, sentences, shortId, statusOf, troubleOf } from './words.js';
+import { timeline } from './timeline.js';
+import { SERVICES, capital, counted, duration, enumerate, exact, isCancellable, isClosed, money, overallOf, sentences, shortId, statusOf, troubleOf } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
-/** @typedef {import('./api.js').HistoryEntry} HistoryEntry */
+/** @typedef {import('./api.js').Message} Message */
 /** @typedef {import('./feed.js').View} View */
 
 /** Cards drawn in outline while the first answer is on its way. */
 const SKELETON_CARDS = 3;
+
+/** A press on Cancel asks for a second one, which has to come within this. */
+const SURE_WITHIN_MS = 4_000;
 
 export class OrderList extends HTMLElement {
   /** What the buttons do; set by the page. */
   onmore = () => {};
   onpause = () => {};
   onresume = () => {};
+  /** Called when the server has taken a cancellation; set by the page. @type {(order: Order) => void} */
+  oncancelled = () => {};
   /** The measured answer times of the orders submitted here, by order id. @type {Map<string, number>} */
   answers = new Map();
   /** Product names by SKU. @type {Map<string, string>} */
@@ -29,15 +35,16 @@ export class OrderList extends HTMLElement {
   #count = h('span', { class: 'count' });
   #pause = h('button', { type: 'button', class: 'quiet' });
   #banner = h('div', { class: 'banner', hidden: true });
+  #attention = h('details', { class: 'attention', hidden: true });
   #list = h('ol', { class: 'orders', role: 'list' });
   #notice = h('div', { class: 'notice' });
   #foot = h('div', { class: 'foot' });
-  #drawn = { notice: '', foot: '', banner: '', paused: /** @type {boolean | undefined} */ (undefined) };
+  #drawn = { notice: '', foot: '', banner: '', attention: '', paused: /** @type {boolean | undefined} */ (undefined) };
 
   connectedCallback() {
     const title = h('h2', { id: 'orders-title' }, 'Recent orders ', this.#count);
     this.#pause.addEventListener('click', () => (this.#drawn.paused ? this.onresume() : this.onpause()));
-    this.append(h('div', { class: 'list-head' }, title, this.#pause), this.#banner, this.#list, this.#notice, this.#foot);
+    this.append(h('div', { class: 'list-head' }, title, this.#pause), this.#banner, this.#attention, this.#list, this.#notice, this.#foot);
   }
 
   /** @param {View} view */
@@ -45,6 +52,7 @@ export class OrderList extends HTMLElement {
     const orders = view.orders ?? [];
     this.#drawPause(view.link.state === 'paused');
     this.#drawBanner(view);
+    this.#drawAttention(view);
     attribute(this, 'aria-busy', view.orders === undefined);
     attribute(this.#list, 'hidden', orders.length === 0);
     const first = this.#list.childElementCount === 0;
@@ -54,6 +62,7 @@ export class OrderList extends HTMLElement {
       (order) => order.orderId,
       () => {
         const card = new OrderCard();
+        card.oncancelled = (order) => this.oncancelled(order);
         const row = h('li', { class: first ? 'row' : 'row arriving' }, card);
         return row;
       },
@@ -89,6 +98,28 @@ export class OrderList extends HTMLElement {
       this.#banner,
       icon('warning'),
       h('p', {}, h('strong', {}, sentences(link.problem.title)), ` ${sentences(link.problem.detail)} Below is what was known `, relativeTime(since), '.'),
+    );
+  }
+
+  /** What does not get on by itself. @param {View} view */
+  #drawAttention({ attention: { stuckOrders, parkedEvents } = { stuckOrders: [], parkedEvents: [] } }) {
+    const look = JSON.stringify([stuckOrders, parkedEvents]);
+    if (look === this.#drawn.attention) return;
+    this.#drawn.attention = look;
+    const stuck = stuckOrders.length > 0 && `${counted(stuckOrders.length, 'order')} late`;
+    const parked = parkedEvents.length > 0 && `${counted(parkedEvents.length, 'event')} that the topic cannot take`;
+    attribute(this.#attention, 'hidden', !stuck && !parked);
+    const row = (/** @type {string} */ orderId, /** @type {string} */ text, /** @type {string} */ at) =>
+      h('li', {}, h('code', { title: orderId }, shortId(orderId)), h('span', {}, text), relativeTime(at));
+    fill(
+      this.#attention,
+      h('summary', {}, icon('chevron'), h('span', {}, h('strong', {}, 'Needs attention: '), enumerate([stuck, parked].flatMap((text) => text || [])))),
+      h(
+        'ul',
+        { role: 'list' },
+        ...stuckOrders.map(({ orderId, waitsFor, createdAt }) => row(orderId, waitsFor.length > 0 ? `waits for ${enumerate(waitsFor)}` : 'waits to be closed', createdAt)),
+        ...parkedEvents.map(({ orderId, eventType, reason, createdAt }) => row(orderId, `${eventType}${reason ? `: ${reason}` : ''}`, createdAt)),
+      ),
     );
   }
 
@@ -134,6 +165,8 @@ export class OrderCard extends HTMLElement {
   answerMs;
   /** @type {Map<string, string>} */
   names = new Map();
+  /** Called when the server has taken a cancellation. @type {(order: Order) => void} */
+  oncancelled = () => {};
   /** @type {Order | undefined} */
   #order;
   #meta = h('p', { class: 'meta' });
@@ -142,12 +175,19 @@ export class OrderCard extends HTMLElement {
   #notes = h('ul', { class: 'notes', role: 'list' });
   #details = h('details', { class: 'more-about' });
   #about = h('div', { class: 'about' });
+  #cancel = h('button', { type: 'button', class: 'quiet', hidden: true, onclick: () => void this.#pressCancel() });
+  #refusal = h('p', { class: 'error', role: 'alert' });
+  #step = /** @type {'ask' | 'sure' | 'sending'} */ ('ask');
   /** @type {{ order: Order, etag: string | null } | undefined} */
   #whole;
 
   /** @param {Order} order */
   set order(order) {
-    if (order === this.#order) return;
+    if (order === this.#order) {
+      // The last message to the customer follows the last change of the order.
+      if (this.#details.open && this.#whole && isClosed(order) && !this.#whole.order.messages?.some(({ notice }) => notice === order.overall)) void this.#readWhole();
+      return;
+    }
     if (!this.#order) this.#build(order);
     this.#order = order;
     const overall = overallOf(order);
@@ -157,6 +197,7 @@ export class OrderCard extends HTMLElement {
     }
     this.#hull.order = order;
     this.#drawNotes(order);
+    this.#drawCancel();
     if (this.#details.open) void this.#readWhole();
   }
 
@@ -173,7 +214,7 @@ export class OrderCard extends HTMLElement {
       this.answerMs !== undefined && h('span', { class: 'figure mine', title: 'Measured in this page' }, `202 in ${duration(this.answerMs)}`),
       relativeTime(order.createdAt),
     );
-    this.#details.append(h('summary', {}, icon('chevron'), 'History and items', h('span', { class: 'unseen' }, ` of order ${shortId(orderId)}`)), this.#about);
+    this.#details.append(h('summary', {}, icon('chevron'), 'History, items and messages', h('span', { class: 'unseen' }, ` of order ${shortId(orderId)}`)), this.#about);
     this.#details.addEventListener('toggle', () => this.#details.open && void this.#readWhole());
     this.append(
       h(
@@ -182,7 +223,8 @@ export class OrderCard extends HTMLElement {
         h('div', { class: 'card-head' }, h('h3', { id: titleId, title: orderId }, h('span', { class: 'unseen' }, 'Order '), h('code', {}, shortId(orderId))), this.#meta, this.#overall),
         this.#hull,
         this.#notes,
-        this.#details,
+        this.#refusal,
+        h('div', { class: 'card-foot' }, this.#details, this.#cancel),
       ),
     );
   }
@@ -200,6 +242,47 @@ export class OrderCard extends HTMLElement {
       ({ service, status }) => h('li', { 'data-tone': status.tone }, icon(status.tone === 'bad' ? status.icon : 'retry'), h('p', {}, h('strong', {}, capital(service)), ' ', h('span'))),
       (row, { text }) => row.lastElementChild?.lastElementChild && say(row.lastElementChild.lastElementChild, text),
     );
+  }
+
+  #drawCancel() {
+    const order = this.#order;
+    if (!order) return;
+    const offered = isCancellable(order);
+    if (!offered) this.#step = 'ask';
+    if (!offered && this.#cancel === document.activeElement) this.#details.querySelector('summary')?.focus();
+    attribute(this.#cancel, 'hidden', !offered);
+    attribute(this.#cancel, 'aria-disabled', this.#step === 'sending');
+    if (this.#cancel.dataset.step === this.#step) return;
+    const label = { ask: 'Cancel', sure: 'Press again to cancel', sending: 'Cancelling' }[this.#step];
+    fill(this.#cancel, icon('undone'), h('span', {}, label, h('span', { class: 'unseen' }, ` order ${shortId(order.orderId)}`)));
+    attribute(this.#cancel, 'data-step', this.#step);
+  }
+
+  async #pressCancel() {
+    const order = this.#order;
+    if (!order || this.#step === 'sending') return;
+    if (this.#step === 'ask') {
+      this.#to('sure');
+      setTimeout(() => this.#step === 'sure' && this.#to('ask'), SURE_WITHIN_MS);
+      return;
+    }
+    this.#to('sending');
+    fill(this.#refusal);
+    try {
+      await cancelOrder(order.orderId);
+      // The button goes when the store says so.
+      this.oncancelled(order);
+    } catch (error) {
+      const { title, detail } = asProblem(error);
+      fill(this.#refusal, h('span', {}, icon('warning'), sentences(title, detail)));
+      this.#to('ask');
+    }
+  }
+
+  /** @param {'ask' | 'sure' | 'sending'} step */
+  #to(step) {
+    this.#step = step;
+    this.#drawCancel();
   }
 
   async #readWhole() {
@@ -221,17 +304,17 @@ export class OrderCard extends HTMLElement {
 
   /** @param {Order} order */
   #drawAbout(order) {
-    const from = Date.parse(order.createdAt);
     const self = order.links?.self ?? `/api/orders/${encodeURIComponent(order.orderId)}`;
     // Redrawing would take the focus from the button that is in use.
     if (this.#about.contains(document.activeElement) && this.#about.querySelector('.ids')) {
-      this.#about.querySelector('.history')?.replaceWith(history(order.history ?? [], from));
+      this.#about.querySelector('.history')?.replaceWith(history(order));
+      this.#about.querySelector('.messages')?.replaceWith(messages(order.messages ?? []));
       return;
     }
     fill(
       this.#about,
       h('h4', {}, 'History'),
-      history(order.history ?? [], from),
+      history(order),
       h('h4', {}, 'Items'),
       h(
         'ul',
@@ -240,36 +323,47 @@ export class OrderCard extends HTMLElement {
           h('li', {}, h('span', {}, this.names.get(item.sku) ?? item.sku), h('span', { class: 'figure muted' }, `${item.quantity} × ${money(item.unitPriceMinor, order.currency)}`), h('span', { class: 'figure' }, money(item.quantity * item.unitPriceMinor, order.currency))),
         ),
       ),
+      h('h4', {}, 'Messages to the customer'),
+      messages(order.messages ?? []),
       h('div', { class: 'ids' }, h('code', {}, order.orderId), copyButton('Copy id', () => order.orderId), h('a', { href: self, target: '_blank', rel: 'noopener' }, 'JSON')),
     );
   }
 }
 
-/**
- * @param {HistoryEntry[]} entries oldest first
- * @param {number} from milliseconds since 1970
- */
-function history(entries, from) {
-  if (entries.length === 0) return h('p', { class: 'history muted' }, 'Nothing has been written down yet.');
-  const span = Math.max(1, ...entries.map((entry) => Date.parse(entry.at) - from));
+/** @param {Order} order */
+function history(order) {
+  const rows = timeline(order);
+  if (rows.length === 0) return h('p', { class: 'history muted' }, 'Nothing has been written down yet.');
+  const from = Date.parse(order.createdAt);
+  const span = Math.max(1, ...rows.flatMap(({ at, stretches }) => [at, ...stretches.map(({ to }) => to)]).map((at) => at - from));
   return h(
     'ol',
     { class: 'history', role: 'list' },
-    ...entries.map((entry) => {
-      const { word, icon: picture, tone } = happeningOf(entry.what);
-      const at = Date.parse(entry.at);
-      const since = Date.parse(entry.since ?? '');
-      const attempt = entry.attempt ? ` attempt ${entry.attempt}` : '';
-      return h(
+    ...rows.map(({ at, who, what, icon: picture, tone, note, tookMs, wait, stretches }) =>
+      h(
         'li',
         { 'data-tone': tone },
         h('time', { class: 'figure', title: exact(at) }, at > from ? `+${duration(at - from)}` : '0 ms'),
         icon(picture),
-        h('span', {}, h('strong', {}, capital(entry.service ?? 'order')), `${attempt} ${word}`, since <= at && h('span', { class: 'muted' }, ` in ${duration(at - since)}`), entry.note ? `: ${entry.note}` : ''),
-        since <= at && bar((at - since) / span, tone, (since - from) / span),
-      );
-    }),
+        h(
+          'span',
+          {},
+          h('strong', {}, capital(who)),
+          ` ${what}`,
+          tookMs !== undefined && h('span', { class: 'muted' }, ` in ${duration(tookMs)}`),
+          wait && h('span', { class: 'muted' }, `, ${wait}`),
+          note && `: ${note}`,
+        ),
+        stretches.length > 0 && bar(...stretches.map((stretch) => ({ share: (stretch.to - stretch.from) / span, tone: stretch.tone, from: (stretch.from - from) / span }))),
+      ),
+    ),
   );
+}
+
+/** @param {Message[]} told oldest first */
+function messages(told) {
+  if (told.length === 0) return h('p', { class: 'messages muted' }, 'The customer has not been told anything yet.');
+  return h('ul', { class: 'messages', role: 'list' }, ...told.map(({ at, subject, text }) => h('li', {}, icon('message'), h('p', {}, h('strong', {}, sentences(subject)), ` ${text} `, h('span', { class: 'muted' }, relativeTime(at))))));
 }
 
 /** @param {import('./api.js').Problem} problem */

@@ -4,7 +4,7 @@
  */
 
 import { bar, fill, h, icon } from './dom.js';
-import { SERVICES, duration, isSettled, shortId, statusOf, verdict, workMs } from './words.js';
+import { duration, isMoving, overallOf, shortId, verdict, workMs } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
 /** @typedef {{ orderId: string, tookMs: number }} Receipt */
@@ -38,14 +38,12 @@ export class OrderReceipt extends HTMLElement {
     const order = this.#order;
     const work = order && workMs(order);
     const sentence = order ? verdict(order) : 'Committed. The services have not been heard of yet.';
-    const look = JSON.stringify([receipt, work, sentence]);
+    const end = order && !isMoving(order) ? overallOf(order) : undefined;
+    const look = JSON.stringify([receipt, work, sentence, end?.word]);
     if (look === this.#drawn) return;
     this.#drawn = look;
 
     const longest = Math.max(tookMs, work ?? 0);
-    const settled = order && isSettled(order);
-    const broken = order && SERVICES.some((service) => statusOf(order.status[service]).tone === 'bad');
-    const tone = broken ? 'bad' : 'good';
     fill(
       this,
       h(
@@ -61,13 +59,13 @@ export class OrderReceipt extends HTMLElement {
           'dl',
           { class: 'compare' },
           h('dt', {}, 'You waited'),
-          h('dd', {}, bar(work === undefined ? 0 : tookMs / longest, 'busy'), h('span', {}, duration(tookMs))),
+          h('dd', {}, bar({ share: work === undefined ? 0 : tookMs / longest, tone: 'busy' }), h('span', {}, duration(tookMs))),
           h('dt', {}, 'The work took'),
           work === undefined
-            ? h('dd', {}, h('span', { class: settled ? 'bar' : 'bar moving' }), h('span', {}, settled ? 'not told' : 'going on'))
-            : h('dd', {}, bar(work / longest, tone), h('span', {}, duration(work))),
+            ? h('dd', {}, h('span', { class: end ? 'bar' : 'bar moving' }), h('span', {}, end ? 'not told' : 'going on'))
+            : h('dd', {}, bar({ share: work / longest, tone: end?.tone ?? 'busy' }), h('span', {}, duration(work))),
         ),
-        h('p', { class: `verdict ${settled ? tone : ''}` }, icon(!settled ? 'processing' : broken ? 'sealed' : 'done'), sentence),
+        h('p', { class: 'verdict', 'data-tone': end?.tone ?? 'busy' }, icon(end?.icon ?? 'processing'), sentence),
       ),
     );
   }

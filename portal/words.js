@@ -12,6 +12,9 @@ const LOCALE = 'en';
 /** The compartments, in the order in which they are drawn. */
 export const SERVICES = /** @type {readonly Service[]} */ (['inventory', 'billing', 'notification']);
 
+/** The compartments whose work is undone when an order cannot go on. A customer cannot be un-told. @type {readonly Service[]} */
+const UNDOABLE = ['inventory', 'billing'];
+
 /** @type {Record<string, Status>} */
 const STATUSES = {
   pending: { word: 'Pending', icon: 'pending', tone: 'idle', settled: false },
@@ -19,6 +22,8 @@ const STATUSES = {
   done: { word: 'Done', icon: 'done', tone: 'good', settled: true },
   failed: { word: 'Failed', icon: 'failed', tone: 'bad', settled: true },
   'dead-lettered': { word: 'Dead-lettered', icon: 'sealed', tone: 'bad', settled: true },
+  released: { word: 'Released', icon: 'undone', tone: 'idle', settled: true },
+  refunded: { word: 'Refunded', icon: 'undone', tone: 'idle', settled: true },
 };
 
 /** @type {Record<string, Status>} */
@@ -26,15 +31,24 @@ const OVERALLS = {
   accepted: { word: 'Accepted', icon: 'accepted', tone: 'busy', settled: false },
   completed: { word: 'Completed', icon: 'done', tone: 'good', settled: true },
   failed: { word: 'Failed', icon: 'failed', tone: 'bad', settled: true },
+  cancelled: { word: 'Cancelled', icon: 'undone', tone: 'idle', settled: true },
 };
 
 /** @type {Record<string, { word: string, icon: string, tone: Status['tone'] }>} */
 const HAPPENINGS = {
   accepted: { word: 'accepted', icon: 'accepted', tone: 'busy' },
   'attempt-failed': { word: 'failed', icon: 'retry', tone: 'bad' },
+  'retry-scheduled': { word: 'failed', icon: 'retry', tone: 'bad' },
+  'handed-over': { word: 'handed over to the payments queue', icon: 'accepted', tone: 'busy' },
   'dead-lettered': { word: 'dead-lettered', icon: 'sealed', tone: 'bad' },
   done: { word: 'done', icon: 'done', tone: 'good' },
+  failed: { word: 'failed', icon: 'failed', tone: 'bad' },
+  released: { word: 'released', icon: 'undone', tone: 'idle' },
+  refunded: { word: 'refunded', icon: 'undone', tone: 'idle' },
+  'cancel-requested': { word: 'cancellation requested', icon: 'undone', tone: 'busy' },
   completed: { word: 'completed', icon: 'done', tone: 'good' },
+  'order-failed': { word: 'failed and undone', icon: 'failed', tone: 'bad' },
+  cancelled: { word: 'cancelled and undone', icon: 'undone', tone: 'idle' },
 };
 
 /**
@@ -48,12 +62,29 @@ const unheardOf = (raw) => ({ word: capital(raw ?? 'unknown'), icon: 'unknown', 
 export const statusOf = (raw) => STATUSES[raw ?? ''] ?? unheardOf(raw);
 
 /**
- * The roll-up as the store has it; but an order that nobody works on any more although a part of
- * it is sealed does not look as if it were on its way.
+ * Where a service stands; one that processes but waits to go on says for what.
  * @param {Order} order
+ * @param {Service} service
+ * @returns {Status}
+ */
+export function stateOf(order, service) {
+  const status = statusOf(order.status[service]);
+  const { leaseUntil, error, handedOverAt, updatedAt } = order.stage?.[service] ?? {};
+  if (order.status[service] !== 'processing' || leaseUntil !== 0) return status;
+  // Whoever takes the payment from its queue touches the stage.
+  if (handedOverAt && handedOverAt === updatedAt) return { ...status, word: 'In payments queue', icon: 'pending' };
+  return error ? { ...status, word: 'Waits to retry', icon: 'pending' } : status;
+}
+
+/**
+ * The roll-up as the store has it; but an order that is being undone, or that nobody works on any
+ * more although a part of it is sealed, does not look as if it were on its way.
+ * @param {Order} order
+ * @returns {Status}
  */
 export function overallOf(order) {
   const done = doneOf(order).length;
+  if (isUndoing(order)) return { word: order.cancellation ? 'Cancelling' : 'Being undone', icon: 'undone', tone: 'busy', settled: false };
   if (order.overall === 'accepted' && isSettled(order) && done < SERVICES.length) return { ...statusOf('dead-lettered'), word: `${done} of ${SERVICES.length} done` };
   return OVERALLS[order.overall] ?? unheardOf(order.overall);
 }
@@ -65,17 +96,40 @@ export const happeningOf = (raw) =>
 /** @param {Order} order */
 const doneOf = (order) => SERVICES.filter((service) => order.status[service] === 'done');
 
+/** The service whose answer was no. @param {Order} order */
+const refuserOf = (order) => SERVICES.find((service) => order.status[service] === 'failed');
+
+/** Whether the order cannot go on, so that what was done for it is undone. @param {Order} order */
+const isUnwinding = (order) => Boolean(order.cancellation) || refuserOf(order) !== undefined;
+
+/** Whether that is going on. @param {Order} order */
+const isUndoing = (order) => order.overall === 'accepted' && isUnwinding(order);
+
+/** Whether the order has its last roll-up. @param {Order} order */
+export const isClosed = (order) => OVERALLS[order.overall]?.settled === true;
+
+/** Whether the store would take a cancellation, as far as one can see: nobody has set out to charge. @param {Order} order */
+export const isCancellable = (order) => order.overall === 'accepted' && !isUnwinding(order) && (order.stage?.billing?.calls ?? 0) === 0;
+
 /** Whether every service has come to an end, good or bad. @param {Order} order */
-export const isSettled = (order) => SERVICES.every((service) => statusOf(order.status[service]).settled);
+export const isSettled = (order) =>
+  SERVICES.every((service) => {
+    const raw = order.status[service];
+    if (!isUnwinding(order) || !UNDOABLE.includes(service)) return statusOf(raw).settled;
+    return raw === 'released' || raw === 'refunded' || (raw === 'failed' && order.stage?.[service]?.unwound !== false);
+  });
 
 /** Whether a change is to be expected soon: work that goes on, or the closing roll-up. @param {Order} order */
-export const isMoving = (order) => !isSettled(order) || (order.overall === 'accepted' && doneOf(order).length === SERVICES.length);
+export const isMoving = (order) => !isSettled(order) || isUndoing(order) || (order.overall === 'accepted' && doneOf(order).length === SERVICES.length);
 
 /** @param {string} text */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** What a server says, as a sentence of its own. @param {...(string | undefined)} texts */
 export const sentences = (...texts) => texts.flatMap((text) => (text ? [/[.!?]$/.test(text) ? capital(text) : `${capital(text)}.`] : [])).join(' ');
+
+/** A business answer such as `out_of_stock`, for people. @param {string} code */
+export const reason = (code) => code.replaceAll('_', ' ');
 
 /** @param {string[]} words */
 export const enumerate = (words) => new Intl.ListFormat(LOCALE).format(words);
@@ -156,11 +210,11 @@ export const shortId = (/** @type {string} */ id) => (id.length > 12 ? id.slice(
  */
 export function troubleOf(order, service) {
   const status = order.status[service];
-  const { attempt = 1, error, leaseUntil = 0 } = order.stage?.[service] ?? {};
+  const { attempt = 1, error, leaseUntil = 0, outcome } = order.stage?.[service] ?? {};
   if (status === 'done' || (!error && statusOf(status).tone !== 'bad')) return undefined;
   const why = error ? `: ${error}` : '';
   if (status === 'dead-lettered') return `dead-lettered after ${counted(attempt, 'attempt')}${why}`;
-  if (status === 'failed') return `failed${why}`;
+  if (status === 'failed') return outcome ? `failed: ${reason(outcome)}` : 'failed';
   // While an attempt holds its lease, the error is that of the one before.
   return `attempt ${leaseUntil > 0 ? attempt - 1 : attempt} failed${why}`;
 }
@@ -170,28 +224,31 @@ export function troubleOf(order, service) {
  * @param {Order} order
  */
 export function verdict(order) {
+  const who = refuserOf(order);
+  const why = order.cancellation ? 'Cancelled' : who && `${capital(who)} said no: ${reason(order.stage?.[who]?.outcome ?? 'no reason given')}`;
+  if (why) {
+    const refunded = order.status.billing === 'refunded' ? ', what was paid went back' : ', nothing is owed';
+    return isUndoing(order) ? `${why}. What was done for the order is being undone.` : `${why}. Nothing is reserved${refunded}.`;
+  }
   const sealed = SERVICES.filter((service) => order.status[service] === 'dead-lettered');
-  const failed = SERVICES.filter((service) => order.status[service] === 'failed');
   const done = doneOf(order);
   const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
   const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
   if (done.length === SERVICES.length) return 'All three services finished on their own.';
   const parts = [];
   if (sealed.length > 0) parts.push(`${enumerate(sealed)} ${is(sealed)} sealed off`);
-  if (failed.length > 0) parts.push(`${enumerate(failed)} failed`);
-  const broken = parts.length > 0;
   if (open.length > 0) parts.push(`${enumerate(open)} ${is(open)} still at work`);
-  if (done.length > 0) parts.push(broken ? `${enumerate(done)} carried on and finished` : `${enumerate(done)} ${is(done)} done`);
+  if (done.length > 0) parts.push(sealed.length > 0 ? `${enumerate(done)} carried on and finished` : `${enumerate(done)} ${is(done)} done`);
   return `${capital(parts.join('; '))}.`;
 }
 
 /**
- * How long the services took, by the server's clock, once all of them have settled.
+ * How long the services took, by the server's clock, once nothing is to be expected of them.
  * @param {Order} order
  * @returns {number | undefined} milliseconds
  */
 export function workMs(order) {
-  if (!isSettled(order)) return undefined;
+  if (isMoving(order)) return undefined;
   const ends = SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? ''));
   const took = Math.max(...ends) - Date.parse(order.createdAt);
   return took >= 0 ? took : undefined;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use azure::bus::BusClient;
+use azure::bus::{BusClient, Received};
 use azure::connection::{BusConnection, CosmosConnection};
 use azure::cosmos::Store;
 use bytes::Bytes;
@@ -79,10 +79,17 @@ impl TestStack {
         let directory = std::env::temp_dir().join(format!("bulkhead-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&directory).unwrap();
         let ready = directory.join("ready.json");
+        let points = directory.join("points");
+        std::fs::create_dir_all(&points).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
         let mut process = Command::new(binary("stack"))
             .args(["up", "--no-build", "--verbose", "--until-stdin-closes"])
             .args(["--port", "0", "--cosmos-port", "0", "--bus-port", "0"])
+            .args(["--queue-port", "0", "--bank-port", "0"])
+            // A killed host leaves its messages invisible for ten minutes, as in Azure.
+            .args(["--queue-lease-seconds", "15"])
+            .arg("--set")
+            .arg(format!("CRASH_POINTS={}", points.display()))
             .arg("--apps-dir")
             .arg(directory.join("apps"))
             .arg("--ready-file")
@@ -114,6 +121,20 @@ impl TestStack {
         self.directory.join("apps")
     }
 
+    /// Arms a crash point for one use; see `functions/crash.rs`.
+    pub fn arm(&self, point: &str, action: &str) {
+        // In one step: a half-written action is none.
+        let path = self.directory.join("points").join(point);
+        let beside = self.directory.join(point);
+        std::fs::write(&beside, action).unwrap();
+        std::fs::rename(beside, path).unwrap();
+    }
+
+    /// Whether a crash point still waits for somebody to pass.
+    pub fn is_armed(&self, point: &str) -> bool {
+        self.directory.join("points").join(point).exists()
+    }
+
     /// The last lines that the processes have printed, those of HTTP requests left out.
     pub fn log(&self) -> String {
         const LINES_MAX: usize = 80;
@@ -123,6 +144,11 @@ impl TestStack {
         lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
     }
 
+    /// Everything that the processes have printed.
+    pub fn full_log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap()
+    }
+
     pub async fn send(
         &self,
         method: Method,
@@ -130,18 +156,7 @@ impl TestStack {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let mut request =
-            Request::builder().method(method).uri(format!("{}{path}", self.endpoints.http));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(body.into())).unwrap();
-        // A client per request: a shared stack outlives the runtime of each test that uses it.
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let response = client.request(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, body }
+        send(&self.endpoints.http, method, path, headers, body).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -167,11 +182,66 @@ impl TestStack {
         answer.json()
     }
 
-    /// Waits until the order is as wanted; the order then. Fails with the order's own history.
-    pub async fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Submits an order as a careful client does: again and again under the same key, until it is
+    /// accepted; its id.
+    pub async fn submit_patiently(&self, body: &Value, key: &str) -> String {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let base = &self.endpoints.http;
         let deadline = Instant::now() + DONE_WITHIN;
         loop {
-            let order = self.order(id).await;
+            let answer =
+                try_send(base, Method::POST, "/api/orders", &headers, body.to_string()).await;
+            match answer {
+                Some(answer) if answer.status == 202 => {
+                    return answer.json()["orderId"].as_str().unwrap().to_owned();
+                }
+                // Nobody there, or somebody who just died.
+                None => {}
+                Some(answer) if answer.status.is_server_error() || answer.status == 429 => {}
+                Some(answer) => panic!("{answer:?}"),
+            }
+            assert!(Instant::now() < deadline, "{key} is never accepted\n{}", self.log());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// How an order stands as a whole, if anybody answers.
+    pub async fn overall(&self, id: &str) -> Option<String> {
+        let path = format!("/api/orders/{id}");
+        let answer = try_send(&self.endpoints.http, Method::GET, &path, &[], "").await?;
+        (answer.status == 200).then(|| answer.json()["overall"].as_str().unwrap().to_owned())
+    }
+
+    /// Cancels an order; the status, if there is any answer.
+    pub async fn try_cancel(&self, id: &str) -> Option<u16> {
+        let path = format!("/api/orders/{id}/cancel");
+        let answer = try_send(&self.endpoints.http, Method::POST, &path, &[], "").await;
+        answer.map(|answer| answer.status.as_u16())
+    }
+
+    /// Waits until the order is as wanted; the order then. Fails with the order's own history.
+    pub async fn until(&self, id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.until_within(id, DONE_WITHIN, what, wanted).await
+    }
+
+    /// As [`Self::until`], with a limit of its own.
+    pub async fn until_within(
+        &self,
+        id: &str,
+        limit: Duration,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let deadline = Instant::now() + limit;
+        let path = format!("/api/orders/{id}");
+        loop {
+            let answer = try_send(&self.endpoints.http, Method::GET, &path, &[], "").await;
+            let found = answer.filter(|answer| answer.status == 200).map(|answer| answer.json());
+            let Some(order) = found else {
+                assert!(Instant::now() < deadline, "order {id} cannot be read");
+                tokio::time::sleep(LOOK_AGAIN).await;
+                continue;
+            };
             if wanted(&order) {
                 return order;
             }
@@ -186,10 +256,80 @@ impl TestStack {
         self.until(id, "completed", |order| order["overall"] == "completed").await
     }
 
+    /// Waits until nothing about the order moves any more: completed, and the customer told.
+    pub async fn until_quiet(&self, id: &str) -> Value {
+        let told = |order: &Value| order["messages"].as_array().is_some_and(|m| m.len() == 2);
+        self.until(id, "completed and told", |order| order["overall"] == "completed" && told(order))
+            .await
+    }
+
+    /// Waits until the order is closed, however it ends.
+    pub async fn until_closed(&self, id: &str) -> Value {
+        self.until(id, "closed", |order| order["overall"] != "accepted").await
+    }
+
+    pub async fn cancel(&self, id: &str) -> Answer {
+        self.send(Method::POST, &format!("/api/orders/{id}/cancel"), &[], "").await
+    }
+
+    /// The process id of a process, which changes when it is started again.
     pub fn pid(&self, process: &str) -> i32 {
-        let mut processes = self.endpoints.processes.iter();
+        let text = std::fs::read_to_string(self.directory.join("ready.json")).unwrap();
+        let endpoints: Endpoints = serde_json::from_str(&text).unwrap();
+        let mut processes = endpoints.processes.iter();
         let found = processes.find(|p| p.name == process).expect(process);
         i32::try_from(found.pid).unwrap()
+    }
+
+    /// The process id of a host's handler, if it runs one right now. The host's other child is the
+    /// watchdog that ends the handler with the host.
+    pub fn handler_pid(&self, app: &str) -> Option<i32> {
+        let host = self.pid(&format!("host {app}"));
+        let threads = std::fs::read_dir(format!("/proc/{host}/task")).ok()?;
+        let children: String = threads
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
+            .collect();
+        let named =
+            |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let found = children.split_whitespace().find(|pid| named(pid).trim() == "handler");
+        found.map(|pid| pid.parse().unwrap())
+    }
+
+    /// Asks the bank.
+    pub async fn bank(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let json = [("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        send(&self.endpoints.bank, method, path, &json, body).await
+    }
+
+    /// What the bank has written down about an order, oldest first.
+    pub async fn ledger_of(&self, id: &str) -> Vec<String> {
+        let lines = self.ledger().await;
+        let about = lines.iter().filter(|line| line["reference"] == id);
+        about.map(|line| line["effect"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Everything that the bank has written down.
+    pub async fn ledger(&self) -> Vec<Value> {
+        let answer = self.bank(Method::GET, "/v1/ledger", &Value::Null).await;
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Messages in a dead-letter queue: id, order, reason, description, delivery count.
+    pub async fn dead_letters(&self, subscription: &str) -> Vec<Received> {
+        const MESSAGES_MAX: u32 = 250;
+        let path = format!("orders/Subscriptions/{subscription}/$DeadLetterQueue");
+        let management = self.bus().management(&path);
+        let mut found = Vec::new();
+        let mut from = 0;
+        loop {
+            let page = management.peek(from, MESSAGES_MAX).await.unwrap();
+            let Some(last) = page.last() else { return found };
+            from = last.sequence_number + 1;
+            found.extend(page);
+        }
     }
 
     /// A client of the bus, to look at what the apps left there.
@@ -220,6 +360,38 @@ impl Drop for TestStack {
     }
 }
 
+/// Sends a request and reads the answer to its end.
+pub async fn send(
+    base: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
+    try_send(base, method, path, headers, body).await.expect("an answer")
+}
+
+/// As [`send`], or `None` when nobody answers.
+pub async fn try_send(
+    base: &str,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Option<Answer> {
+    let mut request = Request::builder().method(method).uri(format!("{base}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body.into())).unwrap();
+    // A client per request: a shared stack outlives the runtime of each test that uses it.
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await.ok()?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    Some(Answer { status: parts.status, headers: parts.headers, body })
+}
+
 /// Waits until `check` gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
@@ -235,14 +407,22 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// Sends a signal to a process.
-pub fn signal(pid: i32, signal: &str) {
+/// Sends a signal to a process; whether there was one.
+pub fn signal(pid: i32, signal: &str) -> bool {
     let status = std::process::Command::new("kill")
         .arg(format!("-{signal}"))
         .arg(pid.to_string())
+        .stderr(Stdio::null())
         .status()
         .unwrap();
-    assert!(status.success(), "kill -{signal} {pid}");
+    status.success()
+}
+
+/// A valid order of one unit, with faults.
+pub fn order_with(faults: Value) -> Value {
+    let mut order = order();
+    order["faults"] = faults;
+    order
 }
 
 /// A valid order.

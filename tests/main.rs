@@ -4,11 +4,15 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
 #![allow(unreachable_pub, reason = "the harness serves the benchmark as well")]
 
+mod chaos;
 mod clients;
+mod crash;
 mod harness;
 mod input;
 mod messages;
 mod order;
 mod outage;
+mod proof;
+mod saga;
 mod terminal;
 mod tidy;

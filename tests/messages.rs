@@ -17,7 +17,7 @@ fn message(id: &str, body: impl Into<Vec<u8>>) -> Message {
 async fn duplicates_change_nothing_and_poison_is_set_aside() {
     let stack = TestStack::start().await;
     let id = stack.submit(&order()).await;
-    let before = stack.until_completed(&id).await;
+    let before = stack.until_quiet(&id).await;
     let orders = stack.store().container("orders");
     let event_id = format!("event:{id}:1");
     let stored: Value = orders.read(&id, &event_id).await.unwrap().unwrap().value;
@@ -42,9 +42,16 @@ async fn duplicates_change_nothing_and_poison_is_set_aside() {
         message("large", "x".repeat(200_000)),
     ];
     topic.send_batch(&messages).await.unwrap();
-    let mut poison =
-        ["no-json", "no-text", "no-event", "unknown-version", "unknown-order", "large"];
-    poison.sort_unstable();
+    // Each with the reason that it is set aside for.
+    let poison = [
+        ("forged", "forged-metadata"),
+        ("large", "not-json"),
+        ("no-event", "not-a-cloudevent"),
+        ("no-json", "not-json"),
+        ("no-text", "not-json"),
+        ("unknown-order", "order-missing"),
+        ("unknown-version", "unknown-schema-version"),
+    ];
 
     let bus = stack.bus();
     for subscription in SUBSCRIPTIONS {
@@ -56,9 +63,17 @@ async fn duplicates_change_nothing_and_poison_is_set_aside() {
         })
         .await;
         set_aside.sort_by(|a, b| a.message.message_id.cmp(&b.message.message_id));
-        let ids: Vec<_> =
-            set_aside.iter().map(|m| m.message.message_id.as_deref().unwrap()).collect();
-        assert_eq!(ids, poison, "{subscription}");
+        let found: Vec<_> = set_aside
+            .iter()
+            .map(|dead| {
+                // At the first delivery, before it could be in anybody's way.
+                assert!(dead.delivery_count <= 1, "{dead:?}");
+                assert!(!dead.dead_letter_description.as_deref().unwrap().is_empty(), "{dead:?}");
+                let id = dead.message.message_id.as_deref().unwrap();
+                (id, dead.dead_letter_reason.as_deref().unwrap())
+            })
+            .collect();
+        assert_eq!(found, poison, "{subscription}");
         let live = bus.management(&path);
         eventually("the subscription is empty", || async {
             live.peek(0, 1).await.unwrap().is_empty().then_some(())

@@ -15,10 +15,18 @@ async fn an_order_is_accepted_and_all_three_services_finish_it() {
     let id = receipt["orderId"].as_str().unwrap();
     let path = format!("/api/orders/{id}");
     assert_eq!(answer.header("location"), path);
-    let expected = json!({"orderId": id, "status": "accepted", "links": {"self": path}});
+    let warning = "No Idempotency-Key was sent: the same request again makes another order.";
+    let links = json!({"self": path});
+    let mut expected =
+        json!({"orderId": id, "status": "accepted", "warning": warning, "links": links});
     assert_eq!(receipt, expected);
+    let keyed = [("idempotency-key", "tell-me")];
+    let with_key = stack.post(&fixture, &keyed).await.json();
+    expected = json!({"orderId": with_key["orderId"], "status": "accepted",
+        "links": with_key["links"]});
+    assert_eq!(with_key, expected, "nothing to warn of");
 
-    let done = stack.until_completed(id).await;
+    let done = stack.until_quiet(id).await;
     let statuses = json!({"inventory": "done", "billing": "done", "notification": "done"});
     assert_eq!(done["status"], statuses);
     assert_eq!(done["totalMinor"], 2 * 1290 + 1850);

@@ -64,12 +64,12 @@ async fn the_store_may_be_down() {
 #[tokio::test]
 async fn a_handler_may_die() {
     let stack = TestStack::start().await;
-    let handler = handler_of(stack.pid("host billing"));
+    let handler = stack.handler_pid("billing").unwrap();
     signal(handler, "KILL");
     let id = stack.submit(&order()).await;
     let order: Value = stack.until_completed(&id).await;
     assert_eq!(order["status"]["billing"], "done");
-    assert_ne!(handler_of(stack.pid("host billing")), handler, "the host has started another");
+    assert_ne!(stack.handler_pid("billing"), Some(handler), "the host has started another");
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn the_order_api_may_die_with_events_that_the_bus_has_not_taken() {
     for _ in 0..5 {
         accepted.push(stack.submit(&order()).await);
     }
-    signal(handler_of(stack.pid("host order-api")), "KILL");
+    signal(stack.handler_pid("order-api").unwrap(), "KILL");
     signal(bus, "CONT");
     for id in &accepted {
         eventually("the host has started another handler", || async {
@@ -103,17 +103,4 @@ async fn a_host_may_die() {
     let id = stack.submit(&order()).await;
     stack.until_completed(&id).await;
     assert!(stack.log().contains("inventory exited"), "{}", stack.log());
-}
-
-/// The handler of a host; its other child is the watchdog that ends the handler with the host.
-fn handler_of(host: i32) -> i32 {
-    let threads = std::fs::read_dir(format!("/proc/{host}/task")).unwrap();
-    let children: String = threads
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok())
-        .collect();
-    let named =
-        |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let found = children.split_whitespace().find(|pid| named(pid).trim() == "handler");
-    found.expect("the host has a handler").parse().unwrap()
 }

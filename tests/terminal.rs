@@ -32,7 +32,7 @@ fn an_unknown_app_names_those_that_exist() {
 #[test]
 fn the_doctor_finds_the_toolchain() {
     let (_, text) = stack(&["doctor"]);
-    assert!(text.contains("cargo") && text.contains("topology.json: 4 apps"), "{text}");
+    assert!(text.contains("cargo") && text.contains("topology.json: 6 apps"), "{text}");
 }
 
 #[test]

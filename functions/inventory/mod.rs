@@ -1,17 +1,108 @@
-//! App `inventory`, function `reserve`: takes part in every order as its subscription of the topic
-//! delivers it. Moves `/status/inventory` and nothing else; it keeps no stock yet.
+//! App `inventory`, function `reserve`: reserves the stock of an order, and gives it back when the
+//! order cannot go on. Moves `/status/inventory` and nothing else of the order.
+//!
+//! Running out is decided on the order first and cleaned up afterwards: the fenced move to
+//! `failed` is what makes it final, so a stalled worker can neither give back what a later attempt
+//! has reserved nor reserve what has been given back.
 
-use handler::App;
-use orders::Service;
+use azure::bus::BusClient;
+use handler::{App, Context, Reply, ServiceBusMessage};
+use orders::{Claim, EventType, Order, Service, Status};
+use tokio::time::Instant;
+use tracing::{info, warn};
 
-use crate::consumer::{Consumer, INVOCATION_DEADLINE};
-use crate::store::OrderStore;
+use crate::courier::{Courier, Occasion};
+use crate::crash;
+use crate::delivery::Delivery;
+use crate::store::stock::Reserved;
+use crate::verdict::{Trouble, Verdict};
+use crate::worker::{Answer, INVOCATION_DEADLINE, Worker};
+use crate::{publisher::Outbox, store::OrderStore};
 
-/// Mounts the function.
-pub fn mount(app: App, store: OrderStore) -> App {
-    let consumer = Consumer::new(Service::Inventory, store);
-    app.invocation_deadline(INVOCATION_DEADLINE).function("reserve", move |message, context| {
-        let consumer = consumer.clone();
-        async move { consumer.handle(message, context, async |_order| Ok(())).await }
-    })
+/// The reason that orders, events and customers are given.
+const OUT_OF_STOCK: &str = "out_of_stock";
+
+/// Adds the function.
+pub fn mount(app: App, bus: &BusClient, store: OrderStore, outbox: Outbox) -> App {
+    let inventory = Inventory {
+        courier: Courier::new(bus, "inventory-sub"),
+        worker: Worker::new(Service::Inventory, store, outbox),
+    };
+    app.invocation_deadline(INVOCATION_DEADLINE).function(
+        "reserve",
+        move |message: ServiceBusMessage, context: Context| {
+            let inventory = inventory.clone();
+            async move {
+                let work = |delivery, occasion| inventory.work(delivery, occasion);
+                inventory.courier.handle(message, &context, work).await
+            }
+        },
+    )
+}
+
+#[derive(Clone)]
+struct Inventory {
+    courier: Courier,
+    worker: Worker,
+}
+
+impl Inventory {
+    async fn work(&self, delivery: Delivery, occasion: Occasion) -> Result<Reply, Verdict> {
+        match delivery.event.event_type {
+            EventType::OrderCreated => {
+                let act = async |claim: &Claim, deadline| self.reserve(claim, deadline).await;
+                self.worker.attempt(&delivery, &occasion, false, act).await?;
+                // Whatever is left of an attempt that ended with a no.
+                self.release(&delivery, true).await.map_err(|t| occasion.judge(t))?;
+            }
+            event_type if event_type.unwinds() => {
+                self.release(&delivery, false).await.map_err(|t| occasion.judge(t))?;
+            }
+            event_type => info!(%event_type, "nothing to do for this event"),
+        }
+        Ok(Reply::done())
+    }
+
+    /// Reserves every SKU, in order.
+    async fn reserve(&self, claim: &Claim, deadline: Instant) -> Result<Answer, Trouble> {
+        let (order_id, store) = (claim.order.order_id, self.worker.store());
+        for (sku, quantity) in claim.order.quantities() {
+            let reserve = || store.reserve(order_id, &sku, quantity);
+            match self.worker.patiently(deadline, reserve).await? {
+                Reserved::Held => crash::point("inventory.between-reservations").await,
+                Reserved::Insufficient => return Ok(Answer::Rejected(OUT_OF_STOCK)),
+                Reserved::Withdrawn => return Ok(Answer::Withdrawn),
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Gives everything back and notes it. With `only_rejected`, only after an own no that is not
+    /// cleaned up yet.
+    async fn release(&self, delivery: &Delivery, only_rejected: bool) -> Result<(), Trouble> {
+        let deadline = Instant::now() + INVOCATION_DEADLINE;
+        let order = self.worker.order(delivery.order_id, deadline).await?;
+        let rejected = order.status[Service::Inventory] == Status::Failed
+            && !order.stage[Service::Inventory].unwound;
+        if only_rejected && !rejected {
+            return Ok(());
+        }
+        if !order.is_unwinding() {
+            warn!(order.id = %order.order_id, "the order goes on: nothing is given back");
+            return Ok(());
+        }
+        self.give_back(&order, deadline).await?;
+        let trace = delivery.event.traceparent.as_deref();
+        self.worker.compensated(&order, Status::Released, false, trace).await.map(drop)
+    }
+
+    async fn give_back(&self, order: &Order, deadline: Instant) -> Result<(), Trouble> {
+        let store = self.worker.store();
+        for sku in order.quantities().into_keys() {
+            let release = || store.release(order.order_id, &sku);
+            self.worker.patiently(deadline, release).await?;
+            crash::point("inventory.between-releases").await;
+        }
+        Ok(())
+    }
 }

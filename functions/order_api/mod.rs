@@ -5,10 +5,15 @@
 //! | `POST /api/orders` | 202 once the order is committed ([`submit`]) |
 //! | `GET /api/orders` | the newest orders, page by page ([`read`]) |
 //! | `GET /api/orders/{id}` | one order, with an ETag ([`read`]) |
+//! | `POST /api/orders/{id}/cancel` | 202 while nobody has set out to charge ([`cancel`]) |
+//! | `GET /api/ops/attention` | what does not get on by itself ([`attention`]) |
 //! | `GET /api/products` | what can be bought ([`shop`]) |
 //! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
 //! | `GET /` | the portal ([`portal`]) |
 
+mod admission;
+pub mod attention;
+pub mod cancel;
 pub mod health;
 pub mod portal;
 pub mod read;
@@ -32,9 +37,11 @@ use sha2::{Digest as _, Sha256};
 use tracing::{error, warn};
 
 use crate::chain::chain;
-use crate::outbox::Outbox;
 use crate::problem::Problem;
+use crate::publisher::Outbox;
+use crate::settings::Settings;
 use crate::store::OrderStore;
+use admission::Admission;
 use shop::Shop;
 
 /// Bytes of a request body. A full order of a hundred lines is below 16 KB.
@@ -49,17 +56,19 @@ pub struct OrderApi {
     store: OrderStore,
     outbox: Outbox,
     shop: Shop,
+    admission: Admission,
     faults_allowed: bool,
 }
 
 type Shared = State<Arc<OrderApi>>;
 
 impl OrderApi {
-    /// The API over a store, an outbox and a policy for faults that clients ask for.
+    /// The API over a store and an outbox.
     #[must_use]
-    pub fn new(store: OrderStore, outbox: Outbox, faults_allowed: bool) -> Self {
+    pub fn new(store: OrderStore, outbox: Outbox, settings: &Settings) -> Self {
         let shop = Shop::new(store.clone());
-        Self { store, outbox, shop, faults_allowed }
+        let admission = Admission::new(settings.customer_orders_per_second);
+        Self { store, outbox, shop, admission, faults_allowed: settings.faults_allowed }
     }
 
     /// The routes.
@@ -68,6 +77,14 @@ impl OrderApi {
         Router::new()
             .route("/api/orders", orders.fallback(|| refuse_method("GET, HEAD, POST")))
             .route("/api/orders/{id}", get(read::one).fallback(|| refuse_method("GET, HEAD")))
+            .route(
+                "/api/orders/{id}/cancel",
+                post(cancel::cancel).fallback(|| refuse_method("POST")),
+            )
+            .route(
+                "/api/ops/attention",
+                get(attention::attention).fallback(|| refuse_method("GET, HEAD")),
+            )
             .route("/api/products", get(shop::list).fallback(|| refuse_method("GET, HEAD")))
             .route("/healthz", get(health::healthz).fallback(|| refuse_method("GET, HEAD")))
             .route("/readyz", get(health::readyz).fallback(|| refuse_method("GET, HEAD")))

@@ -46,6 +46,7 @@ const ASSETS: &[(&str, &[u8])] = assets![
     "orders.js",
     "receipt.js",
     "style.css",
+    "timeline.js",
     "words.js",
 ];
 
@@ -115,8 +116,10 @@ mod tests {
 
     #[test]
     fn every_file_of_the_portal_is_served_and_the_page_stays_small() {
-        /// Bytes of all script, style and markup. People open this on a phone.
-        const BUDGET_BYTES: usize = 96 * 1024;
+        /// Bytes of all script, style and markup. People open this on a phone. It was 96 KiB before
+        /// orders could be undone, cancelled and told about: each is a state to draw and a sentence
+        /// to say.
+        const BUDGET_BYTES: usize = 108 * 1024;
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../portal"));
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()

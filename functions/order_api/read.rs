@@ -32,11 +32,9 @@ pub(super) async fn one(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let order_id: OrderId = id
-        .parse()
-        .map_err(|_| Problem::not_found("An order id is a UUID in lower case with hyphens."))?;
+    let order_id = order_id(&id)?;
     let document = api.store.read(order_id).await.map_err(|error| store_problem(&error))?;
-    let document = document.ok_or_else(|| Problem::not_found("There is no order with this id."))?;
+    let document = document.ok_or_else(no_such_order)?;
     let etag = etag_header(&document.etag);
     if let Some(unchanged) = etag.as_ref().and_then(|etag| not_modified(&headers, etag)) {
         return Ok(unchanged);
@@ -48,6 +46,17 @@ pub(super) async fn one(
         response.headers_mut().insert(ETAG, etag);
     }
     Ok(response)
+}
+
+/// The order id in a path.
+pub(super) fn order_id(text: &str) -> Result<OrderId, Problem> {
+    text.parse()
+        .map_err(|_| Problem::not_found("An order id is a UUID in lower case with hyphens."))
+}
+
+/// There is no order with this id.
+pub(super) fn no_such_order() -> Problem {
+    Problem::not_found("There is no order with this id.")
 }
 
 /// A page of orders, newest first.

@@ -1,6 +1,8 @@
 //! `POST /api/orders`: parse, price, commit, answer. One request to the store on this path, and
 //! nothing that waits for the bus.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +19,7 @@ use tracing::{error, info};
 
 use super::{BODY_BYTES_MAX, OrderApi, Shared, store_problem, view};
 use crate::clock;
+use crate::crash;
 use crate::problem::Problem;
 use crate::store::Commit;
 
@@ -36,6 +39,9 @@ const CORRELATION_ID_CHARS_MAX: usize = 128;
 /// Bytes that are read of a body before the connection is given up. Generous for an honest mistake,
 /// and nothing of it is kept.
 const BODY_BYTES_DISCARDED_MAX: usize = 16 * 1024 * 1024;
+
+/// What a client is told to wait when the store is too slow.
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Accepts an order.
 pub(super) async fn submit(
@@ -58,6 +64,8 @@ pub(super) async fn submit(
         let error = FieldError::new("/faults", "not_allowed", "is switched off here");
         return Err(Problem::invalid_order(vec![error]));
     }
+    // Before anything that costs a request to the store.
+    api.admission.count(submission.customer_id()).map_err(Problem::too_many_orders)?;
     let priced = api.shop.price(&submission).await.map_err(|refused| match refused {
         super::shop::Refused::Lines(errors) => Problem::invalid_order(errors),
         super::shop::Refused::Store(error) => store_problem(&error),
@@ -72,6 +80,8 @@ pub(super) async fn submit(
     let acceptance =
         Acceptance { order_id, at: clock::now(), correlation_id, traceparent: Some(&traceparent) };
     let (order, event) = Order::accept(&submission, priced, acceptance);
+    let turn = api.admission.turn().await;
+    let Some(_turn) = turn else { return Err(Problem::overloaded(OVERLOAD_PAUSE)) };
     let accepted = commit(&api, &order, event).await.map_err(|error| match error {
         NotCommitted::KeyReused => Problem::key_reused(),
         NotCommitted::Refused { index, status } => {
@@ -82,7 +92,7 @@ pub(super) async fn submit(
     })?;
     info!(order.id = %order_id, correlation_id,
         replayed = matches!(accepted, Accepted::Before), "order accepted");
-    Ok(answer(order_id, &accepted))
+    Ok(answer(order_id, &accepted, key.is_some()))
 }
 
 /// How an order came to be accepted.
@@ -111,7 +121,10 @@ async fn commit(
     order: &Order,
     event: OutboxEvent,
 ) -> Result<Accepted, NotCommitted> {
-    match api.store.commit(order, &event).await {
+    crash::point("submit.before-commit").await;
+    let committed = api.store.commit(order, &event).await;
+    crash::point("submit.after-commit").await;
+    match committed {
         Ok(Commit::Created) => {
             api.outbox.offer(&event);
             Ok(Accepted::Now)
@@ -148,9 +161,9 @@ async fn stored(api: &OrderApi, order: &Order) -> Result<Option<Accepted>, NotCo
     }
 }
 
-fn answer(order_id: OrderId, accepted: &Accepted) -> Response {
+fn answer(order_id: OrderId, accepted: &Accepted, has_key: bool) -> Response {
     let location = view::order_path(order_id);
-    let body = axum::Json(view::Receipt::new(order_id));
+    let body = axum::Json(view::Receipt::new(order_id, has_key));
     let mut response = (StatusCode::ACCEPTED, body).into_response();
     let headers = response.headers_mut();
     // A path of a UUID is always a valid header value.

@@ -24,6 +24,12 @@ impl Timestamp {
         Self(utc.replace_nanosecond(utc.microsecond() * 1_000).unwrap_or(utc))
     }
 
+    /// The moment, for libraries that know only the common type.
+    #[must_use]
+    pub fn to_offset_date_time(self) -> OffsetDateTime {
+        self.0
+    }
+
     /// Milliseconds since the Unix epoch, for leases that a query compares as numbers.
     #[must_use]
     pub fn epoch_ms(self) -> i64 {

@@ -7,7 +7,12 @@
 use std::sync::Arc;
 
 use crate::config::connection::ServiceBusConnection;
+use crate::config::cosmos::{CosmosConnection, CosmosDbTrigger};
+use crate::config::storage::StorageConnection;
 use crate::http::route::Template;
+use crate::invocation::RetryPolicy;
+use crate::outputs::EntityName;
+use crate::triggers::timer::TimerTrigger;
 
 /// One function that can be run.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub(crate) struct Function {
     /// Name of the trigger binding: the key under `Data`.
     pub(crate) binding: String,
     pub(crate) trigger: Trigger,
+    /// What happens when an invocation fails; `None` leaves that to the trigger.
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) outputs: Vec<Output>,
     /// Whether inputs and outputs are exactly one `httpTrigger` and one `http`, the condition for
     /// proxying and forwarding.
@@ -28,6 +35,9 @@ pub(crate) struct Function {
 pub(crate) enum Trigger {
     Http(HttpTrigger),
     ServiceBus(ServiceBusTrigger),
+    Queue(QueueTrigger),
+    CosmosDb(Arc<CosmosDbTrigger>),
+    Timer(TimerTrigger),
 }
 
 /// `httpTrigger`.
@@ -62,6 +72,14 @@ pub(crate) struct ServiceBusTrigger {
     pub(crate) max_batch_messages: u32,
 }
 
+/// `queueTrigger`.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueTrigger {
+    pub(crate) queue: String,
+    pub(crate) connection: StorageConnection,
+    pub(crate) data_type: DataType,
+}
+
 /// How many trigger items one invocation carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cardinality {
@@ -87,8 +105,41 @@ pub(crate) struct Output {
 }
 
 /// What an output binding writes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OutputKind {
     /// The response of the HTTP call that triggered the function.
     Http,
+    Queue(QueueOutput),
+    ServiceBus(ServiceBusOutput),
+    CosmosDb(CosmosDbOutput),
+}
+
+/// `queue`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct QueueOutput {
+    pub(crate) queue: EntityName,
+    pub(crate) connection: StorageConnection,
+    pub(crate) data_type: DataType,
+}
+
+/// `serviceBus`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServiceBusOutput {
+    /// A queue or a topic.
+    pub(crate) entity: EntityName,
+    pub(crate) connection: ServiceBusConnection,
+    pub(crate) data_type: DataType,
+}
+
+/// `cosmosDB`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CosmosDbOutput {
+    pub(crate) database: EntityName,
+    pub(crate) container: EntityName,
+    pub(crate) connection: CosmosConnection,
+    pub(crate) data_type: DataType,
+    /// `createIfNotExists`.
+    pub(crate) create_if_missing: bool,
+    /// Path by which a container is partitioned that is created.
+    pub(crate) partition_key: Option<EntityName>,
 }

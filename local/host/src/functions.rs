@@ -21,7 +21,8 @@ pub struct FunctionInfo {
     pub route: Option<String>,
     /// Where to call it; HTTP triggers only.
     pub url: Option<String>,
-    /// What it receives from, e.g. `orders/Subscriptions/billing-sub`; message triggers only.
+    /// What starts it, except for HTTP: the queue, `topic/Subscriptions/subscription`,
+    /// `database/container`, the schedule.
     pub entity: Option<String>,
     /// Switched off in `function.json` or by `AzureWebJobs.<name>.Disabled`.
     pub disabled: bool,
@@ -51,6 +52,9 @@ impl FunctionInfo {
                 info.url = Some(format!("http://{}/{}", shown(address), http.template));
             }
             Ok(Trigger::ServiceBus(bus)) => info.entity = Some(bus.entity.clone()),
+            Ok(Trigger::Queue(queue)) => info.entity = Some(queue.queue.clone()),
+            Ok(Trigger::Timer(timer)) => info.entity = Some(timer.text.clone()),
+            Ok(Trigger::CosmosDb(feed)) => info.entity = Some(feed.monitored.to_string()),
             Err(_) => {}
         }
         info

@@ -23,6 +23,7 @@ use crate::http::client::{HandlerClient, Length};
 use crate::http::{BODY_MAX_BYTES, Mode, Server, server};
 use crate::invocation::Invoker;
 use crate::log::{Level, LogSink, Logger, category};
+use crate::outputs::Outputs;
 use crate::process::{HandlerStatus, Launch, Supervisor};
 use crate::triggers;
 
@@ -32,6 +33,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// Once the handler is dead, what was in flight gets this long to be settled as failed.
 const AFTER_KILL: Duration = Duration::from_secs(1);
+
+/// How long a queue message is leased at a time (`QueueListener` of the Storage extension).
+const QUEUE_LEASE: Duration = Duration::from_mins(10);
 
 /// Reasons to give up that may wait; the first one decides.
 const GIVE_UPS_MAX: usize = 1;
@@ -56,8 +60,15 @@ pub struct Options {
     /// Announce the length of envelopes (as under `func`) instead of sending them in chunks (as in
     /// Azure, and the default).
     pub announce_length: bool,
+    /// Where the host keeps what has to outlive it: the schedules of timers. `None`, the default,
+    /// keeps it in memory, and a timer that is due while the host is down is not made up for.
+    pub state: Option<PathBuf>,
     /// How long invocations in flight may run on at stop, ten seconds by default.
     pub drain: Duration,
+    /// How long a queue message is invisible to others at a time while its function runs, in whole
+    /// seconds; renewed at half-time. Ten minutes in Azure and by default; a shorter one brings the
+    /// messages of a host that was killed back sooner.
+    pub queue_lease: Duration,
 }
 
 impl Options {
@@ -77,7 +88,9 @@ impl Options {
             clock: system_clock(),
             key: None,
             announce_length: false,
+            state: None,
             drain: DRAIN,
+            queue_lease: QUEUE_LEASE,
         }
     }
 }
@@ -94,7 +107,9 @@ pub struct Host {
     key: Option<String>,
     body_max_bytes: u64,
     body_length: Length,
+    state: Option<PathBuf>,
     drain: Duration,
+    queue_lease: Duration,
     status: watch::Sender<HandlerStatus>,
 }
 
@@ -156,6 +171,9 @@ impl Host {
         for note in &config.notes {
             log.line(Level::Warning, category::STARTUP, note.clone());
         }
+        for note in indexed.iter().flat_map(|found| &found.notes) {
+            log.line(Level::Warning, category::STARTUP, note.clone());
+        }
         let infos: Arc<[FunctionInfo]> =
             indexed.iter().map(|found| FunctionInfo::new(found, address)).collect();
         let functions = indexed
@@ -174,7 +192,9 @@ impl Host {
             key: options.key,
             body_max_bytes,
             body_length: if options.announce_length { Length::Announced } else { Length::Chunked },
+            state: options.state,
             drain: options.drain,
+            queue_lease: options.queue_lease,
             status: watch::Sender::new(HandlerStatus::Starting),
         })
     }
@@ -224,6 +244,7 @@ impl Host {
             self.config.handler.stderr_is_for_errors_only,
             self.log.clone(),
         );
+        let queues = triggers::QueueShared::new(self.config.queues.clone(), self.queue_lease);
         let (give_up, mut give_ups) = mpsc::channel(GIVE_UPS_MAX);
         let invoker = Arc::new(Invoker {
             client,
@@ -232,14 +253,28 @@ impl Host {
             function_timeout: self.config.function_timeout,
             initialization_timeout: self.config.handler.initialization_timeout,
             body_length: self.body_length,
+            outputs: Outputs::new(
+                self.log.clone(),
+                queues.client.clone(),
+                self.config.queues.encoding,
+                queues.wakers.clone(),
+            ),
+            stopping: stop_accepting.clone(),
             give_up,
         });
+        let shared = triggers::Shared {
+            invoker: Arc::clone(&invoker),
+            service_bus: self.config.service_bus.clone(),
+            queues,
+            timers: Arc::new(triggers::timer::Monitor::new(self.state.as_deref())),
+        };
         let (work, background) = (TaskTracker::new(), TaskTracker::new());
         let admin = Admin {
             address: self.address,
             infos: Arc::clone(&self.infos),
             functions: self.functions.clone(),
             invoker: Arc::clone(&invoker),
+            shared: shared.clone(),
             background: background.clone(),
             started: Instant::now(),
             instance: Uuid::new_v4(),
@@ -264,10 +299,9 @@ impl Host {
             stop_accepting.clone(),
             stop_handler.clone(),
         ));
-        let shared = triggers::Shared {
-            invoker: Arc::clone(&invoker),
-            service_bus: self.config.service_bus.clone(),
-        };
+        for note in triggers::notes(&self.functions) {
+            self.log.line(Level::Warning, category::STARTUP, note);
+        }
         for function in self.functions.iter().filter(|function| triggers::listens(function)) {
             let (shared, stop) = (shared.clone(), stop_accepting.clone());
             work.spawn(triggers::listen(shared, Arc::clone(function), stop));

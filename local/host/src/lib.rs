@@ -27,7 +27,10 @@ mod host;
 mod http;
 mod invocation;
 mod log;
+mod outputs;
 mod process;
+mod rest;
+mod storage;
 mod triggers;
 
 pub use clock::{Clock, system_clock};

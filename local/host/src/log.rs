@@ -50,7 +50,10 @@ pub(crate) mod category {
     pub(crate) const CONSOLE: &str = "Host.Function.Console";
     pub(crate) const TOOLING: &str = "Host.Function.ToolingConsoleLog";
     pub(crate) const WORKER: &str = "Host.Worker.Http";
+    pub(crate) const COSMOS_DB: &str = "Host.Triggers.CosmosDB";
     pub(crate) const SERVICE_BUS: &str = "Host.Triggers.ServiceBus";
+    pub(crate) const QUEUES: &str = "Host.Triggers.Queues";
+    pub(crate) const TIMER: &str = "Host.Triggers.Timer";
 }
 
 /// The sink together with the clock that stamps its lines.
@@ -67,6 +70,10 @@ impl Logger {
 
     pub(crate) fn now(&self) -> OffsetDateTime {
         (self.clock)()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        Arc::clone(&self.clock)
     }
 
     pub(crate) fn line(&self, level: Level, category: &'static str, text: impl Into<String>) {

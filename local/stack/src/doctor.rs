@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::report::{Outcome, Report};
 use crate::topology::Topology;
 use crate::workspace::Workspace;
-use crate::{ports, stage};
+use crate::{ports, stage, up};
 
 /// What a check found.
 enum Finding {
@@ -36,7 +36,7 @@ pub fn doctor() -> Result<bool, Fault> {
         }
         Err(fault) => findings.push(Finding::Failed(fault)),
     }
-    for (port, option) in [(7071, "--port"), (8081, "--cosmos-port"), (5672, "--bus-port")] {
+    for (port, option) in up::PORTS {
         findings.push(match ports::check_free(port, option) {
             Ok(()) => Finding::Fine(format!("port {port} is free")),
             Err(fault) => Finding::Warning(fault),

@@ -2,7 +2,7 @@
 //! for and connect to.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,13 @@ pub struct Endpoints {
     pub cosmos_key: String,
     /// Service Bus connection string. The emulator's public one.
     pub bus: String,
-    /// Every process.
+    /// Storage connection string, queues only. The emulator's public one.
+    pub queue: String,
+    /// Base URL of the bank, without a trailing slash.
+    pub bank: String,
+    /// The bank's ledger. Gone with the stack, unless it was given on the command line.
+    pub bank_ledger: PathBuf,
+    /// Every process. The file is written again, in one step, when one was started again.
     pub processes: Vec<Process>,
 }
 
@@ -26,9 +32,9 @@ pub struct Endpoints {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// `cosmos`, `bus`, or `host <app>`.
+    /// `cosmos`, `bus`, `queue`, `bank`, or `host <app>`.
     pub name: String,
-    /// Process id.
+    /// Process id. That of a host's handler is what the host's own `/admin/host/processes` says.
     pub pid: u32,
     /// Where it listens, `address:port`.
     pub address: String,

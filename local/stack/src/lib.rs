@@ -4,6 +4,7 @@
 //! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
 //! from the environment; it has never heard of an order.
 
+pub mod bank;
 pub mod child;
 pub mod doctor;
 pub mod endpoints;
@@ -13,6 +14,7 @@ pub mod ports;
 pub mod report;
 pub mod seed;
 pub mod serve;
+mod signal;
 pub mod stage;
 pub mod topology;
 pub mod up;

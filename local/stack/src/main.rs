@@ -26,9 +26,18 @@ enum Cli {
     Serve(serve::Role),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(Cli::parse()));
+    // A read of standard input cannot be called off, and would hold up a process that is done.
+    runtime.shutdown_background();
+    match outcome {
         Ok(code) => code,
         Err(Failure::Fault(fault)) => {
             eprintln!("\n  (x) Failed: {fault}");

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use host::{Host, Level, LogLine};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::bank;
 use crate::child::ready_text;
 use crate::endpoints::write_ready_file;
-use crate::up::stop_signal;
+use crate::signal::stop_signal;
 
 /// The key of the official Service Bus emulator; public, and good for nothing else.
 pub const BUS_KEY: &str = "SAS_KEY_VALUE";
@@ -63,6 +65,24 @@ pub enum Role {
         #[arg(long)]
         topology: PathBuf,
     },
+    /// The Storage queue stand-in: REST.
+    Queue {
+        /// Where, and how it tells.
+        #[command(flatten)]
+        common: Common,
+        /// The topology whose `storage` section declares the queues.
+        #[arg(long)]
+        topology: PathBuf,
+    },
+    /// The bank simulator: charges and cancellations over HTTP, and a ledger of what it did.
+    Bank {
+        /// Where, and how it tells.
+        #[command(flatten)]
+        common: Common,
+        /// The ledger, JSON lines; created if there is none, continued if there is.
+        #[arg(long)]
+        ledger: PathBuf,
+    },
     /// A Functions host for one staged app; settings come from the environment.
     Host {
         /// Where, and how it tells.
@@ -71,6 +91,12 @@ pub enum Role {
         /// The staged app: host.json, handler, one folder per function.
         #[arg(long)]
         root: PathBuf,
+        /// Keeps what has to outlive the host in this directory.
+        #[arg(long, hide = true)]
+        state: Option<PathBuf>,
+        /// Lease of a queue message, in seconds. By default as in Azure.
+        #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+        queue_lease_seconds: Option<u32>,
     },
 }
 
@@ -105,10 +131,35 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, address, json!({}))?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Host { common, root } => {
+        Role::Queue { common, topology } => {
+            let storage: Storage = section(&topology, "storage")?;
+            let options = queue::Options {
+                listen: common.listen,
+                queues: storage.queues,
+                ..queue::Options::default()
+            };
+            let server = queue::Server::bind(options).await?;
+            let address = server.local_addr();
+            let connection_string = queue::connection_string(address);
+            announce(&common, address, json!({ "connectionString": connection_string }))?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+        Role::Bank { common, ledger } => {
+            let mut options = bank::Options::new(ledger);
+            options.listen = common.listen;
+            let server = bank::Server::bind(options).await?;
+            let ready = json!({ "lines": server.lines(), "tornBytes": server.torn_bytes() });
+            announce(&common, server.local_addr(), ready)?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+        Role::Host { common, root, state, queue_lease_seconds } => {
             let log = Arc::new(|line: LogLine| print_line(&line));
             let mut options = host::Options::new(root, common.listen, settings(), log);
             options.drain = HOST_DRAIN;
+            options.state = state;
+            if let Some(seconds) = queue_lease_seconds {
+                options.queue_lease = Duration::from_secs(u64::from(seconds));
+            }
             let host = Host::bind(options).await?;
             let functions: Vec<Value> = host
                 .functions()
@@ -128,6 +179,17 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             Ok(host.run(stop_signal(common.until_stdin_closes)).await?)
         }
     }
+}
+
+/// The `storage` section of a topology.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Storage {
+    /// Name of the setting under which apps find the account; of no meaning to the service.
+    #[serde(default, rename = "connection")]
+    _connection: Option<String>,
+    /// Names of the queues.
+    queues: Vec<String>,
 }
 
 fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyhow::Result<T> {

@@ -15,6 +15,8 @@ pub struct Topology {
     pub apps: Vec<App>,
     /// Service Bus entities.
     pub service_bus: Value,
+    /// Storage queues.
+    pub storage: Value,
     /// Cosmos DB databases.
     pub cosmos: Value,
 }
@@ -67,6 +69,14 @@ impl Topology {
             })
             .collect();
         lines.join("; ")
+    }
+
+    /// The names of the Storage queues, for a person.
+    #[must_use]
+    pub fn queues(&self) -> String {
+        let queues = self.storage["queues"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let names: Vec<&str> = queues.iter().filter_map(Value::as_str).collect();
+        format!("queues {}", names.join(", "))
     }
 
     /// How many databases and containers are declared.

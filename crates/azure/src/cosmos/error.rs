@@ -35,6 +35,10 @@ pub enum StoreError {
         retry_after: Option<Duration>,
     },
 
+    /// Others wrote to the same documents at the same time, and nothing was carried out.
+    #[error("other writers got in between")]
+    Contended,
+
     /// The store cannot be reached, or answered that it cannot serve now.
     #[error("the store is not available")]
     Unavailable {
@@ -101,7 +105,13 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unavailable { .. } | Self::Timeout { .. })
+        matches!(
+            self,
+            Self::Throttled { .. }
+                | Self::Contended
+                | Self::Unavailable { .. }
+                | Self::Timeout { .. }
+        )
     }
 
     /// Whether a write may have been carried out in spite of this error. Read the document before

@@ -1,11 +1,11 @@
-//! From the `connection` of a binding to a broker: setting lookup and Service Bus connection
-//! strings.
+//! From the `connection` of a binding to a broker: Service Bus connection strings.
 //!
 //! Reference: <https://learn.microsoft.com/azure/azure-functions/functions-reference#connections>.
 
 use std::fmt;
 
 use super::Settings;
+use super::lookup::{find, part};
 use crate::error::Problem;
 
 /// The port of the plain AMQP listener of the Service Bus emulator.
@@ -42,30 +42,9 @@ pub(crate) fn service_bus(
     settings: &Settings,
 ) -> Result<ServiceBusConnection, Problem> {
     let name = if name.is_empty() { "ServiceBus" } else { name };
-    for setting in [format!("AzureWebJobs{name}"), name.to_owned()] {
-        if let Some(text) = settings.get(&setting).filter(|text| !text.trim().is_empty()) {
-            return parse(&setting, text);
-        }
-        for separator in ["__", ":"] {
-            let key = format!("{setting}{separator}fullyQualifiedNamespace");
-            if settings.get(&key).is_some() {
-                return Err(Problem::new(
-                    format!("connection '{name}' is identity based ({key})"),
-                    "this local host has no identity to sign in with",
-                    format!(
-                        "set {setting} to the connection string of the local broker \
-                         (Endpoint=sb://127.0.0.1:<port>;…;UseDevelopmentEmulator=true) \
-                         and remove {key} here"
-                    ),
-                ));
-            }
-        }
-    }
-    Err(Problem::new(
-        format!("connection '{name}' has no setting"),
-        format!("neither AzureWebJobs{name} nor {name} is set, and no section {name}__… either"),
-        format!("add {name} to local.settings.json (Values) or to the environment"),
-    ))
+    let example = "Endpoint=sb://127.0.0.1:<port>;…;UseDevelopmentEmulator=true";
+    let found = find(name, &["fullyQualifiedNamespace"], "broker", example, settings)?;
+    parse(&found.setting, found.text)
 }
 
 fn parse(setting: &str, text: &str) -> Result<ServiceBusConnection, Problem> {
@@ -78,12 +57,7 @@ fn parse(setting: &str, text: &str) -> Result<ServiceBusConnection, Problem> {
              UseDevelopmentEmulator=true",
         )
     };
-    let part = |wanted: &str| {
-        text.split(';')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(key, _)| key.trim().eq_ignore_ascii_case(wanted))
-            .map(|(_, value)| value.trim())
-    };
+    let part = |wanted: &str| part(text, wanted);
     let endpoint = part("Endpoint").ok_or_else(|| broken("it has no Endpoint"))?;
     let authority = endpoint
         .split_once("://")
@@ -108,9 +82,7 @@ fn parse(setting: &str, text: &str) -> Result<ServiceBusConnection, Problem> {
     if host.is_empty() {
         return Err(broken("its Endpoint has no host"));
     }
-    let secret = |name: &str| {
-        part(name).filter(|v| !v.is_empty()).ok_or_else(|| broken(&format!("it has no {name}")))
-    };
+    let secret = |name: &str| part(name).ok_or_else(|| broken(&format!("it has no {name}")));
     Ok(ServiceBusConnection {
         setting: setting.to_owned(),
         host: host.to_owned(),

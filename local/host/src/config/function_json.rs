@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::json::{Section, parse_object};
-use super::{HostJson, Settings, connection};
+use super::{HostJson, Settings, connection, cosmos, outputs, queues, retry, timer};
 use crate::bindings::{
     AuthLevel, Cardinality, DataType, Function, HttpTrigger, Output, OutputKind, ServiceBusTrigger,
     Trigger,
@@ -38,6 +38,8 @@ pub(crate) struct Indexed {
     /// `type` of the trigger binding, if one could be read.
     pub(crate) trigger_type: Option<String>,
     pub(crate) outcome: Result<Arc<Function>, Vec<Problem>>,
+    /// What works here, but not as one would think or not everywhere; one sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Indexes every function below `root`, in name order.
@@ -75,6 +77,7 @@ fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Index
         disabled: false,
         trigger_type: None,
         outcome: Err(vec![problem]),
+        notes: Vec::new(),
     };
     let text = match std::fs::read_to_string(root.join(name).join(FILE)) {
         Ok(text) => text,
@@ -100,11 +103,38 @@ fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Index
     check_name(name, &mut problems);
     let reader = Reader { name, path: &path, host, settings };
     let (trigger_type, function) = reader.function(&section, &mut problems);
+    let notes = function.iter().flat_map(|function| notes(&path, function)).collect();
     let outcome = match function {
         Some(function) if problems.is_empty() => Ok(Arc::new(function)),
         _ => Err(problems),
     };
-    Indexed { name: name.into(), config: Value::Object(object), disabled, trigger_type, outcome }
+    let config = Value::Object(object);
+    Indexed { name: name.into(), config, disabled, trigger_type, outcome, notes }
+}
+
+/// Sharp edges of a function that can run.
+fn notes(path: &str, function: &Function) -> Vec<String> {
+    let mut notes = Vec::new();
+    let redelivers = match function.trigger {
+        Trigger::ServiceBus(_) | Trigger::Queue(_) => true,
+        Trigger::Http(_) | Trigger::CosmosDb(_) | Trigger::Timer(_) => false,
+    };
+    if function.retry.is_some() && redelivers {
+        notes.push(format!(
+            "{path}: soon retries will not be supported for this trigger. The policy is applied \
+             here as in Azure today, while the message stays locked; to be independent of it, \
+             remove \"retry\" and let the broker redeliver."
+        ));
+    }
+    if let Trigger::Timer(timer) = &function.trigger
+        && !timer.schedule.adjusts_for_dst()
+    {
+        notes.push(format!(
+            "{path}: a schedule that is a time span works on an App Service plan only; elsewhere \
+             write six fields, e.g. \"0 */5 * * * *\""
+        ));
+    }
+    notes
 }
 
 fn check_name(name: &str, problems: &mut Vec<Problem>) {
@@ -147,9 +177,7 @@ impl Reader<'_> {
                 return (None, None);
             }
         };
-        if file.get("retry").is_some() {
-            problems.push(self.unsupported("a retry policy"));
-        }
+        let retry = retry::read(self.path, file, problems).or(self.host.retry);
         let resolved: Vec<Map<String, Value>> =
             bindings.iter().map(|binding| self.resolve(binding, problems)).collect();
         let sections: Vec<Section<'_>> =
@@ -169,7 +197,7 @@ impl Reader<'_> {
             } else if kind.to_ascii_lowercase().ends_with("trigger") {
                 triggers.push((kind, name, binding));
             } else if direction.eq_ignore_ascii_case("out") {
-                self.output(&kind, name, &mut outputs, problems);
+                self.output(&kind, name, binding, &mut outputs, problems);
             } else {
                 inputs += 1;
                 problems.push(self.unsupported(&format!("the {direction} binding '{kind}'")));
@@ -196,6 +224,8 @@ impl Reader<'_> {
             name: self.name.into(),
             binding: binding.clone(),
             trigger,
+            // The Azure host does not apply it to HTTP either: the caller decides.
+            retry: retry.filter(|_| !is_http),
             http_in_and_out: is_http && inputs == 0 && outputs.len() == 1,
             outputs,
         });
@@ -231,13 +261,20 @@ impl Reader<'_> {
         &self,
         kind: &str,
         name: String,
+        section: &Section<'_>,
         outputs: &mut Vec<Output>,
         problems: &mut Vec<Problem>,
     ) {
         if kind.eq_ignore_ascii_case("http") {
             outputs.push(Output { name, kind: OutputKind::Http });
-        } else {
-            problems.push(self.unsupported(&format!("the output binding '{kind}'")));
+            return;
+        }
+        if !self.host.has_extensions {
+            problems.push(self.unknown(&format!("the output binding '{kind}'")));
+        }
+        match outputs::read(kind, section, self.path, self.settings, problems) {
+            Some(read) => outputs.extend(read.map(|kind| Output { name, kind })),
+            None => problems.push(self.unsupported(&format!("the output binding '{kind}'"))),
         }
     }
 
@@ -249,17 +286,17 @@ impl Reader<'_> {
     ) -> Option<Trigger> {
         let kind = kind.to_ascii_lowercase();
         if !BUILT_IN.contains(&kind.as_str()) && !self.host.has_extensions {
-            problems.push(Problem::new(
-                format!("{}: the trigger '{kind}' is not known", self.path),
-                "it lives in an extension, and host.json names no extension bundle",
-                "add \"extensionBundle\": { \"id\": \
-                 \"Microsoft.Azure.Functions.ExtensionBundle\", \"version\": \"[4.*, 5.0.0)\" } \
-                 to host.json",
-            ));
+            problems.push(self.unknown(&format!("the trigger '{kind}'")));
         }
         match kind.as_str() {
             "httptrigger" => self.http(section, problems).map(Trigger::Http),
             "servicebustrigger" => self.service_bus(section, problems).map(Trigger::ServiceBus),
+            "queuetrigger" => {
+                queues::trigger(section, self.path, self.settings, problems).map(Trigger::Queue)
+            }
+            "cosmosdbtrigger" => cosmos::trigger(self.path, section, self.settings, problems)
+                .map(|trigger| Trigger::CosmosDb(Arc::new(trigger))),
+            "timertrigger" => timer::trigger(self.path, section, problems).map(Trigger::Timer),
             other => {
                 problems.push(self.unsupported(&format!("the trigger '{other}'")));
                 None
@@ -354,12 +391,7 @@ impl Reader<'_> {
                 Cardinality::One
             }
         };
-        let data_type = match section.text("dataType", problems).as_deref() {
-            Some(text) if text.eq_ignore_ascii_case("binary") => DataType::Binary,
-            Some(text) if text.eq_ignore_ascii_case("string") => DataType::String,
-            // "stream" and unknown values make no difference to a custom handler.
-            _ => DataType::Undefined,
-        };
+        let data_type = data_type(section, problems);
         let bus = &self.host.service_bus;
         let auto_complete = section.flag("autoCompleteMessages", bus.auto_complete, problems);
         let max_batch_messages =
@@ -383,12 +415,31 @@ impl Reader<'_> {
         })
     }
 
+    fn unknown(&self, what: &str) -> Problem {
+        Problem::new(
+            format!("{}: {what} is not known", self.path),
+            "it lives in an extension, and host.json names no extension bundle",
+            "add \"extensionBundle\": { \"id\": \"Microsoft.Azure.Functions.ExtensionBundle\", \
+             \"version\": \"[4.*, 5.0.0)\" } to host.json",
+        )
+    }
+
     fn unsupported(&self, what: &str) -> Problem {
         Problem::new(
             format!("{}: {what} is not supported by this host yet", self.path),
             "it would be silently without effect",
             "remove it here, or run the app with func",
         )
+    }
+}
+
+/// `dataType` of a binding.
+pub(super) fn data_type(section: &Section<'_>, problems: &mut Vec<Problem>) -> DataType {
+    match section.text("dataType", problems).as_deref() {
+        Some(text) if text.eq_ignore_ascii_case("binary") => DataType::Binary,
+        Some(text) if text.eq_ignore_ascii_case("string") => DataType::String,
+        // "stream" and unknown values make no difference to a custom handler.
+        _ => DataType::Undefined,
     }
 }
 
@@ -427,7 +478,7 @@ mod tests {
         let http = r#"{"bindings":[{"type":"httpTrigger","name":"req","methods":["get"],
             "route":"orders/{id:int}"},{"type":"http","direction":"out","name":"res"}]}"#;
         let output = r#"{"bindings":[{"type":"httpTrigger","name":"req"},
-            {"type":"queue","direction":"out","name":"q","queueName":"%NO%"}]}"#;
+            {"type":"sendGrid","direction":"out","name":"q","to":"%NO%"}]}"#;
         let found = app(
             HOST,
             &[("charge", bus), ("9lives", bus), ("get", http), ("out", output), ("bad", "{")],
@@ -443,7 +494,7 @@ mod tests {
         };
         assert!(problems("9lives").contains("not a function name"));
         assert!(problems("bad").contains("not a JSON object"));
-        assert!(problems("out").contains("'queue' is not supported"));
+        assert!(problems("out").contains("'sendGrid' is not supported"));
         assert!(problems("out").contains("needs the setting NO"), "all problems, not the first");
         let charge = found[2].outcome.as_ref().unwrap();
         let Trigger::ServiceBus(trigger) = &charge.trigger else { panic!("{charge:?}") };

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::Settings;
 use super::json::{Section, parse_object};
+use super::queues::{self, QueueOptions};
+use super::{Settings, retry};
 use crate::error::Problem;
+use crate::invocation::RetryPolicy;
 
 /// The file at the root of every app.
 pub(crate) const FILE: &str = "host.json";
@@ -32,6 +34,9 @@ pub(crate) struct HostJson {
     pub(crate) has_extensions: bool,
     pub(crate) handler: HandlerConfig,
     pub(crate) service_bus: ServiceBusOptions,
+    pub(crate) queues: QueueOptions,
+    /// For functions without a policy of their own.
+    pub(crate) retry: Option<RetryPolicy>,
     /// Settings of this file that this host does not act on, one sentence each.
     pub(crate) notes: Vec<String>,
 }
@@ -99,7 +104,9 @@ pub(crate) fn load(
         }
     }
     let bin_extensions = root.join("bin").join("extensions.json").exists();
-    Some(read(&object, bin_extensions, problems))
+    let mut host = read(&object, bin_extensions, problems);
+    host.queues.poll_faster_in_development(settings);
+    Some(host)
 }
 
 fn read(
@@ -130,6 +137,8 @@ fn read(
         has_extensions: has_bundle || bin_extensions,
         handler: handler(&root, problems, &mut notes),
         service_bus: service_bus(&extensions, problems, &mut notes),
+        queues: queues::options(&extensions, problems),
+        retry: retry::read(FILE, &root, problems),
         notes,
     }
 }

@@ -3,10 +3,19 @@
 //! Every reader collects problems instead of stopping at the first, so that one run shows them all.
 
 pub(crate) mod connection;
+pub(crate) mod cosmos;
 pub(crate) mod function_json;
 pub(crate) mod host_json;
 mod json;
+mod lookup;
+mod outputs;
+mod queues;
+mod retry;
 pub(crate) mod settings;
+pub(crate) mod storage;
+mod timer;
 
 pub(crate) use host_json::{HandlerConfig, HostJson, ServiceBusOptions};
+pub(crate) use json::parse_time_span;
+pub(crate) use queues::{MessageEncoding, POLLING_MIN, QueueOptions};
 pub(crate) use settings::Settings;

@@ -28,6 +28,8 @@ pub(crate) struct Admin {
     pub(crate) infos: Arc<[FunctionInfo]>,
     pub(crate) functions: Vec<Arc<Function>>,
     pub(crate) invoker: Arc<Invoker>,
+    /// For the triggers of functions that are run here.
+    pub(crate) shared: triggers::Shared,
     /// Invocations started here run on after the answer.
     pub(crate) background: TaskTracker,
     pub(crate) started: Instant,
@@ -103,9 +105,9 @@ impl Admin {
             },
             _ => return bad("the body has to be { \"input\": \"…\" }"),
         };
-        let (function, invoker) = (Arc::clone(function), Arc::clone(&self.invoker));
+        let (function, shared) = (Arc::clone(function), self.shared.clone());
         self.background.spawn(async move {
-            triggers::run_once(&invoker, &function, input).await;
+            triggers::run_once(&shared, &function, input).await;
         });
         status(StatusCode::ACCEPTED)
     }

@@ -144,6 +144,7 @@ mod tests {
                 template: Template::parse("api/orders/{id}").unwrap(),
                 auth: AuthLevel::Anonymous,
             }),
+            retry: None,
             outputs: vec![Output { name: "res".to_owned(), kind: OutputKind::Http }],
             http_in_and_out: true,
         }

@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 use super::client::{Body, full};
 use crate::bindings::{Function, OutputKind};
 use crate::invocation::Answer;
+use crate::outputs::RETURN;
 
-const RETURN: &str = "$return";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
 /// The response, or why there is none (the caller then gets a 500 with an empty body).
@@ -30,7 +30,8 @@ pub(crate) fn response(function: &Function, answer: Answer) -> Result<Response<B
     }
     // Without a binding for it, an object that is returned adds to the outputs.
     let mut outputs = answer.outputs;
-    if let Value::Object(members) = answer.return_value {
+    let returns = function.outputs.iter().any(|output| output.name == RETURN);
+    if let (Value::Object(members), false) = (answer.return_value, returns) {
         outputs.get_or_insert_default().extend(members);
     }
     let Some(mut outputs) = outputs else { return Ok(plain(StatusCode::NO_CONTENT, &[])) };
@@ -147,6 +148,7 @@ mod tests {
                 template: Template::parse("f").unwrap(),
                 auth: AuthLevel::Anonymous,
             }),
+            retry: None,
             outputs: output
                 .map(|name| Output { name: name.to_owned(), kind: OutputKind::Http })
                 .into_iter()

@@ -253,7 +253,9 @@ impl Server {
 fn http(function: &Function) -> Option<&HttpTrigger> {
     match &function.trigger {
         Trigger::Http(trigger) => Some(trigger),
-        Trigger::ServiceBus(_) => None,
+        Trigger::ServiceBus(_) | Trigger::Queue(_) | Trigger::CosmosDb(_) | Trigger::Timer(_) => {
+            None
+        }
     }
 }
 

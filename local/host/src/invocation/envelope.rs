@@ -81,11 +81,7 @@ impl Envelope {
         metadata: BindingData,
         now: OffsetDateTime,
     ) -> Self {
-        let sys = json!({
-            "MethodName": function,
-            "UtcNow": date_time_with_fraction(now),
-            "RandGuid": Uuid::new_v4().to_string(),
-        });
+        let sys = sys(function, now);
         let mut encoded = Map::new();
         for (name, value) in metadata.0 {
             // The trigger value is in `Data`; the host does not send it twice.
@@ -98,15 +94,68 @@ impl Envelope {
         Self(InvocationRequest { data, metadata: encoded })
     }
 
+    /// The same trigger item for another attempt, which knows of its `retry`.
+    pub(crate) fn again(&self, function: &str, retry: BindingValue, now: OffsetDateTime) -> Self {
+        let mut again = self.clone();
+        let metadata = &mut again.0.metadata;
+        metadata.insert("RetryContext".to_owned(), retry.encode());
+        metadata.insert("sys".to_owned(), sys(function, now));
+        again
+    }
+
     pub(crate) fn to_json(&self) -> Vec<u8> {
         // Maps of JSON values can always be written.
         serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+
+    /// The binding data at `path`, a name and then names inside of objects, joined by dots. `None`
+    /// unless it leads to a scalar.
+    pub(crate) fn property(&self, path: &str) -> Option<String> {
+        let (first, rest) = path.split_once('.').map_or((path, ""), |(first, rest)| (first, rest));
+        // The trigger item is in `Data` only, but goes by this name in expressions.
+        let value = if first.to_ascii_lowercase().ends_with("trigger") {
+            self.0.data.values().next()?
+        } else {
+            named(&self.0.metadata, first)?
+        };
+        let mut value = match value {
+            Value::String(encoded) => {
+                serde_json::from_str(encoded).unwrap_or_else(|_| value.clone())
+            }
+            other => other.clone(),
+        };
+        for name in rest.split('.').filter(|name| !name.is_empty()) {
+            value = named(value.as_object()?, name)?.clone();
+        }
+        match value {
+            Value::String(text) => Some(text),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Bool(flag) => Some(if flag { "True" } else { "False" }.to_owned()),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// The names [`Self::property`] knows, for messages.
+    pub(crate) fn properties(&self) -> Vec<&str> {
+        self.0.metadata.keys().map(String::as_str).filter(|name| *name != "sys").collect()
     }
 
     #[cfg(test)]
     pub(crate) fn to_value(&self) -> Value {
         serde_json::to_value(&self.0).unwrap()
     }
+}
+
+fn named<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn sys(function: &str, now: OffsetDateTime) -> Value {
+    json!({
+        "MethodName": function,
+        "UtcNow": date_time_with_fraction(now),
+        "RandGuid": Uuid::new_v4().to_string(),
+    })
 }
 
 /// Without zone and sub-seconds.

@@ -7,17 +7,20 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use http_body_util::{BodyExt, Limited};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::answer::{Answer, Verdict, judge};
 use super::envelope::Envelope;
 use super::record::Record;
+use super::retry;
 use crate::bindings::Function;
 use crate::error::{Problem, chain};
 use crate::http::client::{HandlerClient, INVOCATION_ID, Length, body_of, stamp};
 use crate::log::Level;
 use crate::log::Logger;
+use crate::outputs::{Outputs, Source};
 use crate::process::{HandlerLink, HandlerStatus};
 
 /// An answer is held in memory as a whole; the Azure host has no limit, this one has.
@@ -35,7 +38,7 @@ const EXIT_NOTICE: Duration = Duration::from_millis(250);
 /// One invocation to make.
 pub(crate) struct Call<'a> {
     pub(crate) function: &'a Arc<Function>,
-    pub(crate) reason: &'static str,
+    pub(crate) reason: &'a str,
     pub(crate) details: Option<String>,
     /// W3C trace context of the trigger, if it carries one.
     pub(crate) traceparent: Option<String>,
@@ -63,6 +66,9 @@ pub(crate) struct Invoker {
     pub(crate) function_timeout: Option<Duration>,
     pub(crate) initialization_timeout: Duration,
     pub(crate) body_length: Length,
+    pub(crate) outputs: Outputs,
+    /// Ends retries: the host is stopping.
+    pub(crate) stopping: CancellationToken,
     /// Asks the host to stop.
     pub(crate) give_up: mpsc::Sender<Problem>,
 }
@@ -96,14 +102,62 @@ impl Invoker {
         }
     }
 
-    /// Makes one invocation from start to end, and logs both.
+    /// Makes an invocation, and another one for every retry that the function's policy allows.
+    /// The error is that of the last one. A stop ends the retries, not what is in flight.
     pub(crate) async fn invoke(
         &self,
         call: Call<'_>,
         envelope: Envelope,
     ) -> Result<Answer, InvocationError> {
-        let record = self.begin(&call).await?;
-        match self.run(&call, &record, &envelope).await {
+        let Some(policy) = call.function.retry else { return self.attempt(&call, &envelope).await };
+        let (mut retries, mut why) = (0, None);
+        loop {
+            let context = policy.context(retries, why.as_deref());
+            let envelope = envelope.again(&call.function.name, context, self.log.now());
+            let error = match self.attempt(&call, &envelope).await {
+                Ok(answer) => return Ok(answer),
+                Err(InvocationError::NotReady) => return Err(InvocationError::NotReady),
+                Err(error) => error,
+            };
+            let line = |level, text| {
+                let category = format!("Function.{}", call.function.name).into();
+                let function = Some(Arc::clone(&call.function.name));
+                self.log.emit(level, category, function, None, text);
+            };
+            if !policy.allows(retries) {
+                let text = format!("Function execution failed after '{retries}' retries.");
+                line(Level::Error, text);
+                return Err(error);
+            }
+            let pause = policy.pause(retries, retry::chance());
+            retries = retries.saturating_add(1);
+            let most = policy.most.map_or(-1, i64::from);
+            line(
+                Level::Debug,
+                format!(
+                    "Waiting for `{pause:?}` before retrying function execution. Next attempt: \
+                     '{retries}'. Max retry count: '{most}'."
+                ),
+            );
+            tokio::select! {
+                biased;
+                () = self.stopping.cancelled() => {
+                    line(Level::Debug, "The host is stopping: no more retries.".to_owned());
+                    return Err(error);
+                }
+                () = sleep(pause) => why = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Makes one invocation from start to end, and logs both.
+    async fn attempt(
+        &self,
+        call: &Call<'_>,
+        envelope: &Envelope,
+    ) -> Result<Answer, InvocationError> {
+        let record = self.begin(call).await?;
+        match self.run(call, &record, envelope).await {
             Ok(answer) => {
                 for line in &answer.logs {
                     record.user(line.clone());
@@ -174,6 +228,7 @@ impl Invoker {
         envelope: &Envelope,
     ) -> Result<Answer, InvocationError> {
         let request = self.request(call, record.id(), envelope)?;
+        let trace = request.headers().get("traceparent").cloned();
         let response = self.client.send(request).await.map_err(|error| {
             InvocationError::Broken(format!("the call failed: {}", chain(&error)))
         })?;
@@ -184,7 +239,16 @@ impl Invoker {
             .map_err(|error| InvocationError::Broken(format!("the answer broke off: {error}")))?
             .to_bytes();
         match judge(parts.status, &parts.headers, &body) {
-            Verdict::Success(answer) => Ok(answer),
+            Verdict::Success(answer) => {
+                let traceparent = trace.as_ref().and_then(|trace| trace.to_str().ok());
+                let source = Source { function: call.function, envelope, traceparent };
+                if let Err(why) = self.outputs.write(source, &answer).await {
+                    // What the function has to say helps to find out.
+                    answer.logs.iter().for_each(|line| record.user(line.clone()));
+                    return Err(InvocationError::Failed(why));
+                }
+                Ok(answer)
+            }
             Verdict::Failure(why) => Err(InvocationError::Failed(why)),
             Verdict::Hang => {
                 let limit = match self.function_timeout {

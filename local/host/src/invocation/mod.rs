@@ -10,7 +10,9 @@ pub(crate) mod envelope;
 pub(crate) mod invoker;
 pub(crate) mod promotion;
 pub(crate) mod record;
+pub(crate) mod retry;
 
 pub(crate) use answer::Answer;
 pub(crate) use envelope::{BindingValue, Envelope};
 pub(crate) use invoker::{Call, InvocationError, Invoker};
+pub(crate) use retry::{Pause, RetryPolicy};

@@ -43,7 +43,7 @@ pub(crate) fn promote(text: &str, nested: Nested, metadata: &mut BindingData) {
 }
 
 /// .NET prints a whole floating point number without a fraction.
-fn number_text(number: &Number) -> String {
+pub(crate) fn number_text(number: &Number) -> String {
     match number.as_f64() {
         Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15 => {
             format!("{float:.0}")

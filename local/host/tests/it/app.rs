@@ -51,9 +51,13 @@ impl App {
     }
 
     pub(crate) fn function(self, name: &str, bindings: &Value) -> Self {
+        self.function_json(name, &json!({ "bindings": bindings }))
+    }
+
+    /// With all of its `function.json`.
+    pub(crate) fn function_json(self, name: &str, file: &Value) -> Self {
         std::fs::create_dir(self.root.join(name)).unwrap();
-        let text = json!({ "bindings": bindings }).to_string();
-        std::fs::write(self.root.join(name).join("function.json"), text).unwrap();
+        std::fs::write(self.root.join(name).join("function.json"), file.to_string()).unwrap();
         self
     }
 
@@ -79,14 +83,28 @@ impl App {
     }
 
     pub(crate) async fn bind(&self, log: &Log) -> Result<Host, HostError> {
+        self.bind_with(log, |_| {}).await
+    }
+
+    async fn bind_with(
+        &self,
+        log: &Log,
+        change: impl FnOnce(&mut Options),
+    ) -> Result<Host, HostError> {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        Host::bind(Options::new(&self.root, listen, self.settings.clone(), log.sink())).await
+        let mut options = Options::new(&self.root, listen, self.settings.clone(), log.sink());
+        change(&mut options);
+        Host::bind(options).await
     }
 
     /// Binds and runs. The app stays alive with what is returned.
     pub(crate) async fn start(self) -> Running {
+        self.start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(self, change: impl FnOnce(&mut Options)) -> Running {
         let log = Log::default();
-        let host = self.bind(&log).await.unwrap();
+        let host = self.bind_with(&log, change).await.unwrap();
         let stop = CancellationToken::new();
         Running {
             address: host.local_addr(),
@@ -136,6 +154,11 @@ impl Log {
             Ok(Ok(lines)) => found(&lines),
             _ => panic!("{count} × \"{text}\" not seen in:\n{}", self.text()),
         }
+    }
+
+    /// The lines that hold `text` by now.
+    pub(crate) fn lines(&self, text: &str) -> Vec<LogLine> {
+        self.0.borrow().iter().filter(|line| line.text.contains(text)).cloned().collect()
     }
 
     pub(crate) fn text(&self) -> String {

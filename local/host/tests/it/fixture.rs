@@ -150,7 +150,7 @@ async fn echo(request: Request<Incoming>) -> Response<Body> {
     json_answer(&seen.to_string())
 }
 
-/// What a message asks for, as the `do` of its JSON text.
+/// What a message asks for, as the `do` of its JSON text, or the `answer` it dictates.
 async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return text(StatusCode::BAD_REQUEST, "broken") };
@@ -174,9 +174,21 @@ async fn invocation(path: &str, request: Request<Incoming>) -> Response<Body> {
             "length": header("content-length"),
         })
     ));
-    let asked = wanted(&envelope);
+    let asked = match path {
+        // A timer has no body to say what it wants.
+        "/Slow" => json!({ "delayMs": 1_500 }),
+        "/Flaky" => json!({ "failUntilRetry": 2 }),
+        _ => wanted(&envelope),
+    };
     let delay = asked["delayMs"].as_u64().unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(delay)).await;
+    if asked["answer"].is_object() {
+        return json_answer(&asked["answer"].to_string());
+    }
+    let retries = &envelope["Metadata"]["RetryContext"]["RetryCount"];
+    if asked["failUntilRetry"].as_u64() > retries.as_u64() {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "not yet");
+    }
     match asked["do"].as_str().unwrap_or("ok") {
         "fail" => text(StatusCode::INTERNAL_SERVER_ERROR, "no"),
         "plain" => text(StatusCode::OK, "{}"),
@@ -205,7 +217,15 @@ fn wanted(envelope: &Value) -> Value {
         Some(request) => request["Body"].as_str().unwrap_or_default().to_owned(),
         None => String::new(),
     };
-    serde_json::from_str(&text).unwrap_or_default()
+    match serde_json::from_str(&text).unwrap_or_default() {
+        // A page of changes: the first one that wants something.
+        Value::Array(items) => items.into_iter().find(asks).unwrap_or_default(),
+        item => item,
+    }
+}
+
+fn asks(item: &Value) -> bool {
+    ["answer", "do", "delayMs", "failUntilRetry"].iter().any(|name| item.get(name).is_some())
 }
 
 fn json_answer(body: &str) -> Response<Body> {

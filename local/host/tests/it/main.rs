@@ -6,9 +6,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod app;
+mod cosmos_db;
 mod fixture;
 mod http;
 mod measure;
+mod outputs;
 mod process;
+mod queue_trigger;
+mod retry;
 mod service_bus;
+mod storage;
+mod timer;
 mod wire;

@@ -29,7 +29,7 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    async fn start(listen: SocketAddr) -> Self {
+    pub(crate) async fn start(listen: SocketAddr) -> Self {
         let namespace = json!({
             "topics": [{ "name": "orders", "subscriptions": [
                 { "name": "billing", "lockDuration": "PT3S", "maxDeliveryCount": 3 }

@@ -11,6 +11,7 @@ use fe2o3_amqp::types::messaging::ApplicationProperties;
 use fe2o3_amqp::types::primitives::{SimpleValue, Timestamp, Value};
 use fe2o3_amqp::{Connection, Receiver, Session};
 use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -20,6 +21,7 @@ use super::request::RequestLink;
 use super::sas;
 use super::verdicts::{Tapped, Verdict};
 use crate::bindings::ServiceBusTrigger;
+use crate::config::connection::ServiceBusConnection;
 
 /// Everything from the TCP handshake to the attached link has to be done by then.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -55,7 +57,7 @@ pub(crate) struct Link {
 /// Why there is no connection. `Display` is for the log.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct LinkError(String);
+pub(crate) struct LinkError(pub(super) String);
 
 impl Link {
     pub(crate) async fn open(
@@ -68,22 +70,8 @@ impl Link {
     }
 
     async fn connect(trigger: &ServiceBusTrigger, now: OffsetDateTime) -> Result<Self, LinkError> {
-        let broker = &trigger.connection;
-        let stream = TcpStream::connect((broker.host.as_str(), broker.port))
-            .await
-            .map_err(|error| LinkError(error.to_string()))?;
-        // With Nagle every settlement would wait for an acknowledgement.
-        stream.set_nodelay(true).map_err(|error| LinkError(error.to_string()))?;
-        let (stream, verdicts) = Tapped::new(stream);
-        let mut connection = Connection::builder()
-            .container_id(format!("functions-host-{}", Uuid::new_v4()))
-            .hostname(broker.host.as_str())
-            .sasl_profile(SaslProfile::Anonymous)
-            .max_frame_size(FRAME_MAX_BYTES)
-            .idle_time_out(IDLE_TIMEOUT_MS)
-            .open_with_stream(stream)
-            .await
-            .map_err(|error| LinkError(format!("the connection was refused: {error}")))?;
+        let (stream, verdicts) = Tapped::new(dial(&trigger.connection).await?);
+        let mut connection = open(&trigger.connection, stream).await?;
         let mut tokens = begin(&mut connection).await?;
         let mut cbs = RequestLink::attach(&mut tokens, "$cbs")
             .await
@@ -131,7 +119,38 @@ impl Link {
     }
 }
 
-async fn begin(connection: &mut ConnectionHandle<()>) -> Result<SessionHandle<()>, LinkError> {
+/// Connects to the broker, not yet as AMQP.
+pub(super) async fn dial(broker: &ServiceBusConnection) -> Result<TcpStream, LinkError> {
+    let stream = TcpStream::connect((broker.host.as_str(), broker.port))
+        .await
+        .map_err(|error| LinkError(error.to_string()))?;
+    // With Nagle every settlement would wait for an acknowledgement.
+    stream.set_nodelay(true).map_err(|error| LinkError(error.to_string()))?;
+    Ok(stream)
+}
+
+/// Opens an AMQP connection over `stream`.
+pub(super) async fn open<Io>(
+    broker: &ServiceBusConnection,
+    stream: Io,
+) -> Result<ConnectionHandle<()>, LinkError>
+where
+    Io: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
+{
+    Connection::builder()
+        .container_id(format!("functions-host-{}", Uuid::new_v4()))
+        .hostname(broker.host.as_str())
+        .sasl_profile(SaslProfile::Anonymous)
+        .max_frame_size(FRAME_MAX_BYTES)
+        .idle_time_out(IDLE_TIMEOUT_MS)
+        .open_with_stream(stream)
+        .await
+        .map_err(|error| LinkError(format!("the connection was refused: {error}")))
+}
+
+pub(super) async fn begin(
+    connection: &mut ConnectionHandle<()>,
+) -> Result<SessionHandle<()>, LinkError> {
     Session::begin(connection)
         .await
         .map_err(|error| LinkError(format!("the session was refused: {error}")))
@@ -143,28 +162,39 @@ async fn put_tokens(
     trigger: &ServiceBusTrigger,
     now: OffsetDateTime,
 ) -> Result<(), LinkError> {
-    let broker = &trigger.connection;
-    let expiry = now + TOKEN_LIFE;
     for suffix in ["", "/$management"] {
-        let audience = format!("sb://{}/{}{suffix}", broker.host, trigger.entity);
-        let token = sas::token(&audience, &broker.key_name, &broker.key, expiry.unix_timestamp());
-        let expiry = Timestamp::from_milliseconds(expiry.unix_timestamp() * 1_000);
-        let properties = ApplicationProperties::builder()
-            .insert("operation", "put-token")
-            .insert("type", "servicebus.windows.net:sastoken")
-            .insert("name", audience)
-            .insert("expiration", SimpleValue::Timestamp(expiry))
-            .build();
-        let reply = cbs
-            .call(properties, Value::String(token))
-            .await
-            .map_err(|error| LinkError(format!("no answer to the token: {error}")))?;
-        if !(200..300).contains(&reply.status) {
-            return Err(LinkError(format!(
-                "the key of setting {} was refused: {} {}",
-                broker.setting, reply.status, reply.description
-            )));
-        }
+        let node = format!("{}{suffix}", trigger.entity);
+        put_token(cbs, &trigger.connection, &node, now).await?;
+    }
+    Ok(())
+}
+
+/// A token for `node`, an entity or what is below it.
+pub(super) async fn put_token(
+    cbs: &mut RequestLink,
+    broker: &ServiceBusConnection,
+    node: &str,
+    now: OffsetDateTime,
+) -> Result<(), LinkError> {
+    let expiry = now + TOKEN_LIFE;
+    let audience = format!("sb://{}/{node}", broker.host);
+    let token = sas::token(&audience, &broker.key_name, &broker.key, expiry.unix_timestamp());
+    let expiry = Timestamp::from_milliseconds(expiry.unix_timestamp() * 1_000);
+    let properties = ApplicationProperties::builder()
+        .insert("operation", "put-token")
+        .insert("type", "servicebus.windows.net:sastoken")
+        .insert("name", audience)
+        .insert("expiration", SimpleValue::Timestamp(expiry))
+        .build();
+    let reply = cbs
+        .call(properties, Value::String(token))
+        .await
+        .map_err(|error| LinkError(format!("no answer to the token: {error}")))?;
+    if !(200..300).contains(&reply.status) {
+        return Err(LinkError(format!(
+            "the key of setting {} was refused: {} {}",
+            broker.setting, reply.status, reply.description
+        )));
     }
     Ok(())
 }

@@ -258,6 +258,7 @@ mod tests {
             name: "Billing".into(),
             binding: "order".to_owned(),
             trigger: Trigger::ServiceBus(trigger),
+            retry: None,
             outputs: vec![],
             http_in_and_out: false,
         }

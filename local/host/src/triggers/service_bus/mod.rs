@@ -1,4 +1,5 @@
-//! `serviceBusTrigger`: receive under peek-lock, invoke, settle.
+//! `serviceBusTrigger`: receive under peek-lock, invoke, settle. And the sender of the output
+//! binding, which shares its connections' ways.
 //!
 //! Modelled on the .NET `ServiceBusProcessor` as the Functions extension uses it: one connection
 //! per function, as many messages at a time as there are free slots, success completes, failure
@@ -12,6 +13,7 @@ mod message;
 mod renewal;
 mod request;
 mod sas;
+mod sender;
 mod verdicts;
 mod wire;
 
@@ -19,6 +21,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+pub(crate) use sender::{Outgoing, Senders};
 
 use super::Shared;
 use crate::bindings::{Function, ServiceBusTrigger};

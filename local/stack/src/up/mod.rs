@@ -1,12 +1,13 @@
 //! `stack up`: build, stage, start, seed, say what runs where, keep it running, stop it in order.
 
+mod plan;
+
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt as _;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::child::{LineSink, Running, Spec};
@@ -14,6 +15,7 @@ use crate::endpoints::{Endpoints, Process, write_ready_file};
 use crate::fault::Fault;
 use crate::report::{Outcome, Report};
 use crate::serve::{BUS_KEY, BUS_KEY_NAME, COSMOS_KEY};
+use crate::signal::stop_signal;
 use crate::topology::Topology;
 use crate::workspace::Workspace;
 use crate::{lines, ports, seed, stage};
@@ -21,19 +23,57 @@ use crate::{lines, ports, seed, stage};
 /// Pause before a process that died is started again, so that one that dies at once does not spin.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
+/// Tries to start a process again before the whole stack gives up. The port may be taken for a
+/// moment: free ports are what outgoing connections get theirs from.
+const RESTART_TRIES_MAX: u32 = 5;
+
+/// Port of the portal and the API; that of the Functions tools.
+const HTTP_PORT: u16 = 7071;
+
+/// Port of the Cosmos DB stand-in; that of the official emulator.
+const COSMOS_PORT: u16 = 8081;
+
+/// Port of the Service Bus stand-in; that of AMQP.
+const BUS_PORT: u16 = 5672;
+
+/// Port of the Storage queue stand-in; that of the official emulator.
+const QUEUE_PORT: u16 = 10001;
+
+/// Port of the bank; beside those that `func` takes for several apps.
+const BANK_PORT: u16 = 7075;
+
+/// Every port that is taken unless another is chosen, with the option that chooses it.
+pub const PORTS: [(u16, &str); 5] = [
+    (HTTP_PORT, "--port"),
+    (COSMOS_PORT, "--cosmos-port"),
+    (BUS_PORT, "--bus-port"),
+    (QUEUE_PORT, "--queue-port"),
+    (BANK_PORT, "--bank-port"),
+];
+
 /// How the stack is started.
 #[derive(Clone, Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "one flag each on the command line")]
 pub struct Options {
     /// Port of the portal and the API; 0 chooses a free one.
-    #[arg(long, default_value_t = 7071)]
+    #[arg(long, default_value_t = HTTP_PORT)]
     pub port: u16,
     /// Port of the Cosmos DB stand-in; 0 chooses a free one.
-    #[arg(long, default_value_t = 8081)]
+    #[arg(long, default_value_t = COSMOS_PORT)]
     pub cosmos_port: u16,
     /// Port of the Service Bus stand-in; 0 chooses a free one.
-    #[arg(long, default_value_t = 5672)]
+    #[arg(long, default_value_t = BUS_PORT)]
     pub bus_port: u16,
+    /// Port of the Storage queue stand-in; 0 chooses a free one.
+    #[arg(long, default_value_t = QUEUE_PORT)]
+    pub queue_port: u16,
+    /// Port of the bank; 0 chooses a free one.
+    #[arg(long, default_value_t = BANK_PORT)]
+    pub bank_port: u16,
+    /// Keeps the bank's ledger in this file, and goes on with it if it exists. Otherwise it is a
+    /// temporary file that goes with the stack.
+    #[arg(long)]
+    pub bank_ledger: Option<PathBuf>,
     /// Does not build the handler first.
     #[arg(long)]
     pub no_build: bool,
@@ -55,6 +95,19 @@ pub struct Options {
     /// Stops when standard input closes, as it does when the parent dies.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
+    /// Lease of a queue message in every host, in seconds; for tests that kill hosts.
+    #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub queue_lease_seconds: Option<u32>,
+    /// One more app setting for every host, `NAME=VALUE`; may be repeated, and wins.
+    #[arg(long, hide = true, value_parser = plan::setting)]
+    pub set: Vec<(String, String)>,
+}
+
+impl Options {
+    /// The port for each entry of [`PORTS`].
+    fn ports(&self) -> [u16; PORTS.len()] {
+        [self.port, self.cosmos_port, self.bus_port, self.queue_port, self.bank_port]
+    }
 }
 
 /// Runs the stack until Ctrl-C.
@@ -68,9 +121,9 @@ pub async fn up(options: Options) -> Result<(), Fault> {
         workspace.apps.clone_from(apps);
     }
     let topology = Topology::read(&workspace.topology())?;
-    ports::check_free(options.port, "--port")?;
-    ports::check_free(options.cosmos_port, "--cosmos-port")?;
-    ports::check_free(options.bus_port, "--bus-port")?;
+    for (port, (_, option)) in options.ports().into_iter().zip(PORTS) {
+        ports::check_free(port, option)?;
+    }
 
     if options.no_build {
         report.step(Outcome::Skipped, "Building handler", None);
@@ -83,7 +136,9 @@ pub async fn up(options: Options) -> Result<(), Fault> {
     report.step(Outcome::Done, &text, Some(since));
 
     let readers = TaskTracker::new();
+    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(temporary_ledger);
     let mut stack = Stack {
+        bank_ledger: std::path::absolute(&bank_ledger).unwrap_or(bank_ledger),
         lines: line_sink(options.verbose),
         readers,
         options,
@@ -91,6 +146,7 @@ pub async fn up(options: Options) -> Result<(), Fault> {
         topology,
         services: Vec::new(),
         hosts: Vec::new(),
+        endpoints: None,
     };
     let stop = stop_signal(stack.options.until_stdin_closes);
     let outcome = tokio::select! {
@@ -111,72 +167,97 @@ struct Stack {
     topology: Topology,
     lines: LineSink,
     readers: TaskTracker,
-    /// Cosmos and bus, each with how to start it again.
+    /// The bank's ledger.
+    bank_ledger: PathBuf,
+    /// The stand-ins, each with how to start it again.
     services: Vec<(Spec, Running)>,
     /// One host per app.
     hosts: Vec<(Spec, Running)>,
+    /// What the ready file says, once everything is there.
+    endpoints: Option<Endpoints>,
 }
 
 impl Stack {
     async fn start(&mut self, report: &Report) -> Result<(), Fault> {
-        let topology = self.workspace.topology();
-        let cosmos = self.service("cosmos", self.options.cosmos_port, &topology);
-        let since = Instant::now();
-        let cosmos = self.launch(cosmos).await?;
-        let cosmos_endpoint = format!("http://{cosmos}");
+        let cosmos = self.launch("cosmos", self.options.cosmos_port).await?;
         let (databases, containers) = self.topology.containers();
-        let text = format!(
-            "Starting cosmos  {cosmos_endpoint}  {databases} database, {containers} containers"
-        );
-        report.step(Outcome::Done, &text, Some(since));
+        let text = format!("{databases} database, {containers} containers");
+        cosmos.say("http://", &text, report);
 
-        let bus = self.service("bus", self.options.bus_port, &topology);
-        let since = Instant::now();
-        let bus = self.launch(bus).await?;
-        let text = format!("Starting bus     amqp://{bus}  {}", self.topology.topics());
-        report.step(Outcome::Done, &text, Some(since));
+        let bus = self.launch("bus", self.options.bus_port).await?;
+        bus.say("amqp://", &self.topology.topics(), report);
 
-        self.seed(&cosmos_endpoint, report).await?;
+        let queue = self.launch("queue", self.options.queue_port).await?;
+        queue.say("http://", &self.topology.queues(), report);
 
-        let since = Instant::now();
-        let endpoints = |http: String, processes| Endpoints {
-            http,
-            cosmos: cosmos_endpoint.clone(),
+        let bank = self.launch("bank", self.options.bank_port).await?;
+        let text = format!("ledger {}", self.bank_ledger.display());
+        bank.say("http://", &text, report);
+
+        let mut endpoints = Endpoints {
+            http: String::new(),
+            cosmos: format!("http://{}", cosmos.address),
             cosmos_key: COSMOS_KEY.to_owned(),
             bus: format!(
-                "Endpoint=sb://{bus};SharedAccessKeyName={BUS_KEY_NAME};\
-                 SharedAccessKey={BUS_KEY};UseDevelopmentEmulator=true;"
+                "Endpoint=sb://{};SharedAccessKeyName={BUS_KEY_NAME};\
+                 SharedAccessKey={BUS_KEY};UseDevelopmentEmulator=true;",
+                bus.address
             ),
-            processes,
+            queue: queue::connection_string(queue.address),
+            bank: format!("http://{}", bank.address),
+            bank_ledger: self.bank_ledger.clone(),
+            processes: Vec::new(),
         };
-        let settings = self.settings(&endpoints(String::new(), Vec::new()));
-        for index in 0..self.topology.apps.len() {
-            let spec = self.host(index, &settings);
+        self.seed(&endpoints.cosmos, report).await?;
+
+        let since = Instant::now();
+        let settings = plan::settings(&self.topology, &endpoints, &self.options);
+        for (index, app) in self.topology.apps.iter().enumerate() {
+            // The first app is the one that people open; the others have only admin endpoints.
+            let port = if index == 0 { self.options.port } else { 0 };
+            let spec = plan::host(&self.workspace, app, port, &self.options, &settings);
             let running = Running::start(&spec, &self.lines, &self.readers).await?;
-            let spec = pin_port(spec, running.address());
-            self.hosts.push((spec, running));
+            self.hosts.push((plan::pin_port(spec, running.address()), running));
         }
         let text = format!("Starting {} hosts", self.hosts.len());
         report.step(Outcome::Done, &text, Some(since));
 
         let address = self.hosts.first().map(|(_, host)| host.address()).unwrap_or_default();
-        let endpoints = endpoints(format!("http://{address}"), self.processes());
+        endpoints.http = format!("http://{address}");
         self.say_where(&endpoints, report);
-        if let Some(path) = &self.options.ready_file {
-            write_ready_file(path, &endpoints).map_err(|error| {
-                let why = format!("{}: {error}", path.display());
-                Fault::new("The ready file cannot be written.", why, "choose another path")
-            })?;
-        }
-        Ok(())
+        self.endpoints = Some(endpoints);
+        self.write_ready_file().map_err(|why| {
+            Fault::new("The ready file cannot be written.", why, "choose another path")
+        })
     }
 
-    /// Starts a service and remembers the port it got, for the next time; its address.
-    async fn launch(&mut self, spec: Spec) -> Result<String, Fault> {
+    /// Writes where everything is by now, if anybody wants to know.
+    fn write_ready_file(&mut self) -> Result<(), String> {
+        let processes = self.processes();
+        let (Some(path), Some(endpoints)) = (&self.options.ready_file, &mut self.endpoints) else {
+            return Ok(());
+        };
+        endpoints.processes = processes;
+        write_ready_file(path, endpoints).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Starts a service and remembers the port it got, for the next time.
+    async fn launch(&mut self, role: &'static str, port: u16) -> Result<Launched, Fault> {
+        let since = Instant::now();
+        let further = match role {
+            "bank" => ("--ledger", self.bank_ledger.clone()),
+            _ => ("--topology", self.workspace.topology()),
+        };
+        let further = [further.0.to_owned(), further.1.display().to_string()];
+        let spec = plan::service(&self.workspace, role, port, further);
         let running = Running::start(&spec, &self.lines, &self.readers).await?;
-        let address = running.address().to_owned();
-        self.services.push((pin_port(spec, &address), running));
-        Ok(address)
+        let said = running.address().to_owned();
+        self.services.push((plan::pin_port(spec, &said), running));
+        let address = said.parse().map_err(|_| {
+            let what = format!("{role} did not say where it listens.");
+            Fault::new(what, format!("it said: {said:?}"), "cargo build --workspace")
+        })?;
+        Ok(Launched { role, address, since })
     }
 
     async fn seed(&self, cosmos: &str, report: &Report) -> Result<(), Fault> {
@@ -188,53 +269,6 @@ impl Stack {
         let count = seed::seed(&self.workspace.seed(), cosmos, COSMOS_KEY).await?;
         report.step(Outcome::Done, &format!("Seeding {count} documents"), Some(since));
         Ok(())
-    }
-
-    fn service(&self, role: &str, port: u16, topology: &Path) -> Spec {
-        let arguments = ["serve", role, "--until-stdin-closes", "--topology"];
-        let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
-        arguments.push(topology.display().to_string());
-        arguments.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
-        Spec {
-            name: role.to_owned(),
-            program: self.workspace.stack(),
-            arguments,
-            environment: Vec::new(),
-        }
-    }
-
-    fn host(&self, index: usize, settings: &[(String, String)]) -> Spec {
-        let app = &self.topology.apps[index];
-        // The first app is the one that people open; the others have only admin endpoints.
-        let port = if index == 0 { self.options.port } else { 0 };
-        let root = self.workspace.apps.join(&app.name);
-        let arguments = ["serve", "host", "--until-stdin-closes", "--root"];
-        let mut arguments: Vec<String> = arguments.map(str::to_owned).into();
-        arguments.push(root.display().to_string());
-        arguments.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
-        Spec {
-            name: app.name.clone(),
-            program: self.workspace.stack(),
-            arguments,
-            environment: settings.to_vec(),
-        }
-    }
-
-    /// The app settings: what the portal of Azure would hold, with the stand-ins' endpoints.
-    fn settings(&self, endpoints: &Endpoints) -> Vec<(String, String)> {
-        let store = Topology::connection(&self.topology.cosmos);
-        let bus = Topology::connection(&self.topology.service_bus);
-        let store_value =
-            format!("AccountEndpoint={}/;AccountKey={};", endpoints.cosmos, endpoints.cosmos_key);
-        vec![
-            ("FUNCTIONS_WORKER_RUNTIME".to_owned(), "custom".to_owned()),
-            (store.to_owned(), store_value),
-            (bus.to_owned(), endpoints.bus.clone()),
-            // The store's client would ask Azure's metadata service where it runs.
-            ("COSMOS_DISABLE_IMDS".to_owned(), "1".to_owned()),
-            ("LOG_FORMAT".to_owned(), "json".to_owned()),
-            ("FAULTS_ALLOWED".to_owned(), (!self.options.no_faults).to_string()),
-        ]
     }
 
     fn processes(&self) -> Vec<Process> {
@@ -267,6 +301,7 @@ impl Stack {
         }
         let http = &endpoints.http;
         report.line(&format!("\n  Portal:  {http}/\n  API:     {http}/api/orders"));
+        report.line(&format!("  Bank:    {}/v1/summary", endpoints.bank));
         report.line(&format!(
             "  Try:     curl -i -X POST {http}/api/orders -H 'content-type: application/json' \
              -d @tests/fixtures/order.json\n  Stop:    Ctrl-C\n"
@@ -285,12 +320,25 @@ impl Stack {
             };
             let text = format!("{} exited ({status}); starting it again", spec.name);
             report.step(Outcome::Warning, &text, None);
-            tokio::time::sleep(RESTART_PAUSE).await;
-            *running = Running::start(spec, &self.lines, &self.readers).await?;
+            let mut tries = 1;
+            *running = loop {
+                tokio::time::sleep(RESTART_PAUSE).await;
+                match Running::start(spec, &self.lines, &self.readers).await {
+                    Ok(running) => break running,
+                    Err(fault) if tries == RESTART_TRIES_MAX => return Err(fault),
+                    Err(fault) => report.step(Outcome::Warning, &fault.to_string(), None),
+                }
+                tries += 1;
+            };
             report.step(Outcome::Done, &format!("Starting {}", spec.name), None);
             if spec.name == "cosmos" {
                 let endpoint = format!("http://{}", running.address());
                 self.seed(&endpoint, report).await?;
+            }
+            // Last, so that whoever reads the new process id meets a process that is ready.
+            if let Err(why) = self.write_ready_file() {
+                let text = format!("The ready file is not up to date: {why}");
+                report.step(Outcome::Warning, &text, None);
             }
         }
     }
@@ -302,8 +350,34 @@ impl Stack {
         futures_join(self.services.into_iter().map(|(_, service)| service.stop())).await;
         self.readers.close();
         self.readers.wait().await;
+        if self.options.bank_ledger.is_none() {
+            // Not there if the bank never started.
+            let _ = std::fs::remove_file(&self.bank_ledger);
+        }
         report.step(Outcome::Done, "Stopping", Some(since));
     }
+}
+
+/// A service that was just started.
+struct Launched {
+    role: &'static str,
+    address: SocketAddr,
+    since: Instant,
+}
+
+impl Launched {
+    fn say(&self, scheme: &str, text: &str, report: &Report) {
+        let text = format!("Starting {:<6}  {scheme}{}  {text}", self.role, self.address);
+        report.step(Outcome::Done, &text, Some(self.since));
+    }
+}
+
+/// A file that no other run has used.
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
+fn temporary_ledger() -> PathBuf {
+    let form = time::macros::format_description!("[year][month][day]-[hour][minute][second]");
+    let now = time::OffsetDateTime::now_utc().format(&form).unwrap_or_default();
+    std::env::temp_dir().join(format!("bulkhead-bank-{now}-{}.jsonl", std::process::id()))
 }
 
 /// Waits for all, side by side.
@@ -334,14 +408,6 @@ async fn any_exit(
     .await
 }
 
-/// The same start with the port that was chosen the first time: others have it in their settings.
-fn pin_port(mut spec: Spec, address: &str) -> Spec {
-    if let Some(position) = spec.arguments.iter().position(|argument| argument == "--listen") {
-        spec.arguments[position + 1] = address.to_owned();
-    }
-    spec
-}
-
 /// Builds the handler in this executable's own profile.
 async fn build(workspace: &Workspace, report: &Report) -> Result<(), Fault> {
     let since = Instant::now();
@@ -363,43 +429,6 @@ async fn build(workspace: &Workspace, report: &Report) -> Result<(), Fault> {
     let text = format!("Building handler (release: {})", if release { "yes" } else { "no" });
     report.step(Outcome::Done, &text, Some(since));
     Ok(())
-}
-
-/// Cancelled by Ctrl-C, SIGTERM, or the end of standard input if asked for.
-pub(crate) fn stop_signal(until_stdin_closes: bool) -> CancellationToken {
-    use tokio::signal::unix::{SignalKind, signal};
-    let token = CancellationToken::new();
-    let cancel = token.clone();
-    let asked = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
-                    _ = terminate.recv() => {}
-                }
-            }
-            // Without a handler the signal ends the process, which is what is wanted.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    let parent_gone = async move {
-        if until_stdin_closes {
-            let mut sink = [0; 64];
-            let mut stdin = tokio::io::stdin();
-            while let Ok(1..) = stdin.read(&mut sink).await {}
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[expect(clippy::disallowed_methods, reason = "lives exactly as long as the process")]
-    tokio::spawn(async move {
-        tokio::select! {
-            () = asked => {}
-            () = parent_gone => {}
-        }
-        cancel.cancel();
-    });
-    token
 }
 
 /// Merges the lines of all processes: time, who, what.

@@ -1,11 +1,14 @@
 //! Orders and their outbox in Cosmos DB: carries out what the `orders` crate decides, one request
-//! each.
+//! each. Guards are rendered in [`guard`], the stock is kept by [`stock`].
+
+mod guard;
+pub mod stock;
 
 use azure::cosmos::{
     BatchOperation, BatchOutcome, Container, Document, ETag, Patch, PatchOperation, PatchOutcome,
     Query, Scope, Store, StoreError,
 };
-use orders::{Edit, Guard, Move, Order, OrderId, OutboxEvent, Product, Status, Timestamp};
+use orders::{Edit, Move, Order, OrderId, OutboxEvent, Product, Timestamp};
 use serde::de::IgnoredAny;
 
 use crate::chain::chain;
@@ -121,21 +124,41 @@ impl OrderStore {
         self.orders.query(&query, Scope::All, limit).await
     }
 
-    /// Applies a move where its guard admits it.
+    /// Applies a move where its guard admits it, together with the event that tells of it.
     ///
     /// # Errors
-    /// The store did not answer.
+    /// The store did not answer. After [`StoreError::may_have_been_applied`] the move may have
+    /// been applied all the same; trying it again and reading tells.
     pub async fn apply(&self, order_id: OrderId, change: &Move) -> Result<Moved, StoreError> {
         let id = order_id.to_string();
         let patch = Patch {
             operations: change.edits.iter().map(operation).collect(),
-            condition: Some(condition(change.guard)),
+            condition: Some(guard::condition(change.guard)),
         };
-        Ok(match self.orders.patch(&id, &id, &patch).await? {
-            PatchOutcome::Applied(Document { value, .. }) => Moved::Applied(Box::new(value)),
-            PatchOutcome::ConditionFailed => Moved::Refused,
-            PatchOutcome::NotFound => Moved::Missing,
-        })
+        let Some(event) = &change.event else {
+            return Ok(match self.orders.patch(&id, &id, &patch).await? {
+                PatchOutcome::Applied(Document { value, .. }) => Moved::Applied(Box::new(value)),
+                PatchOutcome::ConditionFailed => Moved::Refused,
+                PatchOutcome::NotFound => Moved::Missing,
+            });
+        };
+        let operations = vec![BatchOperation::patch(&id, &patch), BatchOperation::create(&**event)];
+        match self.orders.batch(&id, operations).await? {
+            BatchOutcome::Committed(results) => {
+                let order = match results.first().map(|result| result.document::<Order>()) {
+                    Some(Ok(Some(document))) => document.value,
+                    // The service may be told to leave bodies out of the answer.
+                    Some(Ok(None)) | None => match self.read(order_id).await? {
+                        Some(document) => document.value,
+                        None => return Ok(Moved::Missing),
+                    },
+                    Some(Err(error)) => return Err(error),
+                };
+                Ok(Moved::Applied(Box::new(order)))
+            }
+            BatchOutcome::Rejected { index: 0, status: 404, .. } => Ok(Moved::Missing),
+            BatchOutcome::Rejected { .. } => Ok(Moved::Refused),
+        }
     }
 
     /// Notes that the topic has an event. Doing so twice changes nothing.
@@ -156,6 +179,38 @@ impl OrderStore {
         self.orders.patch::<IgnoredAny>(&partition, event_id, &patch).await.map(drop)
     }
 
+    /// Takes an event that the topic can never accept out of the way, with the reason.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn park(
+        &self,
+        order_id: OrderId,
+        event_id: &str,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let reason: String = reason.chars().take(orders::limits::ERROR_CHARS_MAX).collect();
+        let patch = Patch::new()
+            .set("/state", "parked")
+            .set("/parkedReason", reason)
+            .when("FROM c WHERE c.state = 'pending'");
+        let partition = order_id.to_string();
+        self.orders.patch::<IgnoredAny>(&partition, event_id, &patch).await.map(drop)
+    }
+
+    /// One event of the outbox, or `None` once it has expired.
+    ///
+    /// # Errors
+    /// The store did not answer, or holds something else under this id.
+    pub async fn event(
+        &self,
+        order_id: OrderId,
+        event_id: &str,
+    ) -> Result<Option<OutboxEvent>, StoreError> {
+        let document = self.orders.read(&order_id.to_string(), event_id).await?;
+        Ok(document.map(|document: Document<OutboxEvent>| document.value))
+    }
+
     /// At most `limit` events that were committed before `before` and are not known to be on the
     /// topic, oldest first.
     ///
@@ -168,6 +223,35 @@ impl OrderStore {
     ) -> Result<Vec<OutboxEvent>, StoreError> {
         let query = Query::new(format!(
             "SELECT TOP {limit} * FROM c WHERE c.type = 'event' AND c.state = 'pending' \
+             AND c.createdAt < @before ORDER BY c.createdAt ASC"
+        ))
+        .with("@before", before.to_string());
+        self.orders.query(&query, Scope::All, limit).await
+    }
+
+    /// At most `limit` events that were taken out of the way, newest first.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn parked_events(&self, limit: usize) -> Result<Vec<OutboxEvent>, StoreError> {
+        let query = Query::new(format!(
+            "SELECT TOP {limit} * FROM c WHERE c.type = 'event' AND c.state = 'parked' \
+             ORDER BY c.createdAt DESC"
+        ));
+        self.orders.query(&query, Scope::All, limit).await
+    }
+
+    /// At most `limit` orders that were accepted before `before` and are still open, oldest first.
+    ///
+    /// # Errors
+    /// The store did not answer.
+    pub async fn open_orders(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Order>, StoreError> {
+        let query = Query::new(format!(
+            "SELECT TOP {limit} * FROM c WHERE c.type = 'order' AND c.overall = 'accepted' \
              AND c.createdAt < @before ORDER BY c.createdAt ASC"
         ))
         .with("@before", before.to_string());
@@ -199,52 +283,5 @@ fn operation(edit: &Edit) -> PatchOperation {
             PatchOperation::Add { path: path.clone(), value: value.clone() }
         }
         Edit::Remove(path) => PatchOperation::Remove { path: path.clone() },
-    }
-}
-
-/// A guard in the store's language. Everything that is spliced in is an enum's name or an integer.
-fn condition(guard: Guard) -> String {
-    match guard {
-        Guard::Claimable { service, now_ms } => format!(
-            "FROM c WHERE c.status.{service} = '{}' OR c.status.{service} = '{}' \
-             OR (c.status.{service} = '{}' AND c.stage.{service}.leaseUntil < {now_ms})",
-            Status::Pending.as_str(),
-            Status::DeadLettered.as_str(),
-            Status::Processing.as_str(),
-        ),
-        Guard::HeldBy { service, attempt } => format!(
-            "FROM c WHERE c.status.{service} = '{}' AND c.stage.{service}.attempt = {attempt}",
-            Status::Processing.as_str(),
-        ),
-        Guard::AllDone => {
-            let done = Status::Done.as_str();
-            let all = orders::Service::ALL.map(|s| format!("c.status.{s} = '{done}'"));
-            format!("FROM c WHERE c.overall = 'accepted' AND {}", all.join(" AND "))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use orders::Service;
-
-    #[test]
-    fn guards_read_as_the_store_expects() {
-        let claimable = Guard::Claimable { service: Service::Billing, now_ms: 1_234 };
-        assert_eq!(
-            condition(claimable),
-            "FROM c WHERE c.status.billing = 'pending' OR c.status.billing = 'dead-lettered' \
-             OR (c.status.billing = 'processing' AND c.stage.billing.leaseUntil < 1234)"
-        );
-        assert_eq!(
-            condition(Guard::HeldBy { service: Service::Inventory, attempt: 3 }),
-            "FROM c WHERE c.status.inventory = 'processing' AND c.stage.inventory.attempt = 3"
-        );
-        assert_eq!(
-            condition(Guard::AllDone),
-            "FROM c WHERE c.overall = 'accepted' AND c.status.inventory = 'done' \
-             AND c.status.billing = 'done' AND c.status.notification = 'done'"
-        );
     }
 }

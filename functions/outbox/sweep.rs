@@ -1,0 +1,75 @@
+//! Function `sweep`: every minute, what the feed may have missed, and what does not get on.
+
+use handler::{Context, Failure, Reply};
+use orders::{Order, Service, Status, saga};
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::publisher::{BATCH_EVENTS_MAX, Channel};
+use crate::store::Moved;
+
+/// Age at which a pending event was missed by the feed, in milliseconds.
+const PENDING_AGE_MS: i64 = 30_000;
+
+/// Batches of one run: what is left then comes a minute later.
+const BATCHES_MAX: usize = 100;
+
+/// Age at which an open order is late, in milliseconds. Retries of a dependency that is away take
+/// longer, and then somebody should know.
+pub const STUCK_AGE_MS: i64 = 5 * 60_000;
+
+/// Late orders that one run reports: more say nothing new.
+pub const STUCK_ORDERS_MAX: usize = 100;
+
+/// Publishes old pending events, closes what nobody closed, and reports what is late.
+pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply, Failure> {
+    let mut published = 0;
+    for _ in 0..BATCHES_MAX {
+        if context.remaining().is_zero() {
+            break;
+        }
+        let before = clock::now().plus_ms(-PENDING_AGE_MS);
+        let events = channel.store().pending_events(before, BATCH_EVENTS_MAX).await?;
+        channel.publish(&events).await?;
+        published += events.len();
+        if events.len() < BATCH_EVENTS_MAX {
+            break;
+        }
+    }
+    if published > 0 {
+        info!(events = published, "published events that the feed had missed");
+    }
+    let before = clock::now().plus_ms(-STUCK_AGE_MS);
+    for order in channel.store().open_orders(before, STUCK_ORDERS_MAX).await? {
+        attend_to(channel, &order).await?;
+    }
+    Ok(Reply::done())
+}
+
+/// Closes an order that only needs closing, and reports any other.
+async fn attend_to(channel: &Channel, order: &Order) -> Result<(), Failure> {
+    if let Some(closing) = saga::close(order, clock::now(), None) {
+        if let Moved::Applied(_) = channel.store().apply(order.order_id, &closing).await? {
+            info!(order.id = %order.order_id, "closed an order that nobody had closed");
+        }
+        return Ok(());
+    }
+    let waits = stuck_at(order);
+    warn!(order.id = %order.order_id, created_at = %order.created_at,
+        waits_for = waits.join(", "), "order is stuck");
+    Ok(())
+}
+
+/// The services that an open order waits for, with their status: `billing (processing)`.
+pub fn stuck_at(order: &Order) -> Vec<String> {
+    let open = |service: &Service| {
+        let status = order.status[*service];
+        if order.is_unwinding() && service.compensates() {
+            status.is_compensable() || (status == Status::Failed && !order.stage[*service].unwound)
+        } else {
+            !status.is_finished()
+        }
+    };
+    let waits = Service::ALL.into_iter().filter(open);
+    waits.map(|service| format!("{service} ({})", order.status[service].as_str())).collect()
+}

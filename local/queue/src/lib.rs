@@ -1,0 +1,18 @@
+//! A Storage Queue service stand-in: REST on the wire, a deterministic store inside.
+//!
+//! Reading order: [`store`] is the state machine, [`auth`] decides who may do what, `rest` is the
+//! wire. The official SDKs use it unmodified, with an account in the path as emulators have it
+//! (`http://127.0.0.1:<port>/devstoreaccount1/<queue>`). It speaks plain HTTP/1.1 and leaves out
+//! CORS preflights, user delegation keys and Entra tokens.
+
+pub mod auth;
+mod clock;
+mod date;
+pub mod limits;
+mod rest;
+pub mod store;
+mod xml;
+
+pub use auth::{EMULATOR_ACCOUNT, EMULATOR_KEY};
+pub use clock::Clock;
+pub use rest::{BindError, Options, ServeError, Server, connection_string};

@@ -1,0 +1,8 @@
+//! The services of this package as their callers meet them: over real sockets, on ports that the
+//! system picks.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bank;
+mod queue;
+mod role;

@@ -1,0 +1,48 @@
+//! The queue service with the queues of this repository's topology.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use queue::{EMULATOR_ACCOUNT, EMULATOR_KEY};
+use serde_json::Value;
+
+use crate::role::Role;
+
+/// Asks for the metadata of a queue, which a queue that does not exist has not.
+async fn metadata(address: &str, queue: &str) -> StatusCode {
+    let target = format!("/{EMULATOR_ACCOUNT}/{queue}?comp=metadata");
+    #[expect(clippy::disallowed_methods, reason = "a client has to know the time")]
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let date = queue::auth::http_date(u64::try_from(now.as_millis()).unwrap());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ms-date", date.parse().unwrap());
+    headers.insert("x-ms-version", "2024-11-04".parse().unwrap());
+    let signature = queue::auth::sign(EMULATOR_ACCOUNT, EMULATOR_KEY, "GET", &target, &headers, 0);
+    headers.insert("authorization", signature.parse().unwrap());
+    let mut request = Request::get(format!("http://{address}{target}"));
+    *request.headers_mut().unwrap() = headers;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    client.request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap().status()
+}
+
+#[tokio::test]
+async fn the_declared_queues_are_there_from_the_start() {
+    let topology = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../infra/topology.json");
+    let role = Role::start(&["queue".as_ref(), "--topology".as_ref(), topology.as_os_str()]).await;
+    let declared: Value =
+        serde_json::from_str(&std::fs::read_to_string(&topology).unwrap()).unwrap();
+    let queues = declared["storage"]["queues"].as_array().unwrap();
+    assert!(!queues.is_empty());
+    for queue in queues {
+        let status = metadata(&role.address, queue.as_str().unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "{queue}");
+    }
+    assert_eq!(metadata(&role.address, "another").await, StatusCode::NOT_FOUND);
+    let connection = role.ready["connectionString"].as_str().unwrap();
+    assert!(connection.contains(&role.address), "{connection}");
+}

@@ -1,0 +1,57 @@
+//! The executable in one of its roles, as a process of its own.
+
+use std::ffi::OsStr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Ample for anything that happens at once, on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A service that is ready. Killed without warning when dropped.
+pub(crate) struct Role {
+    process: Child,
+    /// Where it listens.
+    pub(crate) address: String,
+    /// What it said when it was ready.
+    pub(crate) ready: Value,
+}
+
+impl Role {
+    /// Runs `stack serve` with these arguments.
+    pub(crate) async fn start(arguments: &[&OsStr]) -> Self {
+        let ready_file = std::env::temp_dir().join(format!("role-{}.json", uuid::Uuid::new_v4()));
+        let process = Command::new(env!("CARGO_BIN_EXE_stack"))
+            .arg("serve")
+            .args(arguments)
+            .args(["--until-stdin-closes", "--ready-file"])
+            .arg(&ready_file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // From here on it is killed however the test ends.
+        let mut role = Self { process, address: String::new(), ready: Value::Null };
+        let begun = Instant::now();
+        let text = loop {
+            if let Ok(text) = std::fs::read_to_string(&ready_file) {
+                break text;
+            }
+            assert!(role.process.try_wait().unwrap().is_none(), "it did not start");
+            assert!(begun.elapsed() < SOON, "it is not ready");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        std::fs::remove_file(ready_file).unwrap();
+        role.ready = serde_json::from_str(&text).unwrap();
+        role.address = role.ready["address"].as_str().unwrap().to_owned();
+        role
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
