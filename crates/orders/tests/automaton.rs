@@ -12,7 +12,8 @@ use model::adversary::{Adversary, Mishap, Step, settings, steps};
 use model::document::{apply, at, order};
 use model::search::{Budget, explore};
 use model::world::{App, Flaw, LEASE_MS, Memory, Setting, State};
-use orders::{Guard, Overall, Service, Standing, Status, claim, saga};
+use orders::limits::HISTORY_ENTRIES_MAX;
+use orders::{Claim, Guard, NoSuccess, Order, Overall, Service, Standing, Status, claim, saga};
 use proptest::prelude::*;
 
 proptest! {
@@ -68,29 +69,35 @@ proptest! {
     }
 }
 
-/// One fault of each kind at most, in budgets that take a few seconds together.
-const BUDGETS: [Budget; 4] = [
-    Budget { duplicates: 0, faults: 0, thefts: 0, cancels: 1 },
-    Budget { duplicates: 1, faults: 0, thefts: 0, cancels: 0 },
-    Budget { duplicates: 0, faults: 1, thefts: 0, cancels: 0 },
-    Budget { duplicates: 0, faults: 0, thefts: 1, cancels: 0 },
+/// Faults one at a time, and the customer.
+const BUDGETS: [Budget; 5] = [
+    Budget { cancels: 1, ..NOTHING },
+    Budget { duplicates: 1, ..NOTHING },
+    Budget { faults: 1, ..NOTHING },
+    Budget { thefts: 1, ..NOTHING },
+    Budget { old_reads: 1, ..NOTHING },
 ];
 
-/// Several at once, for an order that is in stock.
-const MIXED_BUDGETS: [Budget; 4] = [
-    Budget { duplicates: 1, faults: 1, thefts: 0, cancels: 0 },
-    Budget { duplicates: 1, faults: 0, thefts: 0, cancels: 1 },
-    Budget { duplicates: 0, faults: 1, thefts: 0, cancels: 1 },
-    Budget { duplicates: 1, faults: 0, thefts: 1, cancels: 0 },
+/// Several at once, as many as take a few seconds together.
+const MIXED_BUDGETS: [Budget; 6] = [
+    Budget { duplicates: 1, faults: 1, ..NOTHING },
+    Budget { duplicates: 1, cancels: 1, ..NOTHING },
+    Budget { faults: 1, old_reads: 1, ..NOTHING },
+    Budget { faults: 1, cancels: 1, ..NOTHING },
+    Budget { duplicates: 1, thefts: 1, ..NOTHING },
+    Budget { old_reads: 1, cancels: 1, ..NOTHING },
 ];
 
 /// The same for an order that is out of stock, and more: minutes in an unoptimised build.
-const DEEP_BUDGETS: [Budget; 4] = [
-    Budget { duplicates: 1, faults: 1, thefts: 0, cancels: 0 },
-    Budget { duplicates: 1, faults: 1, thefts: 1, cancels: 0 },
-    Budget { duplicates: 1, faults: 0, thefts: 1, cancels: 1 },
-    Budget { duplicates: 0, faults: 2, thefts: 0, cancels: 1 },
+const DEEP_BUDGETS: [Budget; 5] = [
+    Budget { duplicates: 1, faults: 1, ..NOTHING },
+    Budget { duplicates: 1, faults: 1, thefts: 1, ..NOTHING },
+    Budget { duplicates: 1, thefts: 1, cancels: 1, ..NOTHING },
+    Budget { faults: 2, cancels: 1, ..NOTHING },
+    Budget { old_reads: 1, faults: 1, cancels: 1, ..NOTHING },
 ];
+
+const NOTHING: Budget = Budget { duplicates: 0, faults: 0, thefts: 0, old_reads: 0, cancels: 0 };
 
 fn small(available: u32, declines: bool, flaw: Option<Flaw>) -> Setting {
     Setting {
@@ -103,7 +110,6 @@ fn small(available: u32, declines: bool, flaw: Option<Flaw>) -> Setting {
         memory: Some(Memory::default()),
     }
 }
-
 
 /// Where a search ends, for people.
 fn name(end: &State) -> String {
@@ -130,7 +136,7 @@ fn explore_all(in_stock: &[Budget], out_of_stock: &[Budget]) -> BTreeSet<String>
 
 #[test]
 fn every_interleaving_arrives_where_it_should() {
-    let in_stock = [BUDGETS, MIXED_BUDGETS].concat();
+    let in_stock = [BUDGETS.as_slice(), &MIXED_BUDGETS].concat();
     let ends = explore_all(&in_stock, &BUDGETS);
     let expected = [
         "Cancelled, failed, released, Unknown",
@@ -158,27 +164,83 @@ fn every_known_mistake_is_found_out() {
     for flaw in Flaw::ALL {
         let found = [(1, false), (0, false)].into_iter().any(|(available, declines)| {
             let setting = small(available, declines, Some(flaw));
-            BUDGETS.iter().any(|&budget| explore(&setting, budget).is_err())
+            let mut budgets =
+                BUDGETS.into_iter().chain([Budget { faults: 1, old_reads: 1, ..NOTHING }]);
+            budgets.any(|budget| explore(&setting, budget).is_err())
         });
         assert!(found, "{flaw:?} goes unnoticed");
     }
+}
+
+/// Takes the part of a service in hand.
+fn begin(order: &Order, service: Service) -> Claim {
+    let calls_out = service == Service::Billing;
+    let claim = claim::claim(service, "w", at(0), LEASE_MS, calls_out);
+    claim::claimed(apply(order, &claim).expect("nobody holds it"), service)
 }
 
 #[test]
 fn a_busy_order_is_never_called_finished() {
     let order = order(&[1], 1);
     let service = Service::Inventory;
-    assert_eq!(claim::standing(&order, service, "x", at(0)), Standing::Free);
-    let held = apply(&order, &claim::claim(service, "w", at(0), LEASE_MS, false)).unwrap();
+    let standing = |order: &Order, who, ms| claim::standing(order, service, who, at(ms));
+    assert_eq!(standing(&order, "x", 0), Standing::Free);
+    let claim = begin(&order, service);
     let until_ms = at(LEASE_MS).epoch_ms();
-    assert_eq!(claim::standing(&held, service, "x", at(1)), Standing::Busy { until_ms });
-    assert_eq!(claim::standing(&held, service, "w", at(1)), Standing::Ours);
-    assert_eq!(claim::standing(&held, service, "x", at(LEASE_MS + 1)), Standing::Free);
-    let claim = claim::claimed(held, service);
+    assert_eq!(standing(&claim.order, "x", 1), Standing::Busy { until_ms });
+    assert_eq!(standing(&claim.order, "w", 1), Standing::Ours);
+    assert_eq!(standing(&claim.order, "x", LEASE_MS + 1), Standing::Free);
     let done = apply(&claim.order, &claim.complete(at(2))).unwrap();
-    assert_eq!(claim::standing(&done, service, "x", at(3)), Standing::Finished);
+    assert_eq!(standing(&done, "x", 3), Standing::Finished);
     let last = done.history.last().unwrap();
     assert_eq!((last.since, last.at, last.attempt), (Some(at(0)), at(2), Some(1)));
+    let rejected = apply(&claim.order, &claim.reject(at(2), "no", None)).unwrap();
+    assert_eq!(standing(&rejected, "x", 3), Standing::Finished);
+    assert_eq!(claim::standing(&rejected, Service::Billing, "x", at(3)), Standing::Withdrawn);
+    let notification = claim::standing(&rejected, Service::Notification, "x", at(3));
+    assert_eq!(notification, Standing::Free, "customers are told of bad news as well");
+}
+
+/// The programs of the apps never ask for these, so only the guards stand in the way of one that
+/// does.
+#[test]
+fn nothing_is_undone_that_nobody_wants_undone() {
+    let fresh = order(&[1], 1);
+    for service in [Service::Inventory, Service::Billing] {
+        let claim = begin(&fresh, service);
+        let done = apply(&claim.order, &claim.complete(at(1))).unwrap();
+        for order in [&fresh, &claim.order, &done] {
+            let undo = saga::compensated(order, service, Status::Released, at(2), false);
+            assert_eq!(apply(order, &undo), None, "{service} of a healthy order");
+            assert_eq!(apply(order, &saga::unwound(service, at(2))), None);
+        }
+    }
+    let charging = begin(&fresh, Service::Billing).order;
+    let inventory = begin(&charging, Service::Inventory);
+    let unwinding = apply(&inventory.order, &inventory.reject(at(1), "no", None)).unwrap();
+    let undo = |uncalled| {
+        let how = Status::Refunded;
+        saga::compensated(&unwinding, Service::Billing, how, at(2), uncalled)
+    };
+    assert_eq!(apply(&unwinding, &undo(true)), None, "somebody has set out to charge");
+    let undone = apply(&unwinding, &undo(false)).unwrap();
+    assert_eq!(apply(&undone, &undo(false)), None, "it is undone already");
+    assert_eq!(apply(&undone, &saga::cancel(&undone, at(3), None)), None);
+}
+
+#[test]
+fn a_history_of_failures_stays_bounded_and_keeps_its_beginning() {
+    let mut order = order(&[1], 1);
+    let accepted = order.history[0].clone();
+    for _ in 0..3 * HISTORY_ENTRIES_MAX {
+        let claim = begin(&order, Service::Inventory);
+        let fail = claim.fail(at(1), "error", NoSuccess::DeadLettered);
+        order = apply(&claim.order, &fail).unwrap();
+        assert_eq!(order.status.inventory, Status::DeadLettered);
+        assert!(order.history.len() <= HISTORY_ENTRIES_MAX);
+    }
+    assert_eq!(order.history[0], accepted);
+    assert_eq!(order.history.last().unwrap().attempt, Some(order.stage.inventory.attempt));
 }
 
 #[test]
@@ -186,10 +248,7 @@ fn the_roll_up_happens_once_and_only_when_all_are_done() {
     let mut order = order(&[1], 1);
     assert_eq!(saga::close(&order, at(0), None), None);
     for service in Service::ALL {
-        let claim = claim::claimed(
-            apply(&order, &claim::claim(service, "w", at(0), LEASE_MS, false)).unwrap(),
-            service,
-        );
+        let claim = begin(&order, service);
         order = apply(&claim.order, &claim.complete(at(1))).unwrap();
     }
     let closing = saga::close(&order, at(2), None).expect("all are done");

@@ -60,11 +60,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Mishap::Late),
         1 => (0..6_u8).prop_map(|age| Mishap::Old { age }),
     ];
-    let ending = prop_oneof![
-        Just(Ending::Redelivered),
-        Just(Ending::Delayed),
-        Just(Ending::DeadLettered)
-    ];
+    let ending =
+        prop_oneof![Just(Ending::Redelivered), Just(Ending::Delayed), Just(Ending::DeadLettered)];
     let step = prop_oneof![
         12 => pick().prop_map(|pick| Step::Deliver { pick }),
         24 => (pick(), 1..6_u8, mishap)

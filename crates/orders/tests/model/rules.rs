@@ -4,7 +4,7 @@ use orders::limits::HISTORY_ENTRIES_MAX;
 use orders::{EventType, Notice, Order, Overall, Service, Status};
 
 use super::document::Version;
-use super::world::{Payment, Request, Reservation, Setting, State};
+use super::world::{Ending, Payment, Request, Reservation, Setting, State};
 
 /// Something happened that must not.
 #[derive(Clone, Debug)]
@@ -39,6 +39,7 @@ macro_rules! hold {
 const HISTORY_OVERSHOOT_MAX: usize = 7;
 
 /// Where the part of a service may go. Everything else is the end.
+#[expect(clippy::match_same_arms, reason = "a table: one line per state")]
 fn successors(service: Service, from: Status) -> &'static [Status] {
     use Status::{DeadLettered, Done, Failed, Pending, Processing, Refunded, Released};
     match (service, from) {
@@ -100,6 +101,16 @@ pub(crate) fn transition(
             "{service} is no longer unwound"
         );
     }
+    match request {
+        Request::Compensated { service, .. } => {
+            hold!(before.status[*service] != after.status[*service], "{service} is undone again")
+        }
+        Request::Fail(held, ending) => {
+            let dead = after.status[held.service()] == Status::DeadLettered;
+            hold!(dead == (*ending == Ending::DeadLettered), "{ending:?} and {dead}");
+        }
+        _ => {}
+    }
     if let Request::Complete(held) | Request::Reject(held) | Request::Fail(held, _) = request {
         hold!(
             held.attempt() == before.stage[held.service()].attempt,
@@ -145,8 +156,7 @@ pub(crate) fn always(state: &State, setting: &Setting) -> Result<(), Violation> 
             "inventory is released and could still reserve"
         ),
         Status::Failed => hold!(
-            !order.stage.inventory.unwound
-                || shelves().all(|shelf| shelf == Reservation::Released),
+            !order.stage.inventory.unwound || shelves().all(|shelf| shelf == Reservation::Released),
             "inventory is unwound and could still reserve"
         ),
         _ => hold!(
@@ -187,9 +197,7 @@ pub(crate) fn always(state: &State, setting: &Setting) -> Result<(), Violation> 
 
     let (closed, closing) = match order.overall {
         Overall::Accepted => (true, None),
-        Overall::Completed => {
-            (order.is_all_done() && !unwinding, Some(EventType::OrderCompleted))
-        }
+        Overall::Completed => (order.is_all_done() && !unwinding, Some(EventType::OrderCompleted)),
         Overall::Failed => {
             (order.is_unwound() && order.cancellation.is_none(), Some(EventType::OrderFailed))
         }
@@ -247,7 +255,11 @@ pub(crate) fn finally(state: &State, setting: &Setting) -> Result<(), Violation>
     hold!(order.status.notification == Status::Done, "the notification is not done");
     let cancelled = order.overall == Overall::Cancelled;
     hold!(cancelled == order.cancellation.is_some(), "cancelled without a wish, or against it");
-    hold!(setting.unnotified || order.notified.len() == 2, "told about {} things", order.notified.len());
+    hold!(
+        setting.unnotified || order.notified.len() == 2,
+        "told about {} things",
+        order.notified.len()
+    );
     let enough = setting.quantities.iter().zip(&setting.available).all(|(q, a)| q <= a);
     hold!(!completed || enough && !setting.declines, "completed against a no");
     hold!(

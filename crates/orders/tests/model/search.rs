@@ -18,8 +18,34 @@ pub(crate) struct Budget {
     pub(crate) faults: u8,
     /// Leases that end while their holder is still at work.
     pub(crate) thefts: u8,
+    /// Reads that give the version before the last.
+    pub(crate) old_reads: u8,
     /// Wishes to cancel.
     pub(crate) cancels: u8,
+}
+
+impl Budget {
+    fn spend(&mut self, mishap: Mishap, state: &State) -> Fate {
+        match mishap {
+            Mishap::None => Fate::Answered,
+            Mishap::AnswerLost => {
+                self.faults -= 1;
+                Fate::AnswerLost
+            }
+            Mishap::OldRead => {
+                self.old_reads -= 1;
+                Fate::Old(state.previous.clone())
+            }
+        }
+    }
+}
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug)]
+enum Mishap {
+    None,
+    AnswerLost,
+    OldRead,
 }
 
 #[derive(Clone, Debug)]
@@ -28,14 +54,19 @@ struct Node {
     left: Budget,
 }
 
+impl Node {
+    fn fingerprint(&self) -> u128 {
+        let previous = (self.left.old_reads > 0).then_some(&self.state.previous);
+        fingerprint(&(self.state.fingerprint(), previous, self.left))
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// A message goes to a new worker, which makes its first request.
-    Deliver(Letter),
-    /// The same, and the answer to that request gets lost.
-    DeliverInVain(Letter),
-    Run(usize),
-    LoseAnswer(usize),
+    Deliver(Letter, Mishap),
+    /// A worker makes a request.
+    Run(usize, Mishap),
     Crash(usize),
     Duplicate(Letter),
     EndLease,
@@ -98,14 +129,24 @@ pub(crate) fn explore(setting: &Setting, budget: Budget) -> Result<Seen, Violati
 fn steps(node: &Node) -> Vec<Step> {
     let (state, left) = (&node.state, node.left);
     let mut steps = Vec::new();
-    let of = |worker| {
-        let faulty = [Step::Run(worker), Step::LoseAnswer(worker), Step::Crash(worker)];
-        faulty.into_iter().take(if left.faults > 0 { 3 } else { 1 })
+    let mishaps = |worker: &Worker| {
+        let read = matches!(worker.at, Place::Judge | Place::Fenced | Place::Look);
+        [
+            Some(Mishap::None),
+            (left.faults > 0).then_some(Mishap::AnswerLost),
+            (left.old_reads > 0 && read).then_some(Mishap::OldRead),
+        ]
+    };
+    let of = |index: usize| {
+        let crash = (left.faults > 0).then_some(Step::Crash(index));
+        let mishaps = mishaps(&state.workers[index]).into_iter().flatten();
+        mishaps.map(move |mishap| Step::Run(index, mishap)).chain(crash)
     };
     if state.is_closed() {
         // Nothing has an effect any more, which is checked, so one order of events is enough.
-        steps.extend((!state.workers.is_empty()).then_some(Step::Run(0)));
-        steps.extend(state.letters.iter().take(1).copied().map(Step::Deliver));
+        steps.extend((!state.workers.is_empty()).then_some(Step::Run(0, Mishap::None)));
+        let next = state.letters.first().map(|letter| Step::Deliver(*letter, Mishap::None));
+        steps.extend(next);
         steps.truncate(1);
         return steps;
     }
@@ -121,9 +162,9 @@ fn steps(node: &Node) -> Vec<Step> {
             waiting.push(*letter);
         }
     }
-    steps.extend(waiting.iter().copied().map(Step::Deliver));
-    if left.faults > 0 {
-        steps.extend(waiting.iter().copied().map(Step::DeliverInVain));
+    for letter in &waiting {
+        let mishaps = mishaps(&Worker::new(*letter, 0)).into_iter().flatten();
+        steps.extend(mishaps.map(|mishap| Step::Deliver(*letter, mishap)));
     }
     if left.duplicates > 0 {
         let working = state.workers.iter().map(|worker| worker.letter);
@@ -134,9 +175,11 @@ fn steps(node: &Node) -> Vec<Step> {
     }
     let live = leases(state);
     let orphaned = live.iter().all(|&(service, attempt)| {
-        !state.workers.iter().filter_map(|worker| worker.held()).any(|held| {
-            held.service() == service && held.attempt() == attempt
-        })
+        !state
+            .workers
+            .iter()
+            .filter_map(|worker| worker.held())
+            .any(|held| held.service() == service && held.attempt() == attempt)
     });
     if !live.is_empty() && (orphaned || left.thefts > 0) {
         steps.push(Step::EndLease);
@@ -154,8 +197,7 @@ fn leases(state: &State) -> Vec<(Service, u32)> {
     Service::ALL
         .into_iter()
         .filter(|&service| {
-            order.status[service] == Status::Processing
-                && order.stage[service].lease_until >= now
+            order.status[service] == Status::Processing && order.stage[service].lease_until >= now
         })
         .map(|service| (service, order.stage[service].attempt))
         .collect()
@@ -165,23 +207,15 @@ impl Search<'_> {
     fn take(&self, node: &mut Node, step: Step) -> Result<(), Violation> {
         let (state, left) = (&mut node.state, &mut node.left);
         match step {
-            Step::Deliver(letter) | Step::DeliverInVain(letter) => {
+            Step::Deliver(letter, mishap) => {
                 let index = state.letters.iter().position(|l| *l == letter).expect("it waits");
                 let name = free_name(state);
                 state.deliver(index, name);
-                let fate = match step {
-                    Step::Deliver(_) => Fate::Answered,
-                    _ => {
-                        left.faults -= 1;
-                        Fate::AnswerLost
-                    }
-                };
-                state.advance(state.workers.len() - 1, fate, self.setting)?;
+                let worker = state.workers.len() - 1;
+                state.advance(worker, left.spend(mishap, state), self.setting)?;
             }
-            Step::Run(worker) => drop(state.advance(worker, Fate::Answered, self.setting)?),
-            Step::LoseAnswer(worker) => {
-                left.faults -= 1;
-                state.advance(worker, Fate::AnswerLost, self.setting)?;
+            Step::Run(worker, mishap) => {
+                state.advance(worker, left.spend(mishap, state), self.setting)?;
             }
             Step::Crash(worker) => {
                 left.faults -= 1;
@@ -193,9 +227,11 @@ impl Search<'_> {
             }
             Step::EndLease => {
                 let held = leases(state);
-                let stolen = state.workers.iter().filter_map(|worker| worker.held()).any(|h| {
-                    held.contains(&(h.service(), h.attempt()))
-                });
+                let stolen = state
+                    .workers
+                    .iter()
+                    .filter_map(|worker| worker.held())
+                    .any(|h| held.contains(&(h.service(), h.attempt())));
                 left.thefts -= u8::from(stolen);
                 state.now_ms += 2 * LEASE_MS;
             }
@@ -210,7 +246,7 @@ impl Search<'_> {
 
     fn visit(&mut self, node: Node, from: Option<(usize, Step)>) {
         let next = self.nodes.len();
-        let index = *self.known.entry(fingerprint(&(node.state.fingerprint(), node.left))).or_insert(next);
+        let index = *self.known.entry(node.fingerprint()).or_insert(next);
         if index == next {
             self.nodes.push(Some(node));
             self.parents.push(from);

@@ -4,9 +4,7 @@
 use orders::{EventType, Notice, Service, Standing, Status, Timestamp, claim, saga};
 
 use super::document::{Glimpse, Version};
-use super::world::{
-    Answer, App, Ending, Flaw, Held, Letter, Message, Payment, Request, Setting,
-};
+use super::world::{Answer, App, Ending, Flaw, Held, Letter, Message, Payment, Request, Setting};
 
 /// One invocation.
 #[derive(Clone, Debug)]
@@ -37,7 +35,11 @@ pub(crate) enum Place {
     Look,
     Release(Then, usize),
     CancelPayment(Glimpse),
-    Compensated { how: Status, uncalled: bool, seen: Glimpse },
+    Compensated {
+        how: Status,
+        uncalled: bool,
+        seen: Glimpse,
+    },
     Unwound,
     Enqueue(Message),
     Tell(Notice, Option<Held>),
@@ -132,13 +134,13 @@ impl Worker {
             (Place::Reserve(held, sku), Answer::Reserved) if sku + 1 < setting.quantities.len() => {
                 Go(Place::Reserve(held, sku + 1))
             }
-            (Place::Reserve(held, _), Answer::Reserved) => Go(Place::Complete(held)),
+            (Place::Reserve(held, _), Answer::Reserved) | (Place::Tell(_, Some(held)), _) => {
+                Go(Place::Complete(held))
+            }
             (Place::Reserve(held, _), Answer::OutOfStock) => Go(match setting.flaw {
                 Some(Flaw::ReleaseBeforeReject) => Place::Release(Then::Reject(held), 0),
                 _ => Place::Reject(held),
             }),
-            // A tombstone: whoever left it finishes.
-            (Place::Reserve(..), _) => Acknowledge,
 
             (Place::Charge(held), Answer::Payment(payment)) => match payment {
                 Payment::Captured => Go(Place::Complete(held)),
@@ -185,10 +187,17 @@ impl Worker {
             (Place::Compensated { .. } | Place::Unwound, Answer::Order(order)) => {
                 close(&order, now)
             }
-            (Place::Compensated { .. } | Place::Unwound, _) => Go(Place::Look),
+            (Place::Compensated { .. } | Place::Unwound, _) => match setting.flaw {
+                Some(Flaw::BelieveTheRefusal) => Go(Place::Fenced),
+                _ => Go(Place::Look),
+            },
 
-            (Place::Tell(_, Some(held)), _) => Go(Place::Complete(held)),
-            (Place::Tell(_, None) | Place::Enqueue(_) | Place::Close(_), _) => Acknowledge,
+            // Whoever has left a tombstone in the stock finishes; whoever has closed the order is
+            // done with it.
+            (
+                Place::Reserve(..) | Place::Tell(_, None) | Place::Enqueue(_) | Place::Close(_),
+                _,
+            ) => Acknowledge,
             (place, answer) => panic!("{place:?} cannot be answered {answer:?}"),
         }
     }
@@ -221,8 +230,12 @@ impl Worker {
     fn undo(&self, order: Version, now: Timestamp, setting: &Setting) -> Next {
         let service = self.service();
         if !order.is_unwinding() {
-            // An old version, or a message that lies: nothing is undone on its word alone.
-            return Abandon;
+            // An old version, or a message that lies: nothing is undone on its word alone, and an
+            // old version is no reason to forget it.
+            return match setting.flaw {
+                Some(Flaw::BelieveTheOldOrder) => Acknowledge,
+                _ => Abandon,
+            };
         }
         let stage = &order.stage[service];
         let over = match order.status[service] {
@@ -236,7 +249,11 @@ impl Worker {
             };
         }
         let uncalled = service == Service::Billing && stage.calls == 0;
-        let released = |uncalled, seen| Place::Compensated { how: Status::Released, uncalled, seen: Glimpse(seen) };
+        let released = |uncalled, seen| Place::Compensated {
+            how: Status::Released,
+            uncalled,
+            seen: Glimpse(seen),
+        };
         Go(match service {
             Service::Billing if uncalled => released(true, order),
             Service::Billing => Place::CancelPayment(Glimpse(order)),

@@ -7,7 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use orders::{
-    Claim, EventType, Move, NoSuccess, Notice, Overall, Service, Status, Timestamp, claim, notice, saga,
+    Claim, EventType, Move, NoSuccess, Notice, Overall, Service, Status, Timestamp, claim, notice,
+    saga,
 };
 
 use super::document::{self, Glimpse, Version, at, fingerprint};
@@ -55,10 +56,14 @@ pub(crate) enum Flaw {
     NeverCloseAgain,
     /// The bank is called under a claim that does not say so.
     UncountedCall,
+    /// A compensation believes an old version of the order, in which nothing unwinds yet.
+    BelieveTheOldOrder,
+    /// A compensation that could not be noted is taken for one that somebody else has noted.
+    BelieveTheRefusal,
 }
 
 impl Flaw {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::KeyPerAttempt,
         Self::ForgetfulBank,
         Self::NoStockTombstone,
@@ -67,6 +72,8 @@ impl Flaw {
         Self::AckWhenBusy,
         Self::NeverCloseAgain,
         Self::UncountedCall,
+        Self::BelieveTheOldOrder,
+        Self::BelieveTheRefusal,
     ];
 }
 
@@ -286,12 +293,7 @@ type Patched = Option<(Version, Option<EventType>)>;
 pub(crate) struct Memory(RefCell<HashMap<(Version, Request, i64), Patched>>);
 
 impl Memory {
-    fn patch(
-        &self,
-        order: &Version,
-        request: &Request,
-        now_ms: i64,
-    ) -> Result<Patched, Violation> {
+    fn patch(&self, order: &Version, request: &Request, now_ms: i64) -> Result<Patched, Violation> {
         let key = (order.clone(), request.clone(), now_ms);
         if let Some(known) = self.0.borrow().get(&key) {
             return Ok(known.clone());
@@ -329,6 +331,8 @@ pub(crate) enum Answer {
 pub(crate) struct State {
     pub(crate) now_ms: i64,
     pub(crate) order: Version,
+    /// The version before that, which a replica may still have.
+    pub(crate) previous: Version,
     /// Events in the outbox, in the order in which they were told. The relay publishes each of
     /// them at once; that a message may wait for any time stands for its delays.
     pub(crate) told: Vec<EventType>,
@@ -360,9 +364,11 @@ impl State {
         if setting.unnotified {
             order.status.notification = Status::Done;
         }
+        let order = Version::new(order);
         let mut state = Self {
             now_ms: 0,
-            order: Version::new(order),
+            previous: order.clone(),
+            order,
             told: Vec::new(),
             shelves: setting.available.iter().map(shelf).collect(),
             contested: false,
@@ -478,7 +484,7 @@ impl State {
             None => patch(&self.order, request, self.now_ms)?,
         };
         let Some((after, event)) = patched else { return Ok(Answer::Refused) };
-        self.order = after;
+        self.previous = std::mem::replace(&mut self.order, after);
         if let Some(event) = event {
             // The store would refuse the whole batch, now and for ever.
             let known = self.told.iter().any(|told| told.sequence() == event.sequence());
