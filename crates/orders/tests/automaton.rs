@@ -215,6 +215,9 @@ fn nothing_is_undone_that_nobody_wants_undone() {
             assert_eq!(apply(order, &saga::unwound(service, at(2))), None);
         }
     }
+    let telling = begin(&fresh, Service::Notification);
+    let untold = apply(&telling.order, &telling.reject(at(1), "no", None)).unwrap();
+    assert!(!untold.is_unwinding(), "nobody would be told to undo anything");
     let charging = begin(&fresh, Service::Billing).order;
     let inventory = begin(&charging, Service::Inventory);
     let unwinding = apply(&inventory.order, &inventory.reject(at(1), "no", None)).unwrap();
