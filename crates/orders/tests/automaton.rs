@@ -17,8 +17,6 @@ use orders::{Claim, Guard, NoSuccess, Order, Overall, Service, Standing, Status,
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn no_schedule_leaves_the_rails(setting in settings(), steps in steps()) {
         let mut adversary = Adversary::new(setting);
@@ -44,9 +42,7 @@ proptest! {
             prop_assert_ne!(order.overall, Overall::Accepted, "nobody closes {:?}", order);
         }
     }
-}
 
-proptest! {
     #[test]
     fn without_faults_everything_happens_once(
         setting in settings(),
