@@ -335,6 +335,7 @@ impl TestStack {
         texts.map(|rest| unbase64(rest.split("</MessageText>").next().unwrap())).collect()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "requests are signed with the time of day")]
     async fn storage(&self, method: Method, path: &str, body: &str) -> Answer {
         let part = |name: &str| {
             let found = self.endpoints.queue.split(';').find_map(|part| part.strip_prefix(name));
