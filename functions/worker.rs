@@ -274,10 +274,11 @@ impl Worker {
     }
 
     /// Notes that this service's part is undone, after its effect is, and closes the order if
-    /// that was the last part.
+    /// that was the last part; the order then. With `uncalled` the part is left alone once
+    /// somebody has set out to call the world outside.
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer, or the part keeps changing.
     pub async fn compensated(
         &self,
         order: &Order,
@@ -285,15 +286,54 @@ impl Worker {
         uncalled: bool,
         trace: Option<&str>,
     ) -> Result<Order, Trouble> {
-        let change = match order.status[self.service] {
-            Status::Failed => saga::unwound(self.service, clock::now()),
-            _ => saga::compensated(order, self.service, how, clock::now(), uncalled),
-        };
+        let mut order = order.clone();
         self.point("before-compensated").await;
-        let order = self.apply(order.order_id, &change).await?;
-        self.point("after-compensated").await;
-        self.close(&order, trace).await?;
-        Ok(order)
+        for _ in 0..CLAIMS_MAX {
+            if self.is_undone(&order) {
+                self.point("after-compensated").await;
+                self.close(&order, trace).await?;
+                return Ok(order);
+            }
+            if uncalled && order.stage[self.service].calls > 0 {
+                return Ok(order);
+            }
+            // What was read may be behind what the store has: a refused move is no proof of
+            // anything, so the next one is chosen from what is there now.
+            let change = match order.status[self.service] {
+                Status::Failed => saga::unwound(self.service, clock::now()),
+                _ => saga::compensated(&order, self.service, how, clock::now(), uncalled),
+            };
+            order = self.apply(order.order_id, &change).await?;
+        }
+        let what = "the order could not be compensated".to_owned();
+        Err(Trouble::Transient { what, after: None })
+    }
+
+    /// Whether nothing of this service's part is left.
+    fn is_undone(&self, order: &Order) -> bool {
+        match order.status[self.service] {
+            Status::Released | Status::Refunded => true,
+            Status::Failed => order.stage[self.service].unwound,
+            _ => false,
+        }
+    }
+
+    /// The order of an event that makes it unwind.
+    ///
+    /// # Errors
+    /// There is none, the store does not answer, or the order does not unwind: what was read may
+    /// be behind, so the event is looked at again later; one that lies is dead-lettered in the end.
+    pub async fn unwinding_order(
+        &self,
+        order_id: OrderId,
+        deadline: Instant,
+    ) -> Result<Order, Trouble> {
+        let order = self.order(order_id, deadline).await?;
+        if order.is_unwinding() {
+            return Ok(order);
+        }
+        let what = "the order does not unwind, as far as the store says".to_owned();
+        Err(Trouble::Transient { what, after: None })
     }
 
     /// Writes the roll-up if this order is ready for it. Who makes the last move does so; after a
