@@ -77,7 +77,7 @@ pub enum Answer {
 enum Claimed {
     Mine(Box<Claim>),
     /// Nothing is left to do.
-    Nothing,
+    Nothing(Box<Order>),
 }
 
 impl Worker {
@@ -94,7 +94,7 @@ impl Worker {
     }
 
     /// One attempt: claim the order, `act` on it, store the outcome, close the order if that was
-    /// the last part. `calls_out` says that `act` calls the world outside of the store.
+    /// the last part; the order as far as this attempt has seen it. `calls_out` says that `act` calls the world outside of the store.
     ///
     /// # Errors
     /// What becomes of the message. The order has a note of it.
@@ -104,14 +104,14 @@ impl Worker {
         occasion: &Occasion,
         calls_out: bool,
         act: impl AsyncFnOnce(&Claim, Instant) -> Result<Answer, Trouble>,
-    ) -> Result<(), Verdict> {
+    ) -> Result<Order, Verdict> {
         let deadline = Instant::now() + occasion.remaining.saturating_sub(OUTCOME_RESERVE);
         let trace = delivery.event.traceparent.as_deref();
         self.point("before-claim").await;
         let claimed = self.claim(delivery, &occasion.owner, deadline, calls_out).await;
         let claim = match claimed.map_err(|trouble| occasion.judge(trouble))? {
             Claimed::Mine(claim) => claim,
-            Claimed::Nothing => return Ok(()),
+            Claimed::Nothing(order) => return Ok(*order),
         };
         let (order_id, service, attempt) = (delivery.order_id, self.service, claim.attempt);
         self.point("after-claim").await;
@@ -128,7 +128,7 @@ impl Worker {
             Ok(Answer::Rejected(reason)) => claim.reject(clock::now(), reason, trace),
             Ok(Answer::Withdrawn) => {
                 info!(order.id = %order_id, service = %service, attempt, "withdrawn");
-                return Ok(());
+                return Ok(claim.order);
             }
             Err(trouble) => {
                 let verdict = occasion.judge(trouble);
@@ -140,7 +140,8 @@ impl Worker {
         self.point("after-complete").await;
         info!(order.id = %order_id, service = %service, event.id = delivery.event.id, attempt,
             status = order.status[service].as_str(), "finished");
-        self.close(&order, trace).await.map_err(|t| occasion.judge(t))
+        self.close(&order, trace).await.map_err(|t| occasion.judge(t))?;
+        Ok(order)
     }
 
     /// Claims the order.
@@ -173,7 +174,7 @@ impl Worker {
                     info!(order.id = %order_id, service = %service,
                         event.id = delivery.event.id, "nothing left to do");
                     self.close(&order, delivery.event.traceparent.as_deref()).await?;
-                    return Ok(Claimed::Nothing);
+                    return Ok(Claimed::Nothing(Box::new(order)));
                 }
                 Standing::Free => {
                     claims += 1;

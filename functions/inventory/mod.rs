@@ -51,8 +51,8 @@ impl Inventory {
         match delivery.event.event_type {
             EventType::OrderCreated => {
                 let act = async |claim: &Claim, deadline| self.reserve(claim, deadline).await;
-                self.worker.attempt(&delivery, &occasion, false, act).await?;
-                self.clean_up(&delivery).await.map_err(|t| occasion.judge(t))?;
+                let order = self.worker.attempt(&delivery, &occasion, false, act).await?;
+                self.clean_up(&delivery, &order).await.map_err(|t| occasion.judge(t))?;
             }
             event_type if event_type.unwinds() => {
                 self.release(&delivery).await.map_err(|t| occasion.judge(t))?;
@@ -77,12 +77,11 @@ impl Inventory {
     }
 
     /// Cleans up after an own no; its event would bring that about as well, a moment later.
-    async fn clean_up(&self, delivery: &Delivery) -> Result<(), Trouble> {
-        let deadline = Instant::now() + INVOCATION_DEADLINE;
-        let order = self.worker.order(delivery.order_id, deadline).await?;
+    async fn clean_up(&self, delivery: &Delivery, order: &Order) -> Result<(), Trouble> {
         let rejected = order.status[Service::Inventory] == Status::Failed;
         if rejected && !order.stage[Service::Inventory].unwound {
-            self.give_back(delivery, &order, deadline).await?;
+            let deadline = Instant::now() + INVOCATION_DEADLINE;
+            self.give_back(delivery, order, deadline).await?;
         }
         Ok(())
     }

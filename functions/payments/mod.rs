@@ -93,7 +93,7 @@ impl Payments {
     async fn settle(&self, delivery: &Delivery, occasion: &Occasion) -> Result<(), Verdict> {
         if delivery.event.event_type == EventType::OrderCreated {
             let act = async |claim: &Claim, deadline| self.charge(claim, deadline).await;
-            self.worker.attempt(delivery, occasion, true, act).await
+            self.worker.attempt(delivery, occasion, true, act).await.map(drop)
         } else {
             let undone = self.undo(delivery, occasion).await;
             undone.map_err(|trouble| occasion.judge(trouble))

@@ -1,5 +1,5 @@
 //! Orders and their outbox in Cosmos DB: carries out what the `orders` crate decides, one request
-//! each. Guards are rendered in [`guard`], the stock is kept by [`stock`].
+//! each. Guards are rendered in `guard`, the stock is kept by [`stock`].
 
 mod guard;
 pub mod stock;
