@@ -12,6 +12,7 @@ mod input;
 mod messages;
 mod order;
 mod outage;
+mod outbox;
 mod proof;
 mod saga;
 mod terminal;

@@ -21,6 +21,9 @@ pub const STUCK_AGE_MS: i64 = 5 * 60_000;
 /// Late orders that one run reports: more say nothing new.
 pub const STUCK_ORDERS_MAX: usize = 100;
 
+/// Late orders that the log names: the oldest; the API shows the others.
+const STUCK_ORDERS_NAMED: usize = 5;
+
 /// Publishes old pending events, closes what nobody closed, and reports what is late.
 pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply, Failure> {
     let mut published = 0;
@@ -40,24 +43,27 @@ pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply,
         info!(events = published, "published events that the feed had missed");
     }
     let before = clock::now().plus_ms(-STUCK_AGE_MS);
+    let mut stuck = Vec::new();
     for order in channel.store().open_orders(before, STUCK_ORDERS_MAX).await? {
-        attend_to(channel, &order).await?;
+        if !close(channel, &order).await? {
+            stuck.push(format!("{} waits for {}", order.order_id, stuck_at(&order).join(", ")));
+        }
+    }
+    if !stuck.is_empty() {
+        let orders = stuck.len();
+        stuck.truncate(STUCK_ORDERS_NAMED);
+        warn!(orders, oldest = stuck.join("; "), "orders are stuck: see GET /api/ops/attention");
     }
     Ok(Reply::done())
 }
 
-/// Closes an order that only needs closing, and reports any other.
-async fn attend_to(channel: &Channel, order: &Order) -> Result<(), Failure> {
-    if let Some(closing) = saga::close(order, clock::now(), None) {
-        if let Moved::Applied(_) = channel.store().apply(order.order_id, &closing).await? {
-            info!(order.id = %order.order_id, "closed an order that nobody had closed");
-        }
-        return Ok(());
+/// Closes an order that only needs closing; whether it did.
+async fn close(channel: &Channel, order: &Order) -> Result<bool, Failure> {
+    let Some(closing) = saga::close(order, clock::now(), None) else { return Ok(false) };
+    if let Moved::Applied(_) = channel.store().apply(order.order_id, &closing).await? {
+        info!(order.id = %order.order_id, "closed an order that nobody had closed");
     }
-    let waits = stuck_at(order);
-    warn!(order.id = %order.order_id, created_at = %order.created_at,
-        waits_for = waits.join(", "), "order is stuck");
-    Ok(())
+    Ok(true)
 }
 
 /// The services that an open order waits for, with their status: `billing (processing)`.
