@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
-use azure::cosmos::{Store, StoreOptions};
+use azure::cosmos::{Store, StoreOptions, StoreStats};
 use functions::crash;
 use functions::order_api::OrderApi;
 use functions::payments::bank::Bank;
@@ -19,6 +20,10 @@ use functions::{billing, inventory, notification, payments};
 use handler::{App, Config, Server, telemetry};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+/// How often the totals of the store are logged, at level debug.
+const COSTS_EVERY: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -54,12 +59,32 @@ async fn serve() -> anyhow::Result<()> {
     let (app, publisher) = app(&functions, &store, &settings)?;
     background.spawn(publisher.run(shutdown.clone()));
     // The first order should not pay for the connection. If the store is not there yet, it does.
-    background.spawn(shutdown.clone().run_until_cancelled_owned(store.warm_up()));
+    background.spawn(shutdown.clone().run_until_cancelled_owned(store.clone().warm_up()));
+    background.spawn(shutdown.clone().run_until_cancelled_owned(tell_costs(store.clone())));
     background.close();
     let served = server.serve(app, handler::shutdown_signal()).await;
     shutdown.cancel();
     background.wait().await;
     served.context("serving stopped")
+}
+
+/// Says now and then what the store has cost, for whoever asks for such lines.
+async fn tell_costs(store: OrderStore) {
+    let mut before = StoreStats::default();
+    loop {
+        tokio::time::sleep(COSTS_EVERY).await;
+        let stats = store.stats();
+        if stats != before {
+            debug!(
+                requests = stats.requests,
+                request_units = stats.request_units,
+                retries = stats.retries,
+                throttled = stats.throttled,
+                "store totals"
+            );
+            before = stats;
+        }
+    }
 }
 
 /// The folder that holds the function folders.

@@ -78,7 +78,7 @@ pub enum Answer {
 enum Claimed {
     Mine(Box<Claim>),
     /// Nothing is left to do.
-    Nothing,
+    Nothing(Box<Order>),
 }
 
 impl Worker {
@@ -95,7 +95,7 @@ impl Worker {
     }
 
     /// One attempt: claim the order, `act` on it, store the outcome, close the order if that was
-    /// the last part. `calls_out` says that `act` calls the world outside of the store.
+    /// the last part; the order as far as this attempt has seen it. `calls_out` says that `act` calls the world outside of the store.
     ///
     /// # Errors
     /// What becomes of the message. The order has a note of it.
@@ -105,14 +105,14 @@ impl Worker {
         occasion: &Occasion,
         calls_out: bool,
         act: impl AsyncFnOnce(&Claim, Instant) -> Result<Answer, Trouble>,
-    ) -> Result<(), Verdict> {
+    ) -> Result<Order, Verdict> {
         let deadline = Instant::now() + occasion.remaining.saturating_sub(OUTCOME_RESERVE);
         let trace = delivery.event.traceparent.as_deref();
         self.point("before-claim").await;
         let claimed = self.claim(delivery, &occasion.owner, deadline, calls_out).await;
         let claim = match claimed.map_err(|trouble| occasion.judge(trouble))? {
             Claimed::Mine(claim) => claim,
-            Claimed::Nothing => return Ok(()),
+            Claimed::Nothing(order) => return Ok(*order),
         };
         let (order_id, service, attempt) = (delivery.order_id, self.service, claim.attempt);
         self.point("after-claim").await;
@@ -131,7 +131,7 @@ impl Worker {
             Ok(Answer::Rejected(reason)) => claim.reject(clock::now(), reason, trace),
             Ok(Answer::Withdrawn) => {
                 info!(order.id = %order_id, service = %service, attempt, "withdrawn");
-                return Ok(());
+                return Ok(claim.order);
             }
             Err(trouble) => {
                 let verdict = occasion.judge(trouble);
@@ -144,7 +144,8 @@ impl Worker {
         self.point("after-complete").await;
         info!(order.id = %order_id, service = %service, event.id = delivery.event.id, attempt,
             status = order.status[service].as_str(), "finished");
-        self.close(&order, trace).await.map_err(|t| occasion.judge(t))
+        self.close(&order, trace).await.map_err(|t| occasion.judge(t))?;
+        Ok(order)
     }
 
     /// Claims the order.
@@ -177,7 +178,7 @@ impl Worker {
                     info!(order.id = %order_id, service = %service,
                         event.id = delivery.event.id, "nothing left to do");
                     self.close(&order, delivery.event.traceparent.as_deref()).await?;
-                    return Ok(Claimed::Nothing);
+                    return Ok(Claimed::Nothing(Box::new(order)));
                 }
                 Standing::Free => {
                     claims += 1;
@@ -279,10 +280,11 @@ impl Worker {
     }
 
     /// Notes that this service's part is undone, after its effect is, and closes the order if
-    /// that was the last part.
+    /// that was the last part; the order then. With `uncalled` the part is left alone once
+    /// somebody has set out to call the world outside.
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer, or the part keeps changing.
     pub async fn compensated(
         &self,
         order: &Order,
@@ -290,15 +292,54 @@ impl Worker {
         uncalled: bool,
         trace: Option<&str>,
     ) -> Result<Order, Trouble> {
-        let change = match order.status[self.service] {
-            Status::Failed => saga::unwound(self.service, clock::now()),
-            _ => saga::compensated(order, self.service, how, clock::now(), uncalled),
-        };
+        let mut order = order.clone();
         self.point("before-compensated").await;
-        let order = self.apply(order.order_id, &change).await?;
-        self.point("after-compensated").await;
-        self.close(&order, trace).await?;
-        Ok(order)
+        for _ in 0..CLAIMS_MAX {
+            if self.is_undone(&order) {
+                self.point("after-compensated").await;
+                self.close(&order, trace).await?;
+                return Ok(order);
+            }
+            if uncalled && order.stage[self.service].calls > 0 {
+                return Ok(order);
+            }
+            // What was read may be behind what the store has: a refused move is no proof of
+            // anything, so the next one is chosen from what is there now.
+            let change = match order.status[self.service] {
+                Status::Failed => saga::unwound(self.service, clock::now()),
+                _ => saga::compensated(&order, self.service, how, clock::now(), uncalled),
+            };
+            order = self.apply(order.order_id, &change).await?;
+        }
+        let what = "the order could not be compensated".to_owned();
+        Err(Trouble::Transient { what, after: None })
+    }
+
+    /// Whether nothing of this service's part is left.
+    fn is_undone(&self, order: &Order) -> bool {
+        match order.status[self.service] {
+            Status::Released | Status::Refunded => true,
+            Status::Failed => order.stage[self.service].unwound,
+            _ => false,
+        }
+    }
+
+    /// The order of an event that makes it unwind.
+    ///
+    /// # Errors
+    /// There is none, the store does not answer, or the order does not unwind: what was read may
+    /// be behind, so the event is looked at again later; one that lies is dead-lettered in the end.
+    pub async fn unwinding_order(
+        &self,
+        order_id: OrderId,
+        deadline: Instant,
+    ) -> Result<Order, Trouble> {
+        let order = self.order(order_id, deadline).await?;
+        if order.is_unwinding() {
+            return Ok(order);
+        }
+        let what = "the order does not unwind, as far as the store says".to_owned();
+        Err(Trouble::Transient { what, after: None })
     }
 
     /// Writes the roll-up if this order is ready for it. Who makes the last move does so; after a

@@ -40,6 +40,7 @@ impl Dice {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "how a schedule is repeated")]
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }

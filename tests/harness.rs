@@ -317,6 +317,50 @@ impl TestStack {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Puts a text into a storage queue, encoded as the Functions host expects it.
+    pub async fn enqueue(&self, queue: &str, text: &str) {
+        let encoded = base64(text.as_bytes());
+        let body = format!("<QueueMessage><MessageText>{encoded}</MessageText></QueueMessage>");
+        let answer = self.storage(Method::POST, &format!("{queue}/messages"), &body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+
+    /// The texts at the front of a storage queue, up to 32, without taking them.
+    pub async fn queued(&self, queue: &str) -> Vec<String> {
+        let path = format!("{queue}/messages?peekonly=true&numofmessages=32");
+        let answer = self.storage(Method::GET, &path, "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let xml = String::from_utf8(answer.body.to_vec()).unwrap();
+        let texts = xml.split("<MessageText>").skip(1);
+        texts.map(|rest| unbase64(rest.split("</MessageText>").next().unwrap())).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "requests are signed with the time of day")]
+    async fn storage(&self, method: Method, path: &str, body: &str) -> Answer {
+        let part = |name: &str| {
+            let found = self.endpoints.queue.split(';').find_map(|part| part.strip_prefix(name));
+            found.unwrap().to_owned()
+        };
+        let (endpoint, account, key) =
+            (part("QueueEndpoint="), part("AccountName="), part("AccountKey="));
+        let base = endpoint.strip_suffix(&format!("/{account}")).unwrap();
+        let target = format!("/{account}/{path}");
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let date = queue::auth::http_date(u64::try_from(now.as_millis()).unwrap());
+        let mut headers = vec![("x-ms-date", date.as_str()), ("x-ms-version", "2024-08-04")];
+        if !body.is_empty() {
+            headers.push(("content-type", "application/xml"));
+        }
+        let mut signed = HeaderMap::new();
+        for (name, value) in &headers {
+            signed.insert(*name, value.parse().unwrap());
+        }
+        let authorization =
+            queue::auth::sign(&account, &key, method.as_str(), &target, &signed, body.len());
+        headers.push(("authorization", &authorization));
+        send(base, method, &target, &headers, body.to_owned()).await
+    }
+
     /// Messages in a dead-letter queue: id, order, reason, description, delivery count.
     pub async fn dead_letters(&self, subscription: &str) -> Vec<Received> {
         const MESSAGES_MAX: u32 = 250;
@@ -390,6 +434,17 @@ pub async fn try_send(
     let (parts, body) = response.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     Some(Answer { status: parts.status, headers: parts.headers, body })
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use ::base64::Engine as _;
+    ::base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn unbase64(text: &str) -> String {
+    use ::base64::Engine as _;
+    let bytes = ::base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    String::from_utf8(bytes).unwrap()
 }
 
 /// Waits until `check` gives something.

@@ -150,3 +150,25 @@ async fn faults_are_refused_where_they_are_switched_off() {
     assert_eq!(problem(&answer, 422, "invalid-order"), ["/faults"]);
     assert_eq!(stack.get("/api/products").await.json()["faultsAllowed"], false);
 }
+
+#[tokio::test]
+async fn one_customer_cannot_take_the_share_of_the_others() {
+    let stack = TestStack::start_with(&["--set", "CUSTOMER_ORDERS_PER_SECOND=2"]).await;
+    let mut refused = None;
+    let mut accepted = 0;
+    for _ in 0..20 {
+        let answer = stack.post(&order(), &[]).await;
+        match answer.status.as_u16() {
+            202 => accepted += 1,
+            _ => refused = Some(answer),
+        }
+    }
+    let refused = refused.expect("twenty at once are too many");
+    assert!(accepted >= 4, "the burst is granted: {accepted}");
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert_eq!(refused.json()["type"], "/problems/too-many-orders");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    let mut other = order();
+    other["customerId"] = "c-other".into();
+    assert_eq!(stack.post(&other, &[]).await.status, 202, "nobody pays for another");
+}

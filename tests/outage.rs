@@ -104,3 +104,22 @@ async fn a_host_may_die() {
     stack.until_completed(&id).await;
     assert!(stack.log().contains("inventory exited"), "{}", stack.log());
 }
+
+#[tokio::test]
+async fn a_store_that_is_slow_is_not_asked_for_more() {
+    let stack = TestStack::start().await;
+    let warm = stack.submit(&order()).await;
+    stack.until_completed(&warm).await;
+    let cosmos = stack.pid("cosmos");
+    signal(cosmos, "STOP");
+    // More than may be on their way at once; the others are told so without waiting for the store.
+    let body = order();
+    let posts = futures::future::join_all((0..300).map(|_| stack.post(&body, &[]))).await;
+    signal(cosmos, "CONT");
+    let kinds: Vec<String> =
+        posts.iter().map(|answer| answer.json()["type"].as_str().unwrap().to_owned()).collect();
+    assert!(posts.iter().all(|a| a.status == 503 && !a.header("retry-after").is_empty()));
+    assert!(kinds.iter().any(|kind| kind == "/problems/overloaded"), "{kinds:?}");
+    let id = stack.submit_patiently(&order(), "after-the-flood").await;
+    stack.until_completed(&id).await;
+}

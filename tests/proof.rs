@@ -196,6 +196,16 @@ pub async fn dead_lettered(stack: &TestStack) -> BTreeMap<String, String> {
             found.insert(event["subject"].as_str().unwrap_or_default().to_owned(), reason);
         }
     }
+    for text in stack.queued("payments-poison").await {
+        let poison: Value = serde_json::from_str(&text).unwrap_or_default();
+        // The host's own copy, after the last dequeue, is the bare payment.
+        let (payment, reason) = match poison.get("message") {
+            Some(payment) => (payment, poison["reason"].as_str().unwrap_or_default()),
+            None => (&poison, "MaxDequeueCountExceeded"),
+        };
+        let order = payment["orderId"].as_str().unwrap_or_default();
+        found.insert(order.to_owned(), reason.to_owned());
+    }
     found
 }
 

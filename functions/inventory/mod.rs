@@ -9,7 +9,7 @@ use azure::bus::BusClient;
 use handler::{App, Context, Reply, ServiceBusMessage};
 use orders::{Claim, EventType, Order, Service, Status};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::courier::{Courier, Occasion};
 use crate::crash;
@@ -51,12 +51,11 @@ impl Inventory {
         match delivery.event.event_type {
             EventType::OrderCreated => {
                 let act = async |claim: &Claim, deadline| self.reserve(claim, deadline).await;
-                self.worker.attempt(&delivery, &occasion, false, act).await?;
-                // Whatever is left of an attempt that ended with a no.
-                self.release(&delivery, true).await.map_err(|t| occasion.judge(t))?;
+                let order = self.worker.attempt(&delivery, &occasion, false, act).await?;
+                self.clean_up(&delivery, &order).await.map_err(|t| occasion.judge(t))?;
             }
             event_type if event_type.unwinds() => {
-                self.release(&delivery, false).await.map_err(|t| occasion.judge(t))?;
+                self.release(&delivery).await.map_err(|t| occasion.judge(t))?;
             }
             event_type => info!(%event_type, "nothing to do for this event"),
         }
@@ -77,32 +76,36 @@ impl Inventory {
         Ok(Answer::Done)
     }
 
-    /// Gives everything back and notes it. With `only_rejected`, only after an own no that is not
-    /// cleaned up yet.
-    async fn release(&self, delivery: &Delivery, only_rejected: bool) -> Result<(), Trouble> {
-        let deadline = Instant::now() + INVOCATION_DEADLINE;
-        let order = self.worker.order(delivery.order_id, deadline).await?;
-        let rejected = order.status[Service::Inventory] == Status::Failed
-            && !order.stage[Service::Inventory].unwound;
-        if only_rejected && !rejected {
-            return Ok(());
+    /// Cleans up after an own no; its event would bring that about as well, a moment later.
+    async fn clean_up(&self, delivery: &Delivery, order: &Order) -> Result<(), Trouble> {
+        let rejected = order.status[Service::Inventory] == Status::Failed;
+        if rejected && !order.stage[Service::Inventory].unwound {
+            let deadline = Instant::now() + INVOCATION_DEADLINE;
+            self.give_back(delivery, order, deadline).await?;
         }
-        if !order.is_unwinding() {
-            warn!(order.id = %order.order_id, "the order goes on: nothing is given back");
-            return Ok(());
-        }
-        self.give_back(&order, deadline).await?;
-        let trace = delivery.event.traceparent.as_deref();
-        self.worker.compensated(&order, Status::Released, false, trace).await.map(drop)
+        Ok(())
     }
 
-    async fn give_back(&self, order: &Order, deadline: Instant) -> Result<(), Trouble> {
+    /// Gives everything back and notes it.
+    async fn release(&self, delivery: &Delivery) -> Result<(), Trouble> {
+        let deadline = Instant::now() + INVOCATION_DEADLINE;
+        let order = self.worker.unwinding_order(delivery.order_id, deadline).await?;
+        self.give_back(delivery, &order, deadline).await
+    }
+
+    async fn give_back(
+        &self,
+        delivery: &Delivery,
+        order: &Order,
+        deadline: Instant,
+    ) -> Result<(), Trouble> {
         let store = self.worker.store();
         for sku in order.quantities().into_keys() {
             let release = || store.release(order.order_id, &sku);
             self.worker.patiently(deadline, release).await?;
             crash::point("inventory.between-releases").await;
         }
-        Ok(())
+        let trace = delivery.event.traceparent.as_deref();
+        self.worker.compensated(order, Status::Released, false, trace).await.map(drop)
     }
 }

@@ -6,7 +6,7 @@
 
 use azure::bus::BusClient;
 use handler::{App, Context, Reply, ServiceBusMessage};
-use orders::{Claim, EventType, Notice, Order, OrderId, Service, notice};
+use orders::{Claim, EventType, Notice, Order, OrderId, Overall, Service, notice};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -48,7 +48,10 @@ impl Notification {
         match Notice::of(event_type) {
             Some(received) if event_type == EventType::OrderCreated => {
                 let act = async |claim: &Claim, deadline| {
-                    self.tell(claim.order.order_id, received, deadline).await?;
+                    // News that is older than what the customer has read already is none.
+                    if claim.order.overall == Overall::Accepted {
+                        self.tell(claim.order.order_id, received, deadline).await?;
+                    }
                     Ok(Answer::Done)
                 };
                 self.worker.attempt(&delivery, &occasion, false, act).await?;

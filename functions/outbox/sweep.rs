@@ -1,7 +1,7 @@
 //! Function `sweep`: every minute, what the feed may have missed, and what does not get on.
 
 use handler::{Context, Failure, Reply};
-use orders::{Order, Service, Status, saga};
+use orders::{EventType, Order, Service, Status, event, saga};
 use tracing::{info, warn};
 
 use crate::clock;
@@ -22,17 +22,22 @@ pub const STUCK_AGE_MS: i64 = 5 * 60_000;
 /// Late orders that one run reports: more say nothing new.
 pub const STUCK_ORDERS_MAX: usize = 100;
 
+/// Late orders that the log names: the oldest; the API shows the others.
+const STUCK_ORDERS_NAMED: usize = 5;
+
 /// Publishes old pending events, closes what nobody closed, and reports what is late.
 pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply, Failure> {
     let mut published = 0;
-    for _ in 0..BATCHES_MAX {
+    for batch in 0..BATCHES_MAX {
         if context.remaining().is_zero() {
             break;
         }
         let before = clock::now().plus_ms(-PENDING_AGE_MS);
         let events = channel.store().pending_events(before, BATCH_EVENTS_MAX).await?;
-        let oldest = events.first().map_or(0.0, |event| telemetry::seconds_since(event.created_at));
-        telemetry::OUTBOX_OLDEST_AGE.set(oldest, &[]);
+        if batch == 0 {
+            let oldest = events.first().map(|event| telemetry::seconds_since(event.created_at));
+            telemetry::OUTBOX_OLDEST_AGE.set(oldest.unwrap_or(0.0), &[]);
+        }
         channel.publish(&events).await?;
         published += events.len();
         if events.len() < BATCH_EVENTS_MAX {
@@ -43,25 +48,36 @@ pub(super) async fn sweep(channel: &Channel, context: &Context) -> Result<Reply,
         info!(events = published, "published events that the feed had missed");
     }
     let before = clock::now().plus_ms(-STUCK_AGE_MS);
+    let mut stuck = Vec::new();
     for order in channel.store().open_orders(before, STUCK_ORDERS_MAX).await? {
-        attend_to(channel, &order).await?;
+        if !close(channel, &order).await? {
+            stuck.push(format!("{} waits for {}", order.order_id, stuck_at(&order).join(", ")));
+        }
+    }
+    if !stuck.is_empty() {
+        let orders = stuck.len();
+        stuck.truncate(STUCK_ORDERS_NAMED);
+        warn!(orders, oldest = stuck.join("; "), "orders are stuck: see GET /api/ops/attention");
     }
     Ok(Reply::done())
 }
 
-/// Closes an order that only needs closing, and reports any other.
-async fn attend_to(channel: &Channel, order: &Order) -> Result<(), Failure> {
-    if let Some(closing) = saga::close(order, clock::now(), None) {
-        if let Moved::Applied(order) = channel.store().apply(order.order_id, &closing).await? {
-            telemetry::applied(&closing, &order);
-            info!(order.id = %order.order_id, "closed an order that nobody had closed");
-        }
-        return Ok(());
+/// Closes an order that only needs closing; whether it did.
+async fn close(channel: &Channel, order: &Order) -> Result<bool, Failure> {
+    if saga::close(order, clock::now(), None).is_none() {
+        return Ok(false);
     }
-    let waits = stuck_at(order);
-    warn!(order.id = %order.order_id, created_at = %order.created_at,
-        waits_for = waits.join(", "), "order is stuck");
-    Ok(())
+    // In the trace that it began in, as if nobody had missed to close it.
+    let first = event::event_id(order.order_id, EventType::OrderCreated.sequence());
+    let first = channel.store().event(order.order_id, &first).await?;
+    let trace = first.and_then(|first| first.event.traceparent);
+    let closing = saga::close(order, clock::now(), trace.as_deref());
+    let Some(closing) = closing else { return Ok(false) };
+    if let Moved::Applied(order) = channel.store().apply(order.order_id, &closing).await? {
+        telemetry::applied(&closing, &order);
+        info!(order.id = %order.order_id, "closed an order that nobody had closed");
+    }
+    Ok(true)
 }
 
 /// The services that an open order waits for, with their status: `billing (processing)`.

@@ -14,7 +14,7 @@ use orders::submission::Fault;
 use orders::{Claim, EventType, Order, Service, Status};
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::{Instrument as _, error, info, warn};
+use tracing::{Instrument as _, error, info};
 
 use crate::clock;
 use crate::courier::{self, Occasion};
@@ -111,7 +111,7 @@ impl Payments {
     async fn settle(&self, delivery: &Delivery, occasion: &Occasion) -> Result<(), Verdict> {
         if delivery.event.event_type == EventType::OrderCreated {
             let act = async |claim: &Claim, deadline| self.charge(claim, deadline).await;
-            self.worker.attempt(delivery, occasion, true, act).await
+            self.worker.attempt(delivery, occasion, true, act).await.map(drop)
         } else {
             let undone = self.undo(delivery, occasion).await;
             undone.map_err(|trouble| occasion.judge(trouble))
@@ -139,11 +139,7 @@ impl Payments {
     async fn undo(&self, delivery: &Delivery, occasion: &Occasion) -> Result<(), Trouble> {
         let deadline = Instant::now() + occasion.remaining;
         let trace = delivery.event.traceparent.as_deref();
-        let order = self.worker.order(delivery.order_id, deadline).await?;
-        if !order.is_unwinding() {
-            warn!(order.id = %order.order_id, "the order goes on: no money moves back");
-            return Ok(());
-        }
+        let order = self.worker.unwinding_order(delivery.order_id, deadline).await?;
         if !order.status[Service::Billing].is_compensable() {
             return self.worker.close(&order, trace).await;
         }

@@ -33,7 +33,10 @@ pub(super) fn condition(guard: Guard) -> String {
                 if uncalled { format!(" AND c.stage.{service}.calls = 0") } else { String::new() };
             format!("{UNWINDING} AND {}{calls}", status_in(service, &open))
         }
-        Guard::Rejected { service } => status_in(service, &[Status::Failed]),
+        Guard::Rejected { service } => format!(
+            "c.status.{service} = '{}' AND c.stage.{service}.unwound = false",
+            Status::Failed.as_str(),
+        ),
         Guard::Cancellable => format!(
             "c.overall = 'accepted' AND NOT {UNWINDING} AND c.stage.{}.calls = 0",
             Service::Billing

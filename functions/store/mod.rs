@@ -1,5 +1,5 @@
 //! Orders and their outbox in Cosmos DB: carries out what the `orders` crate decides, one request
-//! each. Guards are rendered in [`guard`], the stock is kept by [`stock`].
+//! each. Guards are rendered in `guard`, the stock is kept by [`stock`].
 
 pub mod changed;
 mod guard;
@@ -7,12 +7,13 @@ pub mod stock;
 
 use azure::cosmos::{
     BatchOperation, BatchOutcome, Container, Document, ETag, Patch, PatchOperation, PatchOutcome,
-    Query, Scope, Store, StoreError,
+    Query, Scope, Store, StoreError, StoreStats,
 };
 use orders::{Edit, Move, Order, OrderId, OutboxEvent, Product, Timestamp};
 use serde::de::IgnoredAny;
 
 use crate::chain::chain;
+use crate::clock;
 
 /// Seconds that a published event stays in the outbox, so that it can be published again on an
 /// operator's wish: seven days, the longest duplicate-detection window and then some.
@@ -70,6 +71,12 @@ impl OrderStore {
         if let Err(error) = orders.and(stock) {
             tracing::info!(error = %chain(&error), "the store is not there yet");
         }
+    }
+
+    /// What the store has cost this process so far.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        self.store.stats()
     }
 
     /// Whether the store answers.
@@ -173,6 +180,7 @@ impl OrderStore {
     ) -> Result<(), StoreError> {
         let patch = Patch::new()
             .set("/state", "published")
+            .set("/publishedAt", clock::now().to_string())
             .set("/ttl", PUBLISHED_EVENT_TTL_SECONDS)
             .when("FROM c WHERE c.state = 'pending'");
         let partition = order_id.to_string();

@@ -89,12 +89,14 @@ impl OrderStore {
         match self.stock.batch(&partition, operations).await? {
             BatchOutcome::Committed(_) => Ok(Reserved::Held),
             BatchOutcome::Rejected { index: 0, status: 409, .. } => {
-                Ok(match self.reservation(order_id, sku).await? {
-                    Some(Document { value, .. }) if value.state == ReservationState::Reserved => {
-                        Reserved::Held
-                    }
-                    _ => Reserved::Withdrawn,
-                })
+                match self.reservation(order_id, sku).await? {
+                    Some(Document { value, .. }) => Ok(match value.state {
+                        ReservationState::Reserved => Reserved::Held,
+                        ReservationState::Released => Reserved::Withdrawn,
+                    }),
+                    // It exists, says the batch: the read was behind.
+                    None => Err(StoreError::Contended),
+                }
             }
             BatchOutcome::Rejected { status: 412 | 404, .. } => Ok(Reserved::Insufficient),
             BatchOutcome::Rejected { .. } => Err(StoreError::Contended),

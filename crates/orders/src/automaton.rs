@@ -134,7 +134,7 @@ pub enum Guard {
         /// Only while nobody has set out to call the world outside.
         uncalled: bool,
     },
-    /// The service's answer was no.
+    /// The service's answer was no, and something may be left of its act.
     Rejected {
         /// Whose.
         service: Service,
@@ -171,7 +171,9 @@ impl Guard {
                     && order.status[service].is_compensable()
                     && (!uncalled || order.stage[service].calls == 0)
             }
-            Self::Rejected { service } => order.status[service] == Status::Failed,
+            Self::Rejected { service } => {
+                order.status[service] == Status::Failed && !order.stage[service].unwound
+            }
             Self::Cancellable => {
                 order.overall == Overall::Accepted
                     && !order.is_unwinding()
@@ -228,8 +230,8 @@ pub(crate) fn set(path: impl Into<String>, value: impl Serialize) -> Edit {
 }
 
 /// Adds a history line; the second oldest gives way when the history is full (the first says when
-/// the order was accepted). Overlapping services may each see one free place, so the bound can be
-/// passed by one entry per service, no more.
+/// the order was accepted). Moves that overlap may each see the last free place, so the bound can
+/// be passed by as many entries as moves overlap then; it does not grow beyond that.
 pub(crate) fn record(edits: &mut Vec<Edit>, order: &Order, entry: &HistoryEntry) {
     if order.history.len() >= crate::limits::HISTORY_ENTRIES_MAX {
         edits.push(Edit::Remove("/history/1".to_owned()));

@@ -146,6 +146,9 @@ pub struct OutboxEvent {
     pub state: OutboxState,
     /// When it was committed.
     pub created_at: Timestamp,
+    /// When the topic was known to have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
     /// Why it was parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked_reason: Option<String>,
@@ -224,6 +227,7 @@ impl OutboxEvent {
             },
             state: OutboxState::Pending,
             created_at: at,
+            published_at: None,
             parked_reason: None,
         }
     }

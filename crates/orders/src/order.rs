@@ -228,10 +228,13 @@ impl Order {
             })
     }
 
-    /// Whose answer was no, and why.
+    /// Whose answer was no, and why. Only of those whose act can be undone: nothing else makes an
+    /// order unwind.
     #[must_use]
     pub fn failure(&self) -> Option<(Service, &str)> {
-        let failed = Service::ALL.into_iter().find(|&s| self.status[s] == Status::Failed)?;
+        let failed =
+            |service: &Service| service.compensates() && self.status[*service] == Status::Failed;
+        let failed = Service::ALL.into_iter().find(failed)?;
         Some((failed, self.stage[failed].outcome.as_deref().unwrap_or("unknown")))
     }
 

@@ -11,6 +11,9 @@ use crate::limits::{FIELD_ERRORS_MAX, ITEMS_MAX, QUANTITY_MAX, UNIT_PRICE_MINOR_
 use crate::order::Line;
 use crate::{Catalogue, Currency, CustomerId, FieldError, Service, Sku, idempotency, money};
 
+/// Short for `"faults": {"billing": "fail"}`.
+const FORCE_BILLING_FAIL: &str = "force_billing_fail";
+
 /// What a client asks for. Holds only values inside their bounds; prices are still the client's
 /// claim until [`Submission::price`] has compared them with the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -79,7 +82,7 @@ pub enum Refusal {
 
 impl Submission {
     /// Reads a request body: `{customerId, currency, items: [{sku, quantity, unitPriceMinor?}],
-    /// faults?: {<service>: <fault>}}`. Unknown members are errors, so that a misspelt one is never
+    /// faults?: {<service>: <fault>}, force_billing_fail?: bool}`. Unknown members are errors, so that a misspelt one is never
     /// silently ignored.
     ///
     /// # Errors
@@ -238,7 +241,8 @@ impl Errors {
 }
 
 fn parse_body(value: &Value, errors: &mut Errors) -> Option<Submission> {
-    let members = errors.object(value, "", &["customerId", "currency", "items", "faults"])?;
+    const KNOWN: [&str; 5] = ["customerId", "currency", "items", "faults", FORCE_BILLING_FAIL];
+    let members = errors.object(value, "", &KNOWN)?;
     let customer_id = errors.text(members, "", "customerId", |text| {
         CustomerId::parse(text).map_err(|error| (error.code(), error.to_string()))
     });
@@ -267,7 +271,14 @@ fn parse_body(value: &Value, errors: &mut Errors) -> Option<Submission> {
             None
         }
     };
-    let faults = members.get("faults").map_or_else(BTreeMap::new, |v| parse_faults(v, errors));
+    let mut faults = members.get("faults").map_or_else(BTreeMap::new, |v| parse_faults(v, errors));
+    match members.get(FORCE_BILLING_FAIL) {
+        None | Some(Value::Bool(false)) => {}
+        Some(Value::Bool(true)) => drop(faults.insert(Service::Billing, Fault::Fail)),
+        Some(_) => {
+            errors.at(format!("/{FORCE_BILLING_FAIL}"), "wrong_type", "must be true or false");
+        }
+    }
     Some(Submission { customer_id: customer_id?, currency: currency?, items: items?, faults })
 }
 
@@ -403,6 +414,19 @@ mod tests {
         assert!(matches!(Submission::parse(b"\xff"), Err(Refusal::Malformed(_))));
         let deep = [vec![b'['; 5_000], vec![b']'; 5_000]].concat();
         assert!(matches!(Submission::parse(&deep), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn a_forced_billing_failure_is_a_fault_like_any_other() {
+        let mut short = valid();
+        short["force_billing_fail"] = json!(true);
+        let mut long = valid();
+        long["faults"] = json!({"billing": "fail"});
+        let parse = |body: &Value| Submission::parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(parse(&short), parse(&long));
+        assert_eq!(parse(&short).payload_hash(), parse(&long).payload_hash());
+        short["force_billing_fail"] = json!("yes");
+        assert_eq!(errors(&short), [("/force_billing_fail".to_owned(), "wrong_type")]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Readers get committed documents by reference count. Changes come in as finished writes; deciding
 //! them is the business of [`super::transaction`].
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -347,8 +348,13 @@ impl Container {
         let key = &document.partition.key;
         let Some(contents) = self.partitions.get_mut(key) else { return };
         contents.items.remove(&document.id);
-        for values in &unique {
-            contents.unique.remove(values);
+        for values in unique {
+            // Within one batch another item may have taken the values over already.
+            if let Entry::Occupied(owner) = contents.unique.entry(values)
+                && *owner.get() == document.number
+            {
+                owner.remove();
+            }
         }
         if contents.items.is_empty() {
             self.partitions.remove(key);

@@ -159,6 +159,19 @@ fn snapshot(store: &Store, rid: ContainerRid) -> (u64, Vec<String>) {
     (container.lsn(), texts.collect())
 }
 
+#[test]
+fn unique_values_that_change_hands_within_a_batch_stay_taken() {
+    let (mut store, rid) = store(Recorder::default());
+    let mut run = |batch: &[Step]| {
+        let operations: Vec<_> = batch.iter().map(Step::operation).collect();
+        store.execute(rid, &key(), &operations, NOW_MS).map(drop)
+    };
+    assert!(run(&[Step::Upsert(2, 0)]).is_ok());
+    assert!(run(&[Step::Create(1, 1), Step::Delete(2), Step::Upsert(1, 0)]).is_ok());
+    let taken = Failure { index: 0, error: StoreError::UniqueKeyViolation };
+    assert_eq!(run(&[Step::Upsert(0, 0)]), Err(taken));
+}
+
 proptest! {
     #[test]
     fn batches_do_what_a_map_does_or_nothing(batches in vec(vec(step(), 1..6), 1..20)) {
