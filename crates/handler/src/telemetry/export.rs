@@ -244,7 +244,110 @@ fn below(endpoint: &Url, signal: &str) -> Url {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::routing::post;
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::super::Pipeline;
+    use super::super::span::Kind;
     use super::*;
+    use crate::trace::TraceContext;
+
+    /// A queue of this many spans, and an exporter to a collector at `address`.
+    fn pipeline(address: &str, spans_max: usize) -> (Pipeline, Exporter) {
+        let (spans, queue) = mpsc::channel(spans_max);
+        let meter: &'static Meter = Box::leak(Box::default());
+        let options = Options {
+            endpoint: format!("http://{address}").parse().unwrap(),
+            headers: Default::default(),
+            service_name: "test".to_owned(),
+            service_version: "0".to_owned(),
+        };
+        let exporter = Exporter::new(options, queue, meter).unwrap();
+        (Pipeline { spans, meter: Meter::default() }, exporter)
+    }
+
+    fn span() -> FinishedSpan {
+        FinishedSpan {
+            trace: TraceContext::new(),
+            name: "n".to_owned(),
+            kind: Kind::Internal,
+            start_ns: 1,
+            end_ns: 2,
+            attributes: Vec::new(),
+            links: Vec::new(),
+            error: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_sent_again_when_that_helps_and_the_rest_at_the_end() {
+        let answers = Arc::new(Mutex::new(vec![503_u16]));
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let (planned, kept) = (Arc::clone(&answers), Arc::clone(&taken));
+        let traces = post(move |body: axum::Json<Value>| async move {
+            let status = planned.lock().unwrap().pop().unwrap_or(200);
+            let spans = body["resourceSpans"][0]["scopeSpans"][0]["spans"].clone();
+            if status == 200 {
+                kept.lock().unwrap().push(spans.as_array().unwrap().len());
+            }
+            StatusCode::from_u16(status).unwrap()
+        });
+        let totals = Arc::new(Mutex::new(0));
+        let seen = Arc::clone(&totals);
+        let metrics = post(move || async move { *seen.lock().unwrap() += 1 });
+        let app = Router::new().route("/v1/traces", traces).route("/v1/metrics", metrics);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
+
+        let (pipeline, exporter) = pipeline(&address, 8);
+        pipeline.offer(span());
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let arrived = Arc::clone(&taken);
+        tasks.spawn(async move {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while arrived.lock().unwrap().is_empty() {
+                assert!(Instant::now() < deadline, "the batch never arrives");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            // Straight before the end: only the flush can still take it.
+            pipeline.offer(span());
+            pipeline.offer(span());
+            stop.cancel();
+        });
+        exporter.run(shutdown).await;
+        assert!(answers.lock().unwrap().is_empty(), "it was refused once");
+        assert_eq!(*taken.lock().unwrap(), [1, 2]);
+        assert!(*totals.lock().unwrap() >= 2, "at the start and at the end");
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_hangs_costs_spans_and_nothing_else() {
+        // The system takes connections; nobody answers.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (pipeline, exporter) = pipeline(&address, 8);
+        let shutdown = CancellationToken::new();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(exporter.run(shutdown.clone()));
+        let begun = Instant::now();
+        for _ in 0..10_000 {
+            pipeline.offer(span());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        let lost = format!("{:?}", pipeline.meter.snapshot());
+        assert!(lost.contains("queue-full") && lost.contains("Count(9992)"), "{lost}");
+        shutdown.cancel();
+        let begun = Instant::now();
+        tasks.join_all().await;
+        assert!(begun.elapsed() < FLUSH_MAX * 2, "{:?}", begun.elapsed());
+    }
 
     #[test]
     fn signals_lie_below_the_endpoint() {
