@@ -16,6 +16,7 @@ pub mod seed;
 pub mod serve;
 mod signal;
 pub mod stage;
+pub mod subscriber;
 pub mod topology;
 pub mod up;
 pub mod workspace;
