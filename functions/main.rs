@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
 use azure::cosmos::{Store, StoreOptions};
 use functions::crash;
+use functions::grid::Grid;
 use functions::order_api::OrderApi;
 use functions::payments::bank::Bank;
 use functions::publisher::{Channel, Outbox, Publisher};
@@ -85,7 +86,10 @@ fn app(
                 let url = settings.bank.clone().context("the app pays, so it needs a bank")?;
                 payments::mount(app, &bus, store, outbox, Bank::new(url)?)
             }
-            Function::Notify => notification::mount(app, &bus, store, outbox),
+            Function::Notify => {
+                let grid = Grid::new(settings.grid.clone())?;
+                notification::mount(app, &bus, store, outbox, grid)
+            }
             Function::Relay => functions::outbox::mount_relay(app, channel.clone()),
             Function::Sweep => functions::outbox::mount_sweep(app, channel.clone()),
         };
