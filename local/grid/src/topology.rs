@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    fn subscription(more: serde_json::Value) -> Subscription {
+    fn subscription(more: &serde_json::Value) -> Subscription {
         let mut whole = json!({"name": "sample", "endpoint": "http://127.0.0.1:1/events"});
         whole.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(whole).unwrap()
@@ -243,12 +243,12 @@ mod tests {
 
     #[test]
     fn filters_select_by_type_and_by_both_ends_of_the_subject() {
-        let all = subscription(json!({}));
+        let all = subscription(&json!({}));
         assert!(all.wants(&event("a.b", "")));
-        let typed = subscription(json!({"includedEventTypes": ["order.done", "x"]}));
+        let typed = subscription(&json!({"includedEventTypes": ["order.done", "x"]}));
         assert!(typed.wants(&event("Order.Done", "s")) && !typed.wants(&event("order.don", "s")));
         let ends = json!({"subjectBeginsWith": "/Blob/", "subjectEndsWith": ".TXT"});
-        let mut both = subscription(ends);
+        let mut both = subscription(&ends);
         assert!(both.wants(&event("t", "/blob/a.txt")) && !both.wants(&event("t", "/blob/a.png")));
         assert!(!both.wants(&event("t", "")), "an event without a subject matches no filter");
         both.is_subject_case_sensitive = true;
@@ -267,10 +267,10 @@ mod tests {
             (json!({"eventTimeToLiveInMinutes": 0}), "eventTimeToLiveInMinutes"),
             (json!({"deadLetterDestination": "../up"}), "deadLetterDestination"),
         ] {
-            let found = subscription(more.clone()).check().unwrap_err();
+            let found = subscription(&more).check().unwrap_err();
             assert!(found.contains(why), "{more}: {found}");
         }
-        assert_eq!(subscription(json!({"deadLetterDestination": "dead"})).check(), Ok(()));
+        assert_eq!(subscription(&json!({"deadLetterDestination": "dead"})).check(), Ok(()));
     }
 
     #[test]
