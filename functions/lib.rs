@@ -12,7 +12,7 @@
 //!
 //! What the consumers share, from the outside in: [`courier`] settles a message, [`delivery`]
 //! reads it, [`worker`] claims, finishes and closes orders, [`verdict`] judges what went wrong,
-//! [`publisher`] sends events that were committed.
+//! [`publisher`] sends events that were committed, [`grid`] tells them to the world outside.
 //!
 //! Which of them a process serves is decided by the function folders that are staged beside the
 //! executable ([`staging`]); endpoints and credentials come from settings alone ([`settings`]).
@@ -23,6 +23,7 @@ pub mod breaker;
 pub mod courier;
 pub mod crash;
 pub mod delivery;
+pub mod grid;
 pub mod inventory;
 pub mod notification;
 pub mod order_api;

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
 use azure::cosmos::{Store, StoreOptions, StoreStats};
 use functions::crash;
+use functions::grid::Grid;
 use functions::order_api::OrderApi;
 use functions::payments::bank::Bank;
 use functions::publisher::{Channel, Outbox, Publisher};
@@ -111,7 +112,10 @@ fn app(
             Function::Reserve => inventory::mount(app, &bus, store, outbox),
             Function::Charge => billing::mount(app, &bus, store, outbox),
             Function::Settle => payments::mount(app, &bus, store, outbox, bank(settings)?),
-            Function::Notify => notification::mount(app, &bus, store, outbox),
+            Function::Notify => {
+                let grid = Grid::new(settings.grid.clone())?;
+                notification::mount(app, &bus, store, outbox, grid)
+            }
             Function::Relay => functions::outbox::mount_relay(app, channel.clone()),
             Function::Sweep => functions::outbox::mount_sweep(app, channel.clone()),
             Function::Reconcile => functions::outbox::mount_reconcile(app, store, bank(settings)?),

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
+//! | `OrdersGrid__topicEndpointUri`, `OrdersGrid__key` or an identity | notification | Event Grid topic; none: nothing is published |
 //! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
@@ -19,7 +20,7 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use azure::connection::{BusConnection, CosmosConnection};
+use azure::connection::{BusConnection, CosmosConnection, GridConnection};
 use handler::logging::Format;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
@@ -32,9 +33,11 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 12] = [
     "OrdersStore",
     "OrdersBus",
+    "OrdersGrid__topicEndpointUri",
+    "OrdersGrid__key",
     "BANK_URL",
     "FAULTS_ALLOWED",
     "CUSTOMER_ORDERS_PER_SECOND",
@@ -56,6 +59,8 @@ pub struct Settings {
     pub store: CosmosConnection,
     /// The namespace that events are published to and messages are settled in.
     pub bus: BusConnection,
+    /// The topic that tells the world outside; `None` if there is none.
+    pub grid: Option<GridConnection>,
     /// The bank; only for the apps that speak to it.
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
@@ -111,6 +116,10 @@ impl Settings {
         let bus = BusConnection::resolve(&TOPOLOGY.service_bus.connection, &look_up)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
+        let grid = GridConnection::resolve(&TOPOLOGY.event_grid.connection, &look_up)
+            .map_err(|error| problems.push(error.to_string()))
+            .ok()
+            .flatten();
         let bank = pays
             .then(|| bank_url(look_up("BANK_URL")))
             .transpose()
@@ -153,6 +162,7 @@ impl Settings {
                 Ok(Self {
                     store,
                     bus,
+                    grid,
                     bank,
                     customer_orders_per_second,
                     crash_points: crash_points.map(PathBuf::from),
@@ -222,16 +232,19 @@ mod tests {
             &[
                 ("FAULTS_ALLOWED", "maybe"),
                 ("LOG_FORMAT", "xml"),
+                ("OrdersGrid__topicEndpointUri", "http://example.com/"),
                 ("BANK_URL", "the bank"),
                 ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
             ],
         );
         let text = error.unwrap_err().to_string();
-        for name in &NAMES[..6] {
+        // A key alone is no connection, so it can be no problem.
+        for name in NAMES[..8].iter().filter(|name| !name.ends_with("__key")) {
             assert!(text.contains(name), "{name} in {text}");
         }
         let settings = resolve(false, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
         assert!(settings.customer_orders_per_second.is_some());
+        assert!(settings.grid.is_none(), "Event Grid is optional");
         assert!(!settings.faults_allowed, "faults are off unless somebody switches them on");
         assert!(!format!("{settings:?}").contains("a2V5"), "{settings:?}");
     }
@@ -261,7 +274,8 @@ mod tests {
         let values: serde_json::Value = serde_json::from_str(&json).unwrap();
         let settings =
             Settings::resolve(true, |name| values["Values"][name].as_str().map(str::to_owned));
-        assert!(settings.unwrap().faults_allowed);
+        let settings = settings.unwrap();
+        assert!(settings.faults_allowed && settings.grid.is_some());
     }
 
     #[test]

@@ -13,6 +13,15 @@ pub struct Topology {
     pub service_bus: ServiceBus,
     /// Cosmos DB databases.
     pub cosmos: Cosmos,
+    /// The Event Grid topic.
+    pub event_grid: EventGrid,
+}
+
+/// The name of the connection of the Event Grid topic; the topic's name is in its address.
+#[derive(Debug, Deserialize)]
+pub struct EventGrid {
+    /// Name of the connection in the settings.
+    pub connection: String,
 }
 
 /// Service Bus entities and the name of their connection.

@@ -86,6 +86,8 @@ const POINTS: [(&str, &[(&str, Course)]); 5] = [
             ("notification.after-complete", Course::Completes),
             ("consumer.before-retry", Course::Flaky),
             ("consumer.after-retry", Course::Flaky),
+            ("notification.before-publish", Course::Completes),
+            ("notification.after-publish", Course::Completes),
         ],
     ),
 ];

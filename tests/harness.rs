@@ -86,6 +86,7 @@ impl TestStack {
             .args(["up", "--no-build", "--verbose", "--until-stdin-closes"])
             .args(["--port", "0", "--cosmos-port", "0", "--bus-port", "0"])
             .args(["--queue-port", "0", "--bank-port", "0"])
+            .args(["--grid-port", "0", "--subscriber-port", "0"])
             // A killed host leaves its messages invisible for ten minutes, as in Azure.
             .args(["--queue-lease-seconds", "15"])
             .arg("--set")

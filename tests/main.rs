@@ -7,6 +7,7 @@
 mod chaos;
 mod clients;
 mod crash;
+mod grid;
 mod harness;
 mod input;
 mod messages;

@@ -1,8 +1,10 @@
 //! App `notification`, function `notify`: tells the customer that an order was received, and how
-//! it ended. Moves `/status/notification` and `/notified`, and nothing else of the order.
+//! it ended, and the world outside with them. Moves `/status/notification` and `/notified`, and
+//! nothing else of the order.
 //!
 //! Each notice is written on the order once, by a conditional move, before it goes out: of two
-//! deliveries one gets through, and that one tells. The customer reads it with the order.
+//! deliveries one gets through, and that one tells. The customer reads it with the order. The event
+//! itself then goes to Event Grid, on every delivery: see [`crate::grid`].
 
 use azure::bus::BusClient;
 use handler::{App, Context, Reply, ServiceBusMessage};
@@ -13,16 +15,18 @@ use tracing::info;
 use crate::clock;
 use crate::courier::{Courier, Occasion};
 use crate::delivery::Delivery;
+use crate::grid::Grid;
 use crate::store::Moved;
 use crate::verdict::{Trouble, Verdict};
 use crate::worker::{Answer, INVOCATION_DEADLINE, Worker};
 use crate::{publisher::Outbox, store::OrderStore};
 
 /// Adds the function.
-pub fn mount(app: App, bus: &BusClient, store: OrderStore, outbox: Outbox) -> App {
+pub fn mount(app: App, bus: &BusClient, store: OrderStore, outbox: Outbox, grid: Grid) -> App {
     let notification = Notification {
         courier: Courier::new(bus, "notification-sub"),
         worker: Worker::new(Service::Notification, store, outbox),
+        grid,
     };
     app.invocation_deadline(INVOCATION_DEADLINE).function(
         "notify",
@@ -40,11 +44,13 @@ pub fn mount(app: App, bus: &BusClient, store: OrderStore, outbox: Outbox) -> Ap
 struct Notification {
     courier: Courier,
     worker: Worker,
+    grid: Grid,
 }
 
 impl Notification {
     async fn work(&self, delivery: Delivery, occasion: Occasion) -> Result<Reply, Verdict> {
         let event_type = delivery.event.event_type;
+        let deadline = Instant::now() + occasion.remaining;
         match Notice::of(event_type) {
             Some(received) if event_type == EventType::OrderCreated => {
                 let act = async |claim: &Claim, deadline| {
@@ -57,12 +63,17 @@ impl Notification {
                 self.worker.attempt(&delivery, &occasion, false, act).await?;
             }
             Some(closing) => {
-                let deadline = Instant::now() + occasion.remaining;
                 let told = self.tell(delivery.order_id, closing, deadline).await;
                 told.map_err(|trouble| occasion.judge(trouble))?;
             }
-            None => info!(%event_type, "nothing to tell for this event"),
+            None => {
+                info!(%event_type, "nothing to tell for this event");
+                return Ok(Reply::done());
+            }
         }
+        // Also when the customer was told before: a crash in between must not lose the event.
+        let published = self.grid.publish(&delivery.event, deadline).await;
+        published.map_err(|trouble| occasion.judge(trouble))?;
         Ok(Reply::done())
     }
 

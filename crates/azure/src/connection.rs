@@ -58,7 +58,7 @@ pub enum Identity {
 /// How to prove who we are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Credential {
-    /// An account key (Cosmos DB).
+    /// An account key (Cosmos DB) or an access key (Event Grid).
     Key(Secret),
     /// A named shared access key (Service Bus), from which signatures are made.
     SharedAccessKey {
@@ -95,6 +95,15 @@ pub struct BusConnection {
     /// Whether the connection is encrypted. Only an emulator is spoken to without.
     pub tls: bool,
     /// Any credential but [`Credential::Key`].
+    pub credential: Credential,
+}
+
+/// Where an Event Grid topic is and how to enter it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GridConnection {
+    /// Topic endpoint, e.g. `https://<topic>.<region>-1.eventgrid.azure.net/api/events`.
+    pub endpoint: Url,
+    /// [`Credential::Key`] or [`Credential::Token`].
     pub credential: Credential,
 }
 
@@ -135,6 +144,7 @@ const COSMOS_EXAMPLE: &str =
 const COSMOS_ENDPOINT_EXAMPLE: &str = "https://<account>.documents.azure.com:443/";
 const BUS_EXAMPLE: &str = "Endpoint=sb://<namespace>.servicebus.windows.net/;SharedAccessKeyName=<rule>;SharedAccessKey=<key>";
 const BUS_NAMESPACE_EXAMPLE: &str = "<namespace>.servicebus.windows.net";
+const GRID_EXAMPLE: &str = "https://<topic>.<region>-1.eventgrid.azure.net/api/events";
 const GUID_EXAMPLE: &str = "00000000-0000-0000-0000-000000000000";
 
 impl CosmosConnection {
@@ -277,6 +287,41 @@ impl BusConnection {
             tls: !emulator,
             credential: credential?,
         })
+    }
+}
+
+impl GridConnection {
+    /// Resolves the connection `name` through `lookup`, which answers application settings:
+    /// `<name>__topicEndpointUri`, as the Event Grid output binding has it, and either
+    /// `<name>__key` or an identity. `None` if no endpoint is set.
+    ///
+    /// # Errors
+    ///
+    /// All problems of the connection at once.
+    pub fn resolve(
+        name: &str,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, ConnectionError> {
+        let settings = Settings { lookup: &lookup };
+        let prefixes = [format!("AzureWebJobs{name}"), name.to_owned()];
+        let found = prefixes.into_iter().find_map(|prefix| {
+            let setting = format!("{prefix}__topicEndpointUri");
+            let value = settings.get(&setting)?;
+            Some((prefix, setting, value))
+        });
+        let Some((prefix, setting, value)) = found else { return Ok(None) };
+        let mut problems = Vec::new();
+        let endpoint = grid_endpoint(&setting, &value, &mut problems);
+        let credential = match settings.get(&format!("{prefix}__key")) {
+            Some(key) => Some(Credential::Key(Secret::new(key))),
+            None => settings.identity(&prefix, &mut problems).map(Credential::Token),
+        };
+        match (endpoint, credential) {
+            (Some(endpoint), Some(credential)) if problems.is_empty() => {
+                Ok(Some(Self { endpoint, credential }))
+            }
+            _ => Err(ConnectionError { connection: name.to_owned(), problems }),
+        }
     }
 }
 
@@ -459,6 +504,21 @@ fn cosmos_endpoint(
         _ => "the account endpoint is not an https:// URL",
     };
     problems.push(problem(setting, reason, COSMOS_ENDPOINT_EXAMPLE));
+    None
+}
+
+fn grid_endpoint(setting: &str, value: &str, problems: &mut Vec<Problem>) -> Option<Url> {
+    let reason = match Url::parse(value) {
+        Ok(url) if url.scheme() == "https" && url.has_host() => return Some(url),
+        Ok(url) if url.scheme() == "http" => {
+            if url.host_str().is_some_and(is_loopback) {
+                return Some(url);
+            }
+            "http:// is accepted for a stand-in on this machine only"
+        }
+        _ => "the topic endpoint is not an https:// URL",
+    };
+    problems.push(problem(setting, reason, GRID_EXAMPLE));
     None
 }
 

@@ -187,3 +187,23 @@ fn debug_output_shows_no_secret() {
     let shown = format!("{store:?} {bus:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("aHVudGVyMg"), "{shown}");
 }
+
+#[test]
+fn a_topic_is_optional_and_opened_by_key_or_identity() {
+    let resolve = |pairs| GridConnection::resolve("Grid", pairs);
+    assert_eq!(resolve(settings([("", ""); 2])), Ok(None));
+    let local = ("Grid__topicEndpointUri", "http://127.0.0.1:6500/orders/api/events");
+    let keyed = resolve(settings([local, ("Grid__key", "aHVudGVyMg==")])).unwrap().unwrap();
+    assert_eq!(keyed.credential, Credential::Key(Secret::new("aHVudGVyMg==")));
+    assert!(!format!("{keyed:?}").contains("aHVudGVyMg"), "{keyed:?}");
+
+    let remote =
+        ("Grid__topicEndpointUri", "https://t.westeurope-1.eventgrid.azure.net/api/events");
+    let managed = [remote, ("Grid__credential", "managedidentity")];
+    let managed = resolve(settings(managed)).unwrap().unwrap();
+    assert_eq!(managed.credential, Credential::Token(Identity::SystemAssigned));
+
+    let plain = ("Grid__topicEndpointUri", "http://t.westeurope-1.eventgrid.azure.net/api/events");
+    let error = resolve(settings([plain, ("Grid__credential", "certificate")])).unwrap_err();
+    assert_eq!(error.problems.len(), 2, "{error}");
+}

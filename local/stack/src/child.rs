@@ -31,7 +31,7 @@ pub type LineSink = Arc<dyn Fn(&str, &str) + Send + Sync>;
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// `cosmos`, `bus`, `queue`, `bank`, or the name of an app.
+    /// `cosmos`, `bus`, `queue`, `bank`, `subscriber`, `grid`, or the name of an app.
     pub name: String,
     /// The executable.
     pub program: PathBuf,

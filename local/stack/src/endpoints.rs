@@ -22,6 +22,14 @@ pub struct Endpoints {
     pub queue: String,
     /// Base URL of the bank, without a trailing slash.
     pub bank: String,
+    /// Endpoint of the Event Grid topic, without `api-version`.
+    pub grid: String,
+    /// Its access key, base64. Public, and good for nothing else.
+    pub grid_key: String,
+    /// The folder of its dead letters: `<destination>/<topic>/<subscription>.jsonl`.
+    pub grid_dead_letters: PathBuf,
+    /// Base URL of the sample subscriber, without a trailing slash.
+    pub subscriber: String,
     /// The bank's ledger. Gone with the stack, unless it was given on the command line.
     pub bank_ledger: PathBuf,
     /// Every process. The file is written again, in one step, when one was started again.
@@ -32,7 +40,7 @@ pub struct Endpoints {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Process {
-    /// `cosmos`, `bus`, `queue`, `bank`, or `host <app>`.
+    /// `cosmos`, `bus`, `queue`, `bank`, `subscriber`, `grid`, or `host <app>`.
     pub name: String,
     /// Process id. That of a host's handler is what the host's own `/admin/host/processes` says.
     pub pid: u32,

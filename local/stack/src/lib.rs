@@ -18,6 +18,7 @@ pub mod serve;
 mod signal;
 pub mod slo;
 pub mod stage;
+pub mod subscriber;
 pub mod topology;
 pub mod up;
 pub mod workspace;

@@ -16,6 +16,7 @@ use crate::bank;
 use crate::child::ready_text;
 use crate::endpoints::write_ready_file;
 use crate::signal::stop_signal;
+use crate::subscriber;
 
 /// The key of the official Service Bus emulator; public, and good for nothing else.
 pub const BUS_KEY: &str = "SAS_KEY_VALUE";
@@ -82,6 +83,30 @@ pub enum Role {
         /// The ledger, JSON lines; created if there is none, continued if there is.
         #[arg(long)]
         ledger: PathBuf,
+    },
+    /// The Event Grid stand-in: publish over HTTP, deliver to webhooks.
+    Grid {
+        /// Where, and how it tells.
+        #[command(flatten)]
+        common: Common,
+        /// The topology whose `eventGrid` section declares topics and subscriptions.
+        #[arg(long)]
+        topology: PathBuf,
+        /// The folder that takes dead letters.
+        #[arg(long)]
+        dead_letters: PathBuf,
+        /// Lets delays and times to live pass this many times faster than in Azure.
+        #[arg(long, default_value_t = 1, value_parser = time_scale())]
+        time_scale: u32,
+        /// What `%NAME%` stands for in an endpoint, `NAME=VALUE`; may be repeated.
+        #[arg(long, value_parser = name_and_value)]
+        fill: Vec<(String, String)>,
+    },
+    /// A sample subscriber of Event Grid: `GET /events` shows what came.
+    Subscriber {
+        /// Where, and how it tells.
+        #[command(flatten)]
+        common: Common,
     },
     /// A Functions host for one staged app; settings come from the environment.
     Host {
@@ -152,6 +177,26 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, server.local_addr(), ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
+        Role::Grid { common, topology, dead_letters, time_scale, fill } => {
+            let declaration: grid::topology::Declaration = section(&topology, "eventGrid")?;
+            let look_up = |name: &str| {
+                let found = fill.iter().find(|(known, _)| known == name);
+                found.map(|(_, value)| value.clone())
+            };
+            let options = grid::Options {
+                listen: common.listen,
+                time_scale,
+                ..grid::Options::new(declaration.filled(look_up), dead_letters)
+            };
+            let server = grid::Server::bind(options).await?;
+            announce(&common, server.local_addr(), json!({}))?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
+        Role::Subscriber { common } => {
+            let server = subscriber::Server::bind(common.listen).await?;
+            announce(&common, server.local_addr(), json!({}))?;
+            Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
+        }
         Role::Host { common, root, state, queue_lease_seconds } => {
             let log = Arc::new(|line: LogLine| print_line(&line));
             let mut options = host::Options::new(root, common.listen, settings(), log);
@@ -178,6 +223,20 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, host.local_addr(), json!({ "functions": functions }))?;
             Ok(host.run(stop_signal(common.until_stdin_closes)).await?)
         }
+    }
+}
+
+/// How fast time may pass for Event Grid.
+pub(crate) fn time_scale() -> clap::builder::RangedI64ValueParser<u32> {
+    let range = grid::limits::TIME_SCALE;
+    clap::value_parser!(u32).range(i64::from(*range.start())..=i64::from(*range.end()))
+}
+
+/// Reads `NAME=VALUE`.
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("wanted: NAME=VALUE".to_owned()),
     }
 }
 

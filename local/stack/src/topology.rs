@@ -17,6 +17,8 @@ pub struct Topology {
     pub service_bus: Value,
     /// Storage queues.
     pub storage: Value,
+    /// Event Grid topics.
+    pub event_grid: Value,
     /// Cosmos DB databases.
     pub cosmos: Value,
 }
@@ -56,19 +58,19 @@ impl Topology {
     /// Topic and subscription names, for a person: `orders → a, b`.
     #[must_use]
     pub fn topics(&self) -> String {
-        let names = |value: &Value| -> Vec<String> {
-            let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
-            items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
-        };
-        let topics = self.service_bus["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let lines: Vec<String> = topics
-            .iter()
-            .map(|topic| {
-                let name = topic["name"].as_str().unwrap_or_default();
-                format!("topic {name} → {}", names(&topic["subscriptions"]).join(", "))
-            })
-            .collect();
-        lines.join("; ")
+        lines(&self.service_bus["topics"])
+    }
+
+    /// Event Grid topics and their subscriptions, for a person.
+    #[must_use]
+    pub fn grid_topics(&self) -> String {
+        lines(&self.event_grid["topics"])
+    }
+
+    /// The Event Grid topic that the apps publish to: the first.
+    #[must_use]
+    pub fn grid_topic(&self) -> &str {
+        self.event_grid["topics"][0]["name"].as_str().unwrap_or_default()
     }
 
     /// The names of the Storage queues, for a person.
@@ -87,4 +89,21 @@ impl Topology {
             databases.iter().map(|db| db["containers"].as_array().map_or(0, Vec::len)).sum();
         (databases.len(), containers)
     }
+}
+
+/// Topics with their subscriptions: `topic orders → a, b; topic …`.
+fn lines(topics: &Value) -> String {
+    let names = |value: &Value| -> Vec<String> {
+        let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+        items.iter().filter_map(|item| item["name"].as_str().map(str::to_owned)).collect()
+    };
+    let topics = topics.as_array().map(Vec::as_slice).unwrap_or_default();
+    let lines: Vec<String> = topics
+        .iter()
+        .map(|topic| {
+            let name = topic["name"].as_str().unwrap_or_default();
+            format!("topic {name} → {}", names(&topic["subscriptions"]).join(", "))
+        })
+        .collect();
+    lines.join("; ")
 }

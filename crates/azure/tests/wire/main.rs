@@ -9,4 +9,5 @@
 
 mod bus;
 mod cosmos;
+mod grid;
 mod stub;

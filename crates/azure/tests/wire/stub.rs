@@ -1,7 +1,8 @@
-//! A scripted HTTP server that looks enough like a Cosmos DB account for the client to talk to.
+//! A scripted HTTP server that looks enough like a Cosmos DB account for the client to talk to, and
+//! like an Event Grid topic.
 //!
-//! It answers the discovery requests by itself and everything about documents from a script,
-//! and it remembers what it was asked. It knows nothing about documents.
+//! It answers the discovery requests by itself and everything about documents and events from a
+//! script, and it remembers what it was asked. It knows nothing about documents.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -114,7 +115,8 @@ impl Stub {
 async fn serve(socket: TcpStream, port: u16, state: Arc<Mutex<State>>) {
     let mut socket = BufReader::new(socket);
     while let Some(request) = read(&mut socket).await {
-        let reply = if request.path.contains("/docs") {
+        let scripted = ["/docs", "/api/events"].iter().any(|part| request.path.contains(part));
+        let reply = if scripted {
             let mut state = state.lock().unwrap();
             state.requests.push(request);
             state.script.pop_front().expect("a request that the script does not foresee")

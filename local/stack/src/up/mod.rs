@@ -14,7 +14,7 @@ use crate::child::{LineSink, Running, Spec};
 use crate::endpoints::{Endpoints, Process, write_ready_file};
 use crate::fault::Fault;
 use crate::report::{Outcome, Report};
-use crate::serve::{BUS_KEY, BUS_KEY_NAME, COSMOS_KEY};
+use crate::serve::{BUS_KEY, BUS_KEY_NAME, COSMOS_KEY, name_and_value, time_scale};
 use crate::signal::stop_signal;
 use crate::topology::Topology;
 use crate::workspace::Workspace;
@@ -42,13 +42,24 @@ const QUEUE_PORT: u16 = 10001;
 /// Port of the bank; beside those that `func` takes for several apps.
 const BANK_PORT: u16 = 7075;
 
+/// Port of the Event Grid stand-in; nothing that is known uses it.
+const GRID_PORT: u16 = 6500;
+
+/// Port of the sample subscriber; beside it.
+const SUBSCRIBER_PORT: u16 = 6501;
+
+/// What the endpoint of the sample subscriber is called in the topology.
+const SUBSCRIBER_URL: &str = "SUBSCRIBER_URL";
+
 /// Every port that is taken unless another is chosen, with the option that chooses it.
-pub const PORTS: [(u16, &str); 5] = [
+pub const PORTS: [(u16, &str); 7] = [
     (HTTP_PORT, "--port"),
     (COSMOS_PORT, "--cosmos-port"),
     (BUS_PORT, "--bus-port"),
     (QUEUE_PORT, "--queue-port"),
     (BANK_PORT, "--bank-port"),
+    (GRID_PORT, "--grid-port"),
+    (SUBSCRIBER_PORT, "--subscriber-port"),
 ];
 
 /// How the stack is started.
@@ -70,6 +81,15 @@ pub struct Options {
     /// Port of the bank; 0 chooses a free one.
     #[arg(long, default_value_t = BANK_PORT)]
     pub bank_port: u16,
+    /// Port of the Event Grid stand-in; 0 chooses a free one.
+    #[arg(long, default_value_t = GRID_PORT)]
+    pub grid_port: u16,
+    /// Port of the sample subscriber; 0 chooses a free one.
+    #[arg(long, default_value_t = SUBSCRIBER_PORT)]
+    pub subscriber_port: u16,
+    /// Lets the retries of Event Grid pass this many times faster than in Azure.
+    #[arg(long, default_value_t = 1, value_parser = time_scale())]
+    pub grid_time_scale: u32,
     /// Keeps the bank's ledger in this file, and goes on with it if it exists. Otherwise it is a
     /// temporary file that goes with the stack.
     #[arg(long)]
@@ -99,14 +119,22 @@ pub struct Options {
     #[arg(long, hide = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub queue_lease_seconds: Option<u32>,
     /// One more app setting for every host, `NAME=VALUE`; may be repeated, and wins.
-    #[arg(long, hide = true, value_parser = plan::setting)]
+    #[arg(long, hide = true, value_parser = name_and_value)]
     pub set: Vec<(String, String)>,
 }
 
 impl Options {
     /// The port for each entry of [`PORTS`].
     fn ports(&self) -> [u16; PORTS.len()] {
-        [self.port, self.cosmos_port, self.bus_port, self.queue_port, self.bank_port]
+        [
+            self.port,
+            self.cosmos_port,
+            self.bus_port,
+            self.queue_port,
+            self.bank_port,
+            self.grid_port,
+            self.subscriber_port,
+        ]
     }
 }
 
@@ -179,20 +207,37 @@ struct Stack {
 
 impl Stack {
     async fn start(&mut self, report: &Report) -> Result<(), Fault> {
-        let cosmos = self.launch("cosmos", self.options.cosmos_port).await?;
+        let topology = arguments("--topology", &self.workspace.topology());
+        let with = || topology.clone();
+        let cosmos = self.launch("cosmos", self.options.cosmos_port, with()).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
         cosmos.say("http://", &text, report);
 
-        let bus = self.launch("bus", self.options.bus_port).await?;
+        let bus = self.launch("bus", self.options.bus_port, with()).await?;
         bus.say("amqp://", &self.topology.topics(), report);
 
-        let queue = self.launch("queue", self.options.queue_port).await?;
+        let queue = self.launch("queue", self.options.queue_port, with()).await?;
         queue.say("http://", &self.topology.queues(), report);
 
-        let bank = self.launch("bank", self.options.bank_port).await?;
+        let ledger = arguments("--ledger", &self.bank_ledger);
+        let bank = self.launch("bank", self.options.bank_port, ledger).await?;
         let text = format!("ledger {}", self.bank_ledger.display());
         bank.say("http://", &text, report);
+
+        let port = self.options.subscriber_port;
+        let subscriber = self.launch("subscriber", port, Vec::new()).await?;
+        subscriber.say("http://", "of Event Grid; GET /events", report);
+        let subscriber = format!("http://{}", subscriber.address);
+
+        let grid_dead_letters = self.workspace.apps.join("grid.state");
+        let mut further = with();
+        further.extend(arguments("--dead-letters", &grid_dead_letters));
+        let scale = self.options.grid_time_scale.to_string();
+        let fill = format!("{SUBSCRIBER_URL}={subscriber}");
+        further.extend(["--time-scale".to_owned(), scale, "--fill".to_owned(), fill]);
+        let grid = self.launch("grid", self.options.grid_port, further).await?;
+        grid.say("http://", &self.topology.grid_topics(), report);
 
         let mut endpoints = Endpoints {
             http: String::new(),
@@ -206,6 +251,10 @@ impl Stack {
             queue: queue::connection_string(queue.address),
             bank: format!("http://{}", bank.address),
             bank_ledger: self.bank_ledger.clone(),
+            grid: format!("http://{}/{}/api/events", grid.address, self.topology.grid_topic()),
+            grid_key: grid::LOCAL_KEY.to_owned(),
+            grid_dead_letters,
+            subscriber,
             processes: Vec::new(),
         };
         self.seed(&endpoints.cosmos, report).await?;
@@ -242,13 +291,13 @@ impl Stack {
     }
 
     /// Starts a service and remembers the port it got, for the next time.
-    async fn launch(&mut self, role: &'static str, port: u16) -> Result<Launched, Fault> {
+    async fn launch(
+        &mut self,
+        role: &'static str,
+        port: u16,
+        further: Vec<String>,
+    ) -> Result<Launched, Fault> {
         let since = Instant::now();
-        let further = match role {
-            "bank" => ("--ledger", self.bank_ledger.clone()),
-            _ => ("--topology", self.workspace.topology()),
-        };
-        let further = [further.0.to_owned(), further.1.display().to_string()];
         let spec = plan::service(&self.workspace, role, port, further);
         let running = Running::start(&spec, &self.lines, &self.readers).await?;
         let said = running.address().to_owned();
@@ -302,6 +351,7 @@ impl Stack {
         let http = &endpoints.http;
         report.line(&format!("\n  Portal:  {http}/\n  API:     {http}/api/orders"));
         report.line(&format!("  Bank:    {}/v1/summary", endpoints.bank));
+        report.line(&format!("  Events:  {}/events", endpoints.subscriber));
         report.line(&format!(
             "  Try:     curl -i -X POST {http}/api/orders -H 'content-type: application/json' \
              -d @tests/fixtures/order.json\n  Stop:    Ctrl-C\n"
@@ -356,6 +406,11 @@ impl Stack {
         }
         report.step(Outcome::Done, "Stopping", Some(since));
     }
+}
+
+/// An option and the path it is given.
+fn arguments(option: &str, path: &std::path::Path) -> Vec<String> {
+    vec![option.to_owned(), path.display().to_string()]
 }
 
 /// A service that was just started.

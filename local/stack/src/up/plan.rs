@@ -15,7 +15,7 @@ const BANK_SETTING: &str = "BANK_URL";
 const HOST_STORAGE_SETTING: &str = "AzureWebJobsStorage";
 
 /// A service in its role: `serve <role>`, on `port`, with `further` arguments.
-pub(super) fn service(workspace: &Workspace, role: &str, port: u16, further: [String; 2]) -> Spec {
+pub(super) fn service(workspace: &Workspace, role: &str, port: u16, further: Vec<String>) -> Spec {
     let mut arguments = serve(role, port);
     arguments.extend(further);
     Spec { name: role.to_owned(), program: workspace.stack(), arguments, environment: Vec::new() }
@@ -73,12 +73,16 @@ pub(super) fn settings(
     let store =
         format!("AccountEndpoint={}/;AccountKey={};", endpoints.cosmos, endpoints.cosmos_key);
     let faults_allowed = (!options.no_faults).to_string();
+    let grid = |suffix: &str| format!("{}__{suffix}", Topology::connection(&topology.event_grid));
+    let (grid_endpoint, grid_key) = (grid("topicEndpointUri"), grid("key"));
     let settings = [
         ("FUNCTIONS_WORKER_RUNTIME", "custom"),
         (HOST_STORAGE_SETTING, &endpoints.queue),
         (Topology::connection(&topology.cosmos), &store),
         (Topology::connection(&topology.service_bus), &endpoints.bus),
         (Topology::connection(&topology.storage), &endpoints.queue),
+        (&grid_endpoint, &endpoints.grid),
+        (&grid_key, &endpoints.grid_key),
         (BANK_SETTING, &endpoints.bank),
         // The store's client would ask Azure's metadata service where it runs.
         ("COSMOS_DISABLE_IMDS", "1"),
@@ -87,14 +91,6 @@ pub(super) fn settings(
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     settings.into_iter().chain(options.set.iter().cloned()).collect()
-}
-
-/// Reads `NAME=VALUE`.
-pub(super) fn setting(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("wanted: NAME=VALUE".to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -122,6 +118,10 @@ mod tests {
             bus: "bus-string".to_owned(),
             queue: "queue-string".to_owned(),
             bank: "http://127.0.0.1:7075".to_owned(),
+            grid: "http://127.0.0.1:6500/t/api/events".to_owned(),
+            grid_key: "grid-key".to_owned(),
+            grid_dead_letters: PathBuf::new(),
+            subscriber: String::new(),
             bank_ledger: PathBuf::new(),
             processes: Vec::new(),
         }
@@ -134,6 +134,7 @@ mod tests {
             "serviceBus": {"connection": "Bus"},
             "storage": {"connection": "Queue"},
             "cosmos": {"connection": "Store"},
+            "eventGrid": {"connection": "Grid"},
         }))
         .unwrap();
         let options = options(&["--set", "LOG_FORMAT=text", "--set", "EMPTY=", "--no-faults"]);
@@ -147,6 +148,8 @@ mod tests {
             ("Bus", "bus-string"),
             ("Queue", "queue-string"),
             ("AzureWebJobsStorage", "queue-string"),
+            ("Grid__topicEndpointUri", "http://127.0.0.1:6500/t/api/events"),
+            ("Grid__key", "grid-key"),
             ("BANK_URL", "http://127.0.0.1:7075"),
             ("Store", "AccountEndpoint=http://127.0.0.1:8081/;AccountKey=key;"),
             ("FAULTS_ALLOWED", "false"),
