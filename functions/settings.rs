@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
+//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api | Storage queues, for the poison queue |
 //! | `BANK_URL` | payments | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
@@ -18,6 +19,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use azure::connection::{BusConnection, CosmosConnection};
+use azure::queue::QueueConnection;
 use handler::logging::Format;
 use reqwest::Url;
 
@@ -28,9 +30,10 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "OrdersStore",
     "OrdersBus",
+    "PaymentsQueue",
     "BANK_URL",
     "FAULTS_ALLOWED",
     "CUSTOMER_ORDERS_PER_SECOND",
@@ -50,6 +53,8 @@ pub struct Settings {
     pub store: CosmosConnection,
     /// The namespace that events are published to and messages are settled in.
     pub bus: BusConnection,
+    /// The account with the poison queue; without it operators see no dead letters of payments.
+    pub queues: Option<QueueConnection>,
     /// The bank; only for the app that speaks to it.
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
@@ -94,6 +99,7 @@ impl Settings {
         let bus = BusConnection::resolve(&TOPOLOGY.service_bus.connection, &look_up)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
+        let queues = queues(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
         let bank = pays
             .then(|| bank_url(look_up("BANK_URL")))
             .transpose()
@@ -135,6 +141,7 @@ impl Settings {
                 Ok(Self {
                     store,
                     bus,
+                    queues,
                     bank,
                     customer_orders_per_second,
                     crash_points: crash_points.map(PathBuf::from),
@@ -146,6 +153,17 @@ impl Settings {
             _ => Err(SettingsError(problems)),
         }
     }
+}
+
+/// The queues' connection, if any setting of that name is there: most apps need none.
+fn queues(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<QueueConnection>, String> {
+    let name = &TOPOLOGY.storage.connection;
+    let set = |setting: String| look_up(&setting).is_some_and(|value| !value.is_empty());
+    let known = [name.clone(), format!("AzureWebJobs{name}")];
+    if !known.into_iter().any(|base| set(format!("{base}__queueServiceUri")) || set(base)) {
+        return Ok(None);
+    }
+    QueueConnection::resolve(name, &look_up).map(Some).map_err(|error| error.to_string())
 }
 
 fn bank_url(value: Option<String>) -> Result<Url, String> {
@@ -175,12 +193,13 @@ mod tests {
             &[
                 ("FAULTS_ALLOWED", "maybe"),
                 ("LOG_FORMAT", "xml"),
+                ("PaymentsQueue", "the queue"),
                 ("BANK_URL", "the bank"),
                 ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
             ],
         );
         let text = error.unwrap_err().to_string();
-        for name in &NAMES[..6] {
+        for name in &NAMES[..7] {
             assert!(text.contains(name), "{name} in {text}");
         }
         let settings = resolve(false, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
@@ -207,7 +226,7 @@ mod tests {
             }
         }
         // The host's own settings, which this package never reads.
-        let of_the_host = ["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PaymentsQueue"];
+        let of_the_host = ["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"];
         names.retain(|name| !of_the_host.contains(&name.as_str()));
         assert_eq!(names, NAMES);
         let json: String = example.lines().filter(|line| !line.trim().starts_with("//")).collect();
@@ -220,7 +239,10 @@ mod tests {
     #[test]
     fn only_the_app_that_pays_needs_the_bank() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        assert!(resolve(false, &both).unwrap().bank.is_none());
+        let neither = resolve(false, &both).unwrap();
+        assert!(neither.bank.is_none() && neither.queues.is_none());
+        let queues = ("PaymentsQueue", "UseDevelopmentStorage=true");
+        assert!(resolve(false, &[both[0], both[1], queues]).unwrap().queues.is_some());
         assert!(resolve(true, &both).is_err());
         let bank = ("BANK_URL", "http://127.0.0.1:7075/");
         assert!(resolve(true, &[both[0], both[1], bank]).unwrap().bank.is_some());
