@@ -10,6 +10,7 @@ mod crash;
 mod harness;
 mod input;
 mod messages;
+mod ops;
 mod order;
 mod outage;
 mod proof;

@@ -2,10 +2,12 @@
 //!
 //! `stack` starts the stand-ins and one Functions host per app, each as a process of its own, and
 //! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
-//! from the environment; it has never heard of an order.
+//! from the environment; it has never heard of an order. [`dlq`] is a
+//! client of the running system's API.
 
 pub mod bank;
 pub mod child;
+pub mod dlq;
 pub mod doctor;
 pub mod endpoints;
 pub mod fault;

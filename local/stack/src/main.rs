@@ -6,7 +6,7 @@ use clap::Parser;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
-use stack::{doctor, serve, stage, up};
+use stack::{dlq, doctor, serve, stage, up};
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Cli {
         /// The apps; none means all.
         apps: Vec<String>,
     },
+    /// Dead letters of a running system: see, replay, discard, and who did so.
+    Dlq(dlq::Options),
     /// Checks what the stack needs and says what is missing.
     Doctor,
     /// Runs one service by itself.
@@ -71,6 +73,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 println!("{}", directory.display());
             }
         }
+        Cli::Dlq(options) => print!("{}", dlq::dlq(options).await?),
         Cli::Doctor => {
             return Ok(if doctor::doctor()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
