@@ -79,6 +79,23 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid-query", title).errors(errors)
     }
 
+    /// The body is JSON and does not say what it has to.
+    #[must_use]
+    pub fn invalid_request(errors: Vec<FieldError>) -> Self {
+        let title = "The request breaks at least one rule.";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", title).errors(errors)
+    }
+
+    /// The broker or the queue service cannot be used at the moment.
+    #[must_use]
+    pub fn broker_unavailable(retry_after: Duration) -> Self {
+        let title = "The message broker cannot be reached at the moment.";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "broker-unavailable", title)
+            .detail("Nothing is lost: the dead letters stay where they are.");
+        problem.0.retry_after = Some(retry_after);
+        problem
+    }
+
     /// A header is wrong.
     #[must_use]
     pub fn invalid_header(name: &str, detail: &str) -> Self {
@@ -183,6 +200,23 @@ impl Problem {
                 problem.into_response()
             }
             _ => response,
+        }
+    }
+
+    /// Its type, e.g. `/problems/not-found`, and what it says about it.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Details { problem_type, detail, errors, .. } = &*self.0;
+        let errors = errors.iter().map(|error| format!("{} {}", error.pointer, error.detail));
+        let said: Vec<String> = Some(detail.clone())
+            .filter(|text| !text.is_empty())
+            .into_iter()
+            .chain(errors)
+            .collect();
+        if said.is_empty() {
+            problem_type.clone()
+        } else {
+            format!("{problem_type}: {}", said.join("; "))
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
 //! | `OrdersGrid__topicEndpointUri`, `OrdersGrid__key` or an identity | notification | Event Grid topic; none: nothing is published |
+//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api | Storage queues, for the poison queue |
 //! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
@@ -21,6 +22,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use azure::connection::{BusConnection, CosmosConnection, GridConnection};
+use azure::queue::QueueConnection;
 use handler::logging::Format;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
@@ -33,11 +35,12 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",
     "OrdersGrid__key",
+    "PaymentsQueue",
     "BANK_URL",
     "FAULTS_ALLOWED",
     "CUSTOMER_ORDERS_PER_SECOND",
@@ -61,6 +64,8 @@ pub struct Settings {
     pub bus: BusConnection,
     /// The topic that tells the world outside; `None` if there is none.
     pub grid: Option<GridConnection>,
+    /// The account with the poison queue; without it operators see no dead letters of payments.
+    pub queues: Option<QueueConnection>,
     /// The bank; only for the apps that speak to it.
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
@@ -120,6 +125,7 @@ impl Settings {
             .map_err(|error| problems.push(error.to_string()))
             .ok()
             .flatten();
+        let queues = queues(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
         let bank = pays
             .then(|| bank_url(look_up("BANK_URL")))
             .transpose()
@@ -163,6 +169,7 @@ impl Settings {
                     store,
                     bus,
                     grid,
+                    queues,
                     bank,
                     customer_orders_per_second,
                     crash_points: crash_points.map(PathBuf::from),
@@ -205,6 +212,17 @@ fn otlp_headers(text: &str) -> Option<HeaderMap> {
     Some(headers)
 }
 
+/// The queues' connection, if any setting of that name is there: most apps need none.
+fn queues(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<QueueConnection>, String> {
+    let name = &TOPOLOGY.storage.connection;
+    let set = |setting: String| look_up(&setting).is_some_and(|value| !value.is_empty());
+    let known = [name.clone(), format!("AzureWebJobs{name}")];
+    if !known.into_iter().any(|base| set(format!("{base}__queueServiceUri")) || set(base)) {
+        return Ok(None);
+    }
+    QueueConnection::resolve(name, &look_up).map(Some).map_err(|error| error.to_string())
+}
+
 fn bank_url(value: Option<String>) -> Result<Url, String> {
     let expected = "BANK_URL must be the address of the bank's API, e.g. http://127.0.0.1:7075/";
     let url = value.and_then(|text| Url::parse(&text).ok());
@@ -233,13 +251,14 @@ mod tests {
                 ("FAULTS_ALLOWED", "maybe"),
                 ("LOG_FORMAT", "xml"),
                 ("OrdersGrid__topicEndpointUri", "http://example.com/"),
+                ("PaymentsQueue", "the queue"),
                 ("BANK_URL", "the bank"),
                 ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
             ],
         );
         let text = error.unwrap_err().to_string();
         // A key alone is no connection, so it can be no problem.
-        for name in NAMES[..8].iter().filter(|name| !name.ends_with("__key")) {
+        for name in NAMES[..9].iter().filter(|name| !name.ends_with("__key")) {
             assert!(text.contains(name), "{name} in {text}");
         }
         let settings = resolve(false, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
@@ -267,7 +286,7 @@ mod tests {
             }
         }
         // The host's own settings, which this package never reads.
-        let of_the_host = ["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", "PaymentsQueue"];
+        let of_the_host = ["FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"];
         names.retain(|name| !of_the_host.contains(&name.as_str()));
         assert_eq!(names, NAMES);
         let json: String = example.lines().filter(|line| !line.trim().starts_with("//")).collect();
@@ -303,7 +322,10 @@ mod tests {
     #[test]
     fn only_the_apps_that_ask_the_bank_need_it() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        assert!(resolve(false, &both).unwrap().bank.is_none());
+        let neither = resolve(false, &both).unwrap();
+        assert!(neither.bank.is_none() && neither.queues.is_none());
+        let queues = ("PaymentsQueue", "UseDevelopmentStorage=true");
+        assert!(resolve(false, &[both[0], both[1], queues]).unwrap().queues.is_some());
         assert!(resolve(true, &both).is_err());
         let bank = ("BANK_URL", "http://127.0.0.1:7075/");
         assert!(resolve(true, &[both[0], both[1], bank]).unwrap().bank.is_some());

@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Topology {
     /// Service Bus entities.
     pub service_bus: ServiceBus,
+    /// Storage queues.
+    pub storage: Storage,
     /// Cosmos DB databases.
     pub cosmos: Cosmos,
     /// The Event Grid topic.
@@ -22,6 +24,15 @@ pub struct Topology {
 pub struct EventGrid {
     /// Name of the connection in the settings.
     pub connection: String,
+}
+
+/// Storage queues and the name of their connection.
+#[derive(Debug, Deserialize)]
+pub struct Storage {
+    /// Name of the connection in the settings.
+    pub connection: String,
+    /// The queues.
+    pub queues: Vec<String>,
 }
 
 /// Service Bus entities and the name of their connection.
@@ -50,6 +61,16 @@ pub struct Subscription {
     pub name: String,
     /// Deliveries after which the broker dead-letters a message.
     pub max_delivery_count: u32,
+    /// What it lets in.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule of a subscription.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// The condition.
+    pub sql_expression: String,
 }
 
 /// Cosmos DB databases and the name of their connection.
@@ -88,6 +109,13 @@ impl Topology {
         &self.cosmos.databases[0].id
     }
 
+    /// What `subscription` lets in; nothing if there is no such subscription.
+    #[must_use]
+    pub fn rules(&self, subscription: &str) -> &[Rule] {
+        let mut subscriptions = self.topic().subscriptions.iter();
+        subscriptions.find(|s| s.name == subscription).map_or(&[], |s| &s.rules)
+    }
+
     /// Deliveries after which `subscription` dead-letters a message.
     #[must_use]
     pub fn max_delivery_count(&self, subscription: &str) -> Option<u32> {
@@ -104,6 +132,7 @@ mod tests {
     fn the_compiled_in_topology_has_what_the_code_asks_of_it() {
         assert_eq!(TOPOLOGY.topic().name, "orders");
         assert_eq!(TOPOLOGY.database(), "bulkhead");
+        assert!(TOPOLOGY.storage.queues.iter().any(|queue| queue == "payments-poison"));
         for service in orders::Service::ALL {
             assert!(TOPOLOGY.max_delivery_count(&format!("{service}-sub")) >= Some(3));
         }

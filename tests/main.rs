@@ -11,6 +11,7 @@ mod grid;
 mod harness;
 mod input;
 mod messages;
+mod ops;
 mod order;
 mod outage;
 mod outbox;

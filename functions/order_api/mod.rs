@@ -6,15 +6,15 @@
 //! | `GET /api/orders` | the newest orders, page by page ([`read`]) |
 //! | `GET /api/orders/{id}` | one order, with an ETag ([`read`]) |
 //! | `POST /api/orders/{id}/cancel` | 202 while nobody has set out to charge ([`cancel`]) |
-//! | `GET /api/ops/attention` | what does not get on by itself ([`attention`]) |
+//! | `/api/ops/…` | what needs a person; dead letters and their replay ([`ops`]) |
 //! | `GET /api/products` | what can be bought ([`shop`]) |
 //! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
 //! | `GET /` | the portal ([`portal`]) |
 
 mod admission;
-pub mod attention;
 pub mod cancel;
 pub mod health;
+pub mod ops;
 pub mod portal;
 pub mod read;
 pub mod shop;
@@ -60,6 +60,7 @@ pub struct OrderApi {
     shop: Shop,
     admission: Admission,
     faults_allowed: bool,
+    ops: ops::Ops,
 }
 
 type Shared = State<Arc<OrderApi>>;
@@ -70,7 +71,8 @@ impl OrderApi {
     pub fn new(store: OrderStore, outbox: Outbox, settings: &Settings) -> Self {
         let shop = Shop::new(store.clone());
         let admission = Admission::new(settings.customer_orders_per_second);
-        Self { store, outbox, shop, admission, faults_allowed: settings.faults_allowed }
+        let ops = ops::Ops::new(&store, settings);
+        Self { store, outbox, shop, admission, faults_allowed: settings.faults_allowed, ops }
     }
 
     /// The routes.
@@ -83,13 +85,10 @@ impl OrderApi {
                 "/api/orders/{id}/cancel",
                 post(cancel::cancel).fallback(|| refuse_method("POST")),
             )
-            .route(
-                "/api/ops/attention",
-                get(attention::attention).fallback(|| refuse_method("GET, HEAD")),
-            )
             .route("/api/products", get(shop::list).fallback(|| refuse_method("GET, HEAD")))
             .route("/healthz", get(health::healthz).fallback(|| refuse_method("GET, HEAD")))
             .route("/readyz", get(health::readyz).fallback(|| refuse_method("GET, HEAD")))
+            .merge(ops::router())
             .merge(portal::router())
             .fallback(|| async { Problem::not_found("No route has this path.") })
             // `submit` reads the body itself, to answer in its own words.

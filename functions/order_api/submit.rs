@@ -183,7 +183,7 @@ fn answer(order_id: OrderId, accepted: &Accepted, has_key: bool) -> Response {
     response
 }
 
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -212,7 +212,7 @@ fn correlation_id(headers: &HeaderMap) -> Option<&str> {
 
 /// Reads a body up to its limit. What is beyond is read and thrown away, within bounds: a client
 /// that is still sending when the connection closes may never see the answer.
-async fn read_body(mut body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(mut body: Body) -> Result<Bytes, Problem> {
     let mut kept = BytesMut::new();
     let mut read = 0;
     while let Some(frame) = body.frame().await {

@@ -59,6 +59,7 @@ pub(super) fn condition(guard: Guard) -> String {
             format!("c.overall = 'accepted' AND {UNWINDING} AND {}", parts.join(" AND "))
         }
         Guard::Untold(notice) => format!("NOT IS_DEFINED(c.notified.{})", notice.as_str()),
+        Guard::Reopenable { service } => status_in(service, &[Status::DeadLettered]),
     };
     format!("FROM c WHERE {holds}")
 }
@@ -89,6 +90,10 @@ mod tests {
         assert_eq!(
             condition(Guard::Untold(Notice::Received)),
             "FROM c WHERE NOT IS_DEFINED(c.notified.received)"
+        );
+        assert_eq!(
+            condition(Guard::Reopenable { service: Service::Billing }),
+            "FROM c WHERE c.status.billing IN ('dead-lettered')"
         );
     }
 }

@@ -1,6 +1,8 @@
 //! Orders and their outbox in Cosmos DB: carries out what the `orders` crate decides, one request
-//! each. Guards are rendered in `guard`, the stock is kept by [`stock`].
+//! each. Guards are rendered in `guard`, the stock is kept by [`stock`], what operators do is
+//! written down by [`audit`].
 
+pub mod audit;
 pub mod changed;
 mod guard;
 pub mod stock;

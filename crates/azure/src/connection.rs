@@ -326,13 +326,13 @@ impl GridConnection {
 }
 
 /// What a connection name led to.
-enum Found {
+pub(crate) enum Found {
     Text { setting: String, value: String },
     Section { prefix: String, endpoint: String },
 }
 
-struct Settings<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
+pub(crate) struct Settings<'a> {
+    pub(crate) lookup: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Settings<'_> {
@@ -341,7 +341,7 @@ impl Settings<'_> {
         (self.lookup)(setting).filter(|value| !value.trim().is_empty())
     }
 
-    fn resolve<T>(
+    pub(crate) fn resolve<T>(
         &self,
         name: &str,
         endpoint_key: &str,
@@ -383,7 +383,7 @@ impl Settings<'_> {
         Err(ConnectionError { connection: name.to_owned(), problems })
     }
 
-    fn identity(&self, prefix: &str, problems: &mut Vec<Problem>) -> Option<Identity> {
+    pub(crate) fn identity(&self, prefix: &str, problems: &mut Vec<Problem>) -> Option<Identity> {
         let key = |suffix: &str| format!("{prefix}__{suffix}");
         let client_id = self.get(&key("clientId"));
         let tenant_id = self.get(&key("tenantId"));
@@ -426,7 +426,7 @@ impl Settings<'_> {
     }
 }
 
-fn parse_text<T>(
+pub(crate) fn parse_text<T>(
     setting: &str,
     build: impl FnOnce(&str, &mut Vec<Problem>) -> Option<T>,
 ) -> Result<T, ConnectionError> {
@@ -437,18 +437,18 @@ fn parse_text<T>(
     }
 }
 
-fn problem(setting: &str, reason: &str, example: &'static str) -> Problem {
+pub(crate) fn problem(setting: &str, reason: &str, example: &'static str) -> Problem {
     Problem { setting: setting.to_owned(), reason: reason.to_owned(), example }
 }
 
 /// `Key=value;Key=value`. Keys are case-insensitive, values may contain `=`.
-struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     setting: &'a str,
     parts: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Parts<'a> {
-    fn parse(
+    pub(crate) fn parse(
         setting: &'a str,
         text: &'a str,
         example: &'static str,
@@ -466,12 +466,12 @@ impl<'a> Parts<'a> {
         Some(Self { setting, parts })
     }
 
-    fn get(&self, key: &str) -> Option<&'a str> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a str> {
         let found = self.parts.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
         found.map(|(_, value)| *value).filter(|value| !value.is_empty())
     }
 
-    fn required(
+    pub(crate) fn required(
         &self,
         key: &str,
         example: &'static str,
@@ -549,7 +549,7 @@ fn namespace(setting: &str, value: &str, problems: &mut Vec<Problem>) -> Option<
     None
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     LOOPBACK_HOSTS.iter().any(|name| name.eq_ignore_ascii_case(host))
 }
 

@@ -1,4 +1,5 @@
-//! The only code that speaks to Azure services: Cosmos DB, Service Bus, Event Grid, credentials.
+//! The only code that speaks to Azure services: Cosmos DB, Service Bus, Storage queues, Event Grid,
+//! credentials.
 //!
 //! This crate knows endpoints, wire formats, retries and deadlines. It has never heard of an
 //! order: documents and messages are whatever the caller serialises.
@@ -10,6 +11,7 @@
 //! * [`bus`]: a message broker (Azure Service Bus): send, receive under a peek lock, settle,
 //!   schedule, peek, settle by lock token.
 //! * [`grid`]: a topic that pushes events to webhooks (Azure Event Grid): publish.
+//! * [`queue`]: a Storage queue, as an operator needs it: peek, take, delete, count.
 //! * [`retry`]: back-off with full jitter, bounded in attempts and in time.
 //!
 //! Two rules hold everywhere. Every wait has a deadline: a service that is down costs the caller
@@ -20,4 +22,5 @@ pub mod connection;
 pub mod cosmos;
 mod credential;
 pub mod grid;
+pub mod queue;
 pub mod retry;

@@ -5,6 +5,7 @@
 //!            ^ lease over: re-claim n+1     |--reject(n)--> failed            (a business answer)
 //!            `------ attempt failed: lease given back --'
 //!                                           `--given up--> dead-lettered --claim--> processing
+//!                                                               `--reopen--> pending
 //!
 //! while the order unwinds:
 //! pending | processing | dead-lettered | done --compensate--> released | refunded
@@ -147,6 +148,11 @@ pub enum Guard {
     Unwound,
     /// The customer has not been told this yet.
     Untold(Notice),
+    /// The service's message was given up on.
+    Reopenable {
+        /// Whose part.
+        service: Service,
+    },
 }
 
 impl Guard {
@@ -182,6 +188,7 @@ impl Guard {
             Self::AllDone => order.overall == Overall::Accepted && order.is_all_done(),
             Self::Unwound => order.overall == Overall::Accepted && order.is_unwound(),
             Self::Untold(notice) => !order.notified.contains_key(&notice),
+            Self::Reopenable { service } => order.status[service] == Status::DeadLettered,
         }
     }
 }

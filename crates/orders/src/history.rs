@@ -47,6 +47,8 @@ pub enum Happening {
     RetryScheduled,
     /// The message was given up on: it is in a dead-letter or poison queue.
     DeadLettered,
+    /// An operator sends the message that was given up on again.
+    Replayed,
     /// A service finished.
     Done,
     /// A service's answer is no.

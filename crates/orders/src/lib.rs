@@ -8,7 +8,8 @@
 //! * [`order`] is the document that is stored, [`event`] what is told to others about it;
 //! * [`idempotency`] derives the order id and judges a repeated request;
 //! * [`automaton`] says what may happen to an order at all; [`claim`] has the moves of one service
-//!   with its own part, [`saga`] those of the order as a whole, [`notice`] what customers read.
+//!   with its own part, [`saga`] those of the order as a whole, [`notice`] what customers read,
+//!   [`replay`] how a message that was given up on is sent again.
 
 pub mod automaton;
 pub mod catalogue;
@@ -22,6 +23,7 @@ pub mod limits;
 pub mod money;
 pub mod notice;
 pub mod order;
+pub mod replay;
 pub mod saga;
 pub mod service;
 pub mod submission;

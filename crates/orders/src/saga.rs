@@ -59,6 +59,31 @@ pub fn unwound(service: Service, now: Timestamp) -> Move {
     Move::silent(Guard::Rejected { service }, edits)
 }
 
+/// An operator replays the message of a part that was given up on: it is pending again, and
+/// `without_fault` takes away the failure that the client asked this service for. The attempt
+/// number stays, so that whoever still believes to hold the part is fenced off as before.
+#[must_use]
+pub fn reopen(order: &Order, service: Service, now: Timestamp, without_fault: bool) -> Move {
+    let mut edits = vec![
+        set(status_path(service), Status::Pending),
+        set(stage_path(service, "leaseUntil"), 0),
+        set(stage_path(service, "error"), Value::Null),
+        set(stage_path(service, "updatedAt"), now),
+    ];
+    let fault = order.faults.contains_key(&service) && without_fault;
+    if fault {
+        edits.push(Edit::Remove(format!("/faults/{service}")));
+    }
+    let note = fault.then(|| "without the failure that was asked for".to_owned());
+    let entry = HistoryEntry {
+        service: Some(service),
+        note,
+        ..HistoryEntry::new(now, Happening::Replayed)
+    };
+    record(&mut edits, order, &entry);
+    Move::silent(Guard::Reopenable { service }, edits)
+}
+
 /// The closing move, if this order is ready for it: it writes `overall` once, with the closing
 /// event in the same batch.
 #[must_use]

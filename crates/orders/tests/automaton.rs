@@ -257,3 +257,38 @@ fn the_roll_up_happens_once_and_only_when_all_are_done() {
     assert_eq!(apply(&closed, &closing), None, "nobody can close it twice");
     assert_eq!(saga::close(&closed, at(3), None), None);
 }
+
+#[test]
+fn only_what_was_given_up_on_is_reopened_and_the_fault_goes_with_it() {
+    use orders::submission::Fault;
+    let mut order = order(&[1], 1);
+    order.faults.insert(Service::Billing, Fault::Fail);
+    order.faults.insert(Service::Inventory, Fault::Flaky);
+    for status in [
+        Status::Pending,
+        Status::Processing,
+        Status::Done,
+        Status::Failed,
+        Status::Released,
+        Status::Refunded,
+    ] {
+        order.status.billing = status;
+        let reopen = saga::reopen(&order, Service::Billing, at(1), true);
+        assert!(apply(&order, &reopen).is_none(), "{status:?}");
+    }
+    order.status.billing = Status::DeadLettered;
+    order.stage.billing.attempt = 3;
+    order.stage.billing.calls = 2;
+    let with = apply(&order, &saga::reopen(&order, Service::Billing, at(1), false)).unwrap();
+    assert_eq!(with.faults, order.faults);
+    let without = apply(&order, &saga::reopen(&order, Service::Billing, at(1), true)).unwrap();
+    assert_eq!(without.faults.keys().collect::<Vec<_>>(), [&Service::Inventory]);
+    for after in [with, without] {
+        assert_eq!(after.status.billing, Status::Pending);
+        assert_eq!((after.stage.billing.attempt, after.stage.billing.calls), (3, 2));
+        assert_eq!(after.history.len(), order.history.len() + 1);
+        let claim = claim::claim(Service::Billing, "w", at(2), LEASE_MS, true);
+        assert_eq!(apply(&after, &claim).unwrap().stage.billing.attempt, 4);
+        assert!(apply(&after, &saga::reopen(&after, Service::Billing, at(3), true)).is_none());
+    }
+}

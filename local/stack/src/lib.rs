@@ -2,11 +2,12 @@
 //!
 //! `stack` starts the stand-ins and one Functions host per app, each as a process of its own, and
 //! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
-//! from the environment. It has never heard of an order, but for [`slo`], which reads them over the
-//! HTTP API as anybody may.
+//! from the environment. It has never heard of an order, but for [`slo`] and [`dlq`], which are
+//! clients of the running system's API like any other.
 
 pub mod bank;
 pub mod child;
+pub mod dlq;
 pub mod doctor;
 pub mod endpoints;
 pub mod fault;

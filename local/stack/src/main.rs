@@ -6,7 +6,7 @@ use clap::Parser;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
-use stack::{doctor, serve, slo, stage, up};
+use stack::{dlq, doctor, serve, slo, stage, up};
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Cli {
         /// The apps; none means all.
         apps: Vec<String>,
     },
+    /// Dead letters of a running system: see, replay, discard, and who did so.
+    Dlq(dlq::Options),
     /// Checks what the stack needs and says what is missing.
     Doctor,
     /// Says how a running system keeps its service levels; fails where it does not.
@@ -73,6 +75,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 println!("{}", directory.display());
             }
         }
+        Cli::Dlq(options) => print!("{}", dlq::dlq(options).await?),
         Cli::Doctor => {
             return Ok(if doctor::doctor()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

@@ -216,6 +216,18 @@ impl Receiver {
         result
     }
 
+    /// Gives messages back as if they had never been received: their delivery count stays, and
+    /// others see them at once. For a receiver that looks for particular messages and has to take
+    /// what lies before them.
+    ///
+    /// Best effort: a lock that is over, or a link that is gone, has given its message back
+    /// already, which then counts as a failed delivery.
+    pub async fn release(&self, messages: &[Received]) {
+        for token in messages.iter().filter_map(|message| message.lock_token) {
+            self.forget(&token).await;
+        }
+    }
+
     /// Extends the lock of a message; returns when it ends now.
     ///
     /// # Errors

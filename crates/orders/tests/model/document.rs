@@ -74,8 +74,11 @@ pub(crate) fn apply(order: &Order, change: &Move) -> Option<Order> {
                 array(&mut document, parent).push(value.clone());
             }
             Edit::Remove(path) => {
-                let (parent, index) = path.rsplit_once('/').unwrap();
-                array(&mut document, parent).remove(index.parse().unwrap());
+                let (parent, name) = path.rsplit_once('/').unwrap();
+                match document.pointer_mut(parent).expect(path) {
+                    Value::Object(object) => drop(object.remove(name).expect(path)),
+                    _ => drop(array(&mut document, parent).remove(name.parse().unwrap())),
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use http::header::CACHE_CONTROL;
 use orders::{CustomerId, EventType, OrderId, Timestamp};
 use serde::Serialize;
 
-use super::{Shared, store_problem};
+use super::super::{Shared, store_problem};
 use crate::clock;
 use crate::outbox::sweep::{STUCK_AGE_MS, STUCK_ORDERS_MAX, stuck_at};
 use crate::problem::Problem;
@@ -45,7 +45,7 @@ struct StuckOrder {
 }
 
 /// What needs a person, at most a hundred of each kind.
-pub(super) async fn attention(State(api): Shared) -> Result<Response, Problem> {
+pub(in crate::order_api) async fn attention(State(api): Shared) -> Result<Response, Problem> {
     let before = clock::now().plus_ms(-STUCK_AGE_MS);
     let (parked, stuck) = tokio::try_join!(
         api.store.parked_events(PARKED_EVENTS_MAX),
