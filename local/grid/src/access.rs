@@ -236,6 +236,8 @@ mod tests {
         assert_eq!(admit("authorization", &authorization), Ok(()));
         let whole = sign("http://127.0.0.1:6500/", "2026-01-01T01:00:00");
         assert_eq!(admit(TOKEN, &whole), Ok(()), "a prefix of the resource");
+        let of_python = sign(&format!("{URL}?apiVersion=2018-01-01"), "2026-01-01 01:00:00+00:00");
+        assert_eq!(admit(TOKEN, &of_python), Ok(()), "as the SDK for Python signs");
 
         let denied = |token: &str| admit(TOKEN, token).unwrap_err();
         assert_eq!(denied(&sign(URL, "12/31/2025 11:59:59 PM")), Denied::Expired);
