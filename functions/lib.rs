@@ -9,6 +9,8 @@
 //! | `notification` | `notify` | topic `orders`, `notification-sub` | [`notification`] |
 //! | `outbox` | `relay`, `sweep` | change feed of `orders`; every minute | [`outbox`] |
 //!
+//! Who may use the HTTP routes is decided by [`access`].
+//!
 //! What the consumers share, from the outside in: [`courier`] settles a message, [`delivery`]
 //! reads it, [`worker`] claims, finishes and closes orders, [`verdict`] judges what went wrong,
 //! [`publisher`] sends events that were committed.
@@ -17,6 +19,7 @@
 //! executable ([`staging`]); endpoints and credentials come from settings alone ([`settings`]).
 //! There is no other difference between a laptop and Azure.
 
+pub mod access;
 pub mod billing;
 pub mod breaker;
 pub mod courier;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
 use azure::cosmos::{Store, StoreOptions};
+use functions::access::Access;
 use functions::crash;
 use functions::order_api::OrderApi;
 use functions::payments::bank::Bank;
@@ -38,7 +39,7 @@ async fn serve() -> anyhow::Result<()> {
     let server = Server::bind(&config).await?;
 
     let functions = staging::discover(&app_root()?)?;
-    let settings = Settings::from_env(functions.contains(&Function::Settle))?;
+    let settings = Settings::from_env(&functions)?;
     handler::logging::init(Some(&settings.log_filter), settings.log_format)?;
 
     crash::arm_from(settings.crash_points.clone());
@@ -78,7 +79,12 @@ fn app(
     for function in functions {
         let (store, outbox) = (store.clone(), outbox.clone());
         app = match function {
-            Function::Http => app.http(OrderApi::new(store, outbox, settings).router()),
+            Function::Http => {
+                let access = settings.access.as_ref().context("the app serves, so it asks who")?;
+                let access = Access::new(access)?;
+                access.announce();
+                app.http(OrderApi::new(store, outbox, settings, access).router())
+            }
             Function::Reserve => inventory::mount(app, &bus, store, outbox),
             Function::Charge => billing::mount(app, &bus, store, outbox),
             Function::Settle => {

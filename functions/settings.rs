@@ -7,6 +7,7 @@
 //! | `BANK_URL` | payments | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
+//! | `AUTH_…` | order-api | who is let in; see [`crate::access::settings`] |
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
@@ -21,6 +22,8 @@ use azure::connection::{BusConnection, CosmosConnection};
 use handler::logging::Format;
 use reqwest::Url;
 
+use crate::access::settings::AccessSettings;
+use crate::staging::Function;
 use crate::topology::TOPOLOGY;
 
 /// Log filter where the settings have none. The store's driver reports each connection at `info`.
@@ -28,7 +31,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 13] = [
     "OrdersStore",
     "OrdersBus",
     "BANK_URL",
@@ -37,6 +40,11 @@ pub const NAMES: [&str; 8] = [
     "LOG_FORMAT",
     "RUST_LOG",
     "CRASH_POINTS",
+    "AUTH_MODE",
+    "AUTH_ISSUER",
+    "AUTH_AUDIENCE",
+    "AUTH_JWKS_URL",
+    "AUTH_CUSTOMER_CLAIM",
 ];
 
 /// Orders per second of one customer where the settings have none: far more than a person or a
@@ -50,6 +58,8 @@ pub struct Settings {
     pub store: CosmosConnection,
     /// The namespace that events are published to and messages are settled in.
     pub bus: BusConnection,
+    /// Who is let in; only for the app that serves HTTP routes.
+    pub access: Option<AccessSettings>,
     /// The bank; only for the app that speaks to it.
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
@@ -70,24 +80,27 @@ pub struct Settings {
 pub struct SettingsError(pub Vec<String>);
 
 impl Settings {
-    /// Reads the settings of this process.
+    /// Reads the settings of this process, which serves `functions`.
     ///
     /// # Errors
     /// At least one is missing or unusable; the error names each with what would be usable.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn from_env(pays: bool) -> Result<Self, SettingsError> {
-        Self::resolve(pays, |name| std::env::var(name).ok())
+    pub fn from_env(functions: &[Function]) -> Result<Self, SettingsError> {
+        Self::resolve(functions, |name| std::env::var(name).ok())
     }
 
-    /// Reads settings through `look_up`; `pays` says whether the app speaks to the bank.
+    /// Reads settings through `look_up`: those of every app, and those that `functions` need.
     ///
     /// # Errors
     /// At least one is missing or unusable.
     pub fn resolve(
-        pays: bool,
+        functions: &[Function],
         look_up: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut problems = Vec::new();
+        let pays = functions.contains(&Function::Settle);
+        let serves = functions.contains(&Function::Http);
+        let access = serves.then(|| AccessSettings::resolve(&look_up, &mut problems)).flatten();
         let store = CosmosConnection::resolve(&TOPOLOGY.cosmos.connection, &look_up)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
@@ -135,6 +148,7 @@ impl Settings {
                 Ok(Self {
                     store,
                     bus,
+                    access,
                     bank,
                     customer_orders_per_second,
                     crash_points: crash_points.map(PathBuf::from),
@@ -162,8 +176,10 @@ mod tests {
     const BUS: &str = "Endpoint=sb://127.0.0.1:5672;SharedAccessKeyName=k;SharedAccessKey=s;\
         UseDevelopmentEmulator=true;";
 
-    fn resolve(pays: bool, set: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-        Settings::resolve(pays, |name| {
+    const PAYS: &[Function] = &[Function::Settle];
+
+    fn resolve(functions: &[Function], set: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::resolve(functions, |name| {
             set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
@@ -171,8 +187,9 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once_and_no_secret_with_it() {
         let error = resolve(
-            true,
+            &[Function::Settle, Function::Http],
             &[
+                ("AUTH_MODE", "off"),
                 ("FAULTS_ALLOWED", "maybe"),
                 ("LOG_FORMAT", "xml"),
                 ("BANK_URL", "the bank"),
@@ -180,10 +197,10 @@ mod tests {
             ],
         );
         let text = error.unwrap_err().to_string();
-        for name in &NAMES[..6] {
+        for name in NAMES[..6].iter().chain(&["AUTH_MODE"]) {
             assert!(text.contains(name), "{name} in {text}");
         }
-        let settings = resolve(false, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
+        let settings = resolve(&[], &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
         assert!(settings.customer_orders_per_second.is_some());
         assert!(!settings.faults_allowed, "faults are off unless somebody switches them on");
         assert!(!format!("{settings:?}").contains("a2V5"), "{settings:?}");
@@ -212,17 +229,23 @@ mod tests {
         assert_eq!(names, NAMES);
         let json: String = example.lines().filter(|line| !line.trim().starts_with("//")).collect();
         let values: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let settings =
-            Settings::resolve(true, |name| values["Values"][name].as_str().map(str::to_owned));
-        assert!(settings.unwrap().faults_allowed);
+        let settings = Settings::resolve(&[Function::Settle, Function::Http], |name| {
+            values["Values"][name].as_str().map(str::to_owned)
+        });
+        let settings = settings.unwrap();
+        assert!(settings.faults_allowed);
+        assert_eq!(settings.access, Some(AccessSettings::Development));
     }
 
     #[test]
-    fn only_the_app_that_pays_needs_the_bank() {
+    fn an_app_needs_what_its_functions_do() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        assert!(resolve(false, &both).unwrap().bank.is_none());
-        assert!(resolve(true, &both).is_err());
+        let azure = [both[0], both[1], ("WEBSITE_INSTANCE_ID", "i")];
+        assert!(resolve(&[Function::Notify], &azure).unwrap().access.is_none());
+        assert!(resolve(&[Function::Http], &azure).is_err(), "nobody said who is let in");
+        assert!(resolve(&[Function::Http], &both).unwrap().bank.is_none());
+        assert!(resolve(PAYS, &both).is_err());
         let bank = ("BANK_URL", "http://127.0.0.1:7075/");
-        assert!(resolve(true, &[both[0], both[1], bank]).unwrap().bank.is_some());
+        assert!(resolve(PAYS, &[both[0], both[1], bank]).unwrap().bank.is_some());
     }
 }

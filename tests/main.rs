@@ -4,11 +4,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
 #![allow(unreachable_pub, reason = "the harness serves the benchmark as well")]
 
+mod access;
 mod chaos;
 mod clients;
 mod crash;
 mod harness;
 mod input;
+mod issuer;
 mod messages;
 mod order;
 mod outage;

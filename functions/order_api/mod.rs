@@ -10,6 +10,10 @@
 //! | `GET /api/products` | what can be bought ([`shop`]) |
 //! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
 //! | `GET /` | the portal ([`portal`]) |
+//!
+//! Who may use which is said by the table in [`crate::access::routes`]; a route without a line
+//! there serves nobody. Routes that act on orders take the [`crate::access::Principal`] and ask it
+//! whose they may touch.
 
 mod admission;
 pub mod attention;
@@ -36,6 +40,7 @@ use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tracing::{error, warn};
 
+use crate::access::{self, Access};
 use crate::chain::chain;
 use crate::problem::Problem;
 use crate::publisher::Outbox;
@@ -58,17 +63,19 @@ pub struct OrderApi {
     shop: Shop,
     admission: Admission,
     faults_allowed: bool,
+    access: Arc<Access>,
 }
 
 type Shared = State<Arc<OrderApi>>;
 
 impl OrderApi {
-    /// The API over a store and an outbox.
+    /// The API over a store and an outbox, for whom `access` admits.
     #[must_use]
-    pub fn new(store: OrderStore, outbox: Outbox, settings: &Settings) -> Self {
+    pub fn new(store: OrderStore, outbox: Outbox, settings: &Settings, access: Access) -> Self {
         let shop = Shop::new(store.clone());
         let admission = Admission::new(settings.customer_orders_per_second);
-        Self { store, outbox, shop, admission, faults_allowed: settings.faults_allowed }
+        let faults_allowed = settings.faults_allowed;
+        Self { store, outbox, shop, admission, faults_allowed, access: Arc::new(access) }
     }
 
     /// The routes.
@@ -92,6 +99,7 @@ impl OrderApi {
             .fallback(|| async { Problem::not_found("No route has this path.") })
             // `submit` reads the body itself, to answer in its own words.
             .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(Arc::clone(&self.access), access::guard))
             .layer(middleware::from_fn(harden))
             .with_state(Arc::new(self))
     }
