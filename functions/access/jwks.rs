@@ -158,12 +158,12 @@ fn parse(body: &[u8]) -> Result<HashMap<String, Key>, String> {
         return Err(format!("the set has more than {KEYS_MAX} keys"));
     }
     let keys =
-        document.keys.into_iter().filter_map(|key| usable(serde_json::from_value(key).ok()?));
+        document.keys.into_iter().filter_map(|key| usable(&serde_json::from_value(key).ok()?));
     Ok(keys.collect())
 }
 
 /// A public key that may sign tokens, with its id.
-fn usable(jwk: Jwk) -> Option<(String, Key)> {
+fn usable(jwk: &Jwk) -> Option<(String, Key)> {
     let id = jwk.common.key_id.clone()?;
     if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
         return None;
@@ -181,7 +181,7 @@ fn usable(jwk: Jwk) -> Option<(String, Key)> {
         | (Some(KeyAlgorithm::ES256), Algorithm::ES256) => {}
         _ => return None,
     }
-    Some((id, Key { algorithm, decoding: DecodingKey::from_jwk(&jwk).ok()? }))
+    Some((id, Key { algorithm, decoding: DecodingKey::from_jwk(jwk).ok()? }))
 }
 
 /// Bytes that unpadded base64 stands for.

@@ -48,7 +48,7 @@ impl AccessSettings {
         let known = problems.len();
         let customer_claim = set("AUTH_CUSTOMER_CLAIM");
         let mode = match set("AUTH_MODE").as_deref() {
-            None | Some("development") if is_azure(&set) => {
+            None | Some("development") if is_azure(set) => {
                 let why = "AUTH_MODE must be easy-auth or bearer on Azure";
                 problems.push(why.to_owned());
                 return None;

@@ -8,6 +8,7 @@
 //! | `POST /api/orders/{id}/cancel` | 202 while nobody has set out to charge ([`cancel`]) |
 //! | `GET /api/ops/attention` | what does not get on by itself ([`attention`]) |
 //! | `GET /api/products` | what can be bought ([`shop`]) |
+//! | `GET /api/openapi.json` | the contract of all of this ([`openapi`]) |
 //! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
 //! | `GET /` | the portal ([`portal`]) |
 //!
@@ -19,6 +20,7 @@ mod admission;
 pub mod attention;
 pub mod cancel;
 pub mod health;
+pub mod openapi;
 pub mod portal;
 pub mod read;
 pub mod shop;
@@ -93,6 +95,7 @@ impl OrderApi {
                 get(attention::attention).fallback(|| refuse_method("GET, HEAD")),
             )
             .route("/api/products", get(shop::list).fallback(|| refuse_method("GET, HEAD")))
+            .route("/api/openapi.json", get(openapi::serve).fallback(|| refuse_method("GET, HEAD")))
             .route("/healthz", get(health::healthz).fallback(|| refuse_method("GET, HEAD")))
             .route("/readyz", get(health::readyz).fallback(|| refuse_method("GET, HEAD")))
             .merge(portal::router())

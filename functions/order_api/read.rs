@@ -19,13 +19,13 @@ use crate::problem::Problem;
 use crate::store::etag_header;
 
 /// Orders of one page unless the client asks for another number.
-const PAGE_ORDERS_DEFAULT: usize = 20;
+pub(super) const PAGE_ORDERS_DEFAULT: usize = 20;
 
 /// Orders of one page at most: an answer stays far below a megabyte.
-const PAGE_ORDERS_MAX: usize = 100;
+pub(super) const PAGE_ORDERS_MAX: usize = 100;
 
 /// Characters of a continuation: a base64url sort key, with room for a longer one some day.
-const CONTINUATION_CHARS_MAX: usize = 256;
+pub(super) const CONTINUATION_CHARS_MAX: usize = 256;
 
 /// One order. That of another customer is not there.
 pub(super) async fn one(
