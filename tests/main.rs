@@ -7,6 +7,7 @@
 mod access;
 mod chaos;
 mod clients;
+mod contracts;
 mod crash;
 mod harness;
 mod input;

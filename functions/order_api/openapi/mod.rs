@@ -260,11 +260,12 @@ impl Operation {
     }
 
     fn parameter(mut self, place: &str, name: &str, about: &str, schema: Value) -> Self {
+        let mut parameter = json!({
+            "in": place, "name": name, "description": about, "required": place == "path",
+        });
+        parameter["schema"] = schema;
         if let Value::Array(parameters) = &mut self.object["parameters"] {
-            parameters.push(json!({
-                "in": place, "name": name, "description": about,
-                "required": place == "path", "schema": schema,
-            }));
+            parameters.push(parameter);
         }
         self
     }
@@ -274,7 +275,8 @@ impl Operation {
     }
 
     fn answer(mut self, status: u16, about: &str, content: Value) -> Self {
-        let answer = json!({"description": about, "headers": trace_header(), "content": content});
+        let mut answer = json!({"description": about, "headers": trace_header()});
+        answer["content"] = content;
         self.object["responses"][status.to_string()] = answer;
         self
     }

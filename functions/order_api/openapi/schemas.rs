@@ -109,7 +109,9 @@ pub(super) fn all() -> Value {
 
 /// An object of these properties, which may have others as well.
 fn object(required: &[&str], properties: Value) -> Value {
-    json!({"type": "object", "required": required, "properties": properties})
+    let mut object = json!({"type": "object", "required": required});
+    object["properties"] = properties;
+    object
 }
 
 fn reference(name: &str) -> Value {

@@ -82,7 +82,7 @@ def make_sellable(body):
 
 
 @schema.include(path="/api/orders", method="POST").parametrize()
-@generated(500)
+@generated(450)
 def test_submitting(case, stack, session):
     if made.total() % 3 == 0:
         make_sellable(case.body)
@@ -90,13 +90,13 @@ def test_submitting(case, stack, session):
 
 
 @schema.include(path="/api/orders", method="GET").parametrize()
-@generated(350)
+@generated(400)
 def test_listing(case, stack, session):
     check(case, stack, session)
 
 
 @schema.include(path_regex="^/api/orders/").parametrize()
-@generated(200)
+@generated(300)
 def test_one_order(case, stack, session, known_order):
     if made.total() % 2 == 0:
         case.path_parameters["id"] = known_order
@@ -104,7 +104,7 @@ def test_one_order(case, stack, session, known_order):
 
 
 @schema.exclude(path_regex="^/api/orders").parametrize()
-@generated(80)
+@generated(100)
 def test_everything_else(case, stack, session):
     check(case, stack, session)
 
