@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -61,9 +61,8 @@ impl Issuer {
         // Lives as long as the test process; nobody joins it.
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                counted.fetch_add(1, Ordering::SeqCst);
                 let body = served.lock().unwrap().clone();
-                answer(connection, &body);
+                answer(connection, &body, &counted);
             }
         });
         let jwks_url = format!("{base}/keys");
@@ -122,7 +121,11 @@ fn sign(key: &RsaKeyPair, header: &Value, claims: &Value) -> String {
     format!("{signed}.{}", encode(signature))
 }
 
-fn answer(mut connection: TcpStream, body: &str) {
+/// How long a client may take to send its request: one that never does is nobody's concern.
+const REQUEST_WITHIN: Duration = Duration::from_secs(2);
+
+fn answer(mut connection: TcpStream, body: &str, fetches: &AtomicUsize) {
+    connection.set_read_timeout(Some(REQUEST_WITHIN)).unwrap();
     let mut request = Vec::new();
     let mut part = [0; 1024];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -131,6 +134,11 @@ fn answer(mut connection: TcpStream, body: &str) {
             Ok(read) => request.extend_from_slice(&part[..read]),
         }
     }
+    // A client of whoever had this port before may still be looking for it.
+    if !request.starts_with(b"GET /keys ") {
+        return;
+    }
+    fetches.fetch_add(1, Ordering::SeqCst);
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
