@@ -10,6 +10,8 @@
 //! | `outbox` | `relay`, `sweep` | change feed of `orders`; every minute | [`outbox`] |
 //! | `outbox` | `reconcile` | every hour | [`outbox`] |
 //!
+//! Who may use the HTTP routes is decided by [`access`].
+//!
 //! What the consumers share, from the outside in: [`courier`] settles a message, [`delivery`]
 //! reads it, [`worker`] claims, finishes and closes orders, [`verdict`] judges what went wrong,
 //! [`publisher`] sends events that were committed, [`grid`] tells them to the world outside.
@@ -18,6 +20,7 @@
 //! executable ([`staging`]); endpoints and credentials come from settings alone ([`settings`]).
 //! There is no other difference between a laptop and Azure.
 
+pub mod access;
 pub mod billing;
 pub mod breaker;
 pub mod courier;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
 use azure::cosmos::{Store, StoreOptions, StoreStats};
+use functions::access::Access;
 use functions::crash;
 use functions::grid::Grid;
 use functions::order_api::OrderApi;
@@ -44,7 +45,7 @@ async fn serve() -> anyhow::Result<()> {
     let server = Server::bind(&config).await?;
 
     let functions = staging::discover(&app_root()?)?;
-    let mut settings = Settings::from_env(functions.iter().any(|f| f.asks_the_bank()))?;
+    let mut settings = Settings::from_env(&functions)?;
     handler::logging::init(Some(&settings.log_filter), settings.log_format)?;
 
     crash::arm_from(settings.crash_points.clone());
@@ -108,7 +109,12 @@ fn app(
     for function in functions {
         let (store, outbox) = (store.clone(), outbox.clone());
         app = match function {
-            Function::Http => app.http(OrderApi::new(store, outbox, settings).router()),
+            Function::Http => {
+                let access = settings.access.as_ref().context("the app serves, so it asks who")?;
+                let access = Access::new(access)?;
+                access.announce();
+                app.http(OrderApi::new(store, outbox, settings, access).router())
+            }
             Function::Reserve => inventory::mount(app, &bus, store, outbox),
             Function::Charge => billing::mount(app, &bus, store, outbox),
             Function::Settle => payments::mount(app, &bus, store, outbox, bank(settings)?),

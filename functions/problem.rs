@@ -4,11 +4,12 @@
 //! internals; `traceId` leads an operator to the log line that does. Every type is explained in
 //! `docs/api.md`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
 use orders::FieldError;
 use serde::Serialize;
 
@@ -36,7 +37,9 @@ struct Details {
     #[serde(skip)]
     retry_after: Option<Duration>,
     #[serde(skip)]
-    allow: Option<&'static str>,
+    allow: Option<Cow<'static, str>>,
+    #[serde(skip)]
+    challenge: Option<&'static str>,
 }
 
 fn status_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::Ok, S::Error> {
@@ -55,6 +58,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             allow: None,
+            challenge: None,
         }))
     }
 
@@ -141,11 +145,58 @@ impl Problem {
 
     /// The path exists, the method does not.
     #[must_use]
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    pub fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Self {
+        let allow = allow.into();
         let title = "The method is not supported here.";
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
             .detail(format!("Supported: {allow}."));
         problem.0.allow = Some(allow);
+        problem
+    }
+
+    /// Nobody can be made out. `sent` says whether there were credentials, which do not hold.
+    #[must_use]
+    pub fn unauthenticated(sent: bool) -> Self {
+        let title = "Who is asking cannot be made out.";
+        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", title);
+        // RFC 6750 §3: an error is named only when credentials came.
+        problem.0.challenge = Some(if sent {
+            "Bearer realm=\"bulkhead\", error=\"invalid_token\""
+        } else {
+            "Bearer realm=\"bulkhead\""
+        });
+        problem.detail(if sent { "The credentials do not hold." } else { "Sign in first." })
+    }
+
+    /// A header claims to say who is asking, and nobody vouches for it.
+    #[must_use]
+    pub fn untrusted_principal(header: &HeaderName) -> Self {
+        let title = "A header says who is asking, and nobody vouches for it here.";
+        Self::new(StatusCode::BAD_REQUEST, "untrusted-principal", title)
+            .detail(format!("Leave out {header}."))
+    }
+
+    /// Somebody who may not do this.
+    #[must_use]
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this.").detail(detail)
+    }
+
+    /// A customer orders in the name of another.
+    #[must_use]
+    pub fn other_customer() -> Self {
+        let title = "An order is submitted by the customer that it is for.";
+        Self::new(StatusCode::FORBIDDEN, "other-customer", title)
+            .detail("The customerId is not that of the account that is signed in.")
+    }
+
+    /// Credentials cannot be judged: the issuer's keys are not there.
+    #[must_use]
+    pub fn issuer_unavailable(retry_after: Duration) -> Self {
+        let title = "Credentials cannot be checked at the moment.";
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "issuer-unavailable", title)
+            .detail("Send the same request again later.");
+        problem.0.retry_after = Some(retry_after);
         problem
     }
 
@@ -244,8 +295,11 @@ impl IntoResponse for Problem {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
-        if let Some(allow) = self.0.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(Ok(allow)) = self.0.allow.as_deref().map(HeaderValue::from_str) {
+            headers.insert(ALLOW, allow);
+        }
+        if let Some(challenge) = self.0.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         // For whoever wraps the routes and knows the trace: see `in_trace`.
         response.extensions_mut().insert(self);
@@ -285,5 +339,9 @@ mod tests {
         assert_eq!(fine.status(), StatusCode::OK, "an answer that is no problem is left alone");
         let refused = Problem::method_not_allowed("GET, POST").into_response();
         assert_eq!(refused.headers()[ALLOW], "GET, POST");
+        let unknown = Problem::unauthenticated(false).into_response();
+        assert_eq!(unknown.headers()[WWW_AUTHENTICATE], "Bearer realm=\"bulkhead\"");
+        let invalid = Problem::unauthenticated(true).into_response();
+        assert!(invalid.headers()[WWW_AUTHENTICATE].to_str().unwrap().contains("invalid_token"));
     }
 }

@@ -9,6 +9,7 @@
 //! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
+//! | `AUTH_…` | order-api | who is let in; see [`crate::access::settings`] |
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
@@ -28,6 +29,8 @@ use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::access::settings::AccessSettings;
+use crate::staging::Function;
 use crate::topology::TOPOLOGY;
 
 /// Log filter where the settings have none. The store's driver reports each connection at `info`.
@@ -35,7 +38,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 18] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",
@@ -49,6 +52,11 @@ pub const NAMES: [&str; 13] = [
     "CRASH_POINTS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "AUTH_MODE",
+    "AUTH_ISSUER",
+    "AUTH_AUDIENCE",
+    "AUTH_JWKS_URL",
+    "AUTH_CUSTOMER_CLAIM",
 ];
 
 /// Orders per second of one customer where the settings have none: far more than a person or a
@@ -66,6 +74,8 @@ pub struct Settings {
     pub grid: Option<GridConnection>,
     /// The account with the poison queue; without it operators see no dead letters of payments.
     pub queues: Option<QueueConnection>,
+    /// Who is let in; only for the app that serves HTTP routes.
+    pub access: Option<AccessSettings>,
     /// The bank; only for the apps that speak to it.
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
@@ -97,24 +107,27 @@ pub struct Otlp {
 pub struct SettingsError(pub Vec<String>);
 
 impl Settings {
-    /// Reads the settings of this process.
+    /// Reads the settings of this process, which serves `functions`.
     ///
     /// # Errors
     /// At least one is missing or unusable; the error names each with what would be usable.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-    pub fn from_env(pays: bool) -> Result<Self, SettingsError> {
-        Self::resolve(pays, |name| std::env::var(name).ok())
+    pub fn from_env(functions: &[Function]) -> Result<Self, SettingsError> {
+        Self::resolve(functions, |name| std::env::var(name).ok())
     }
 
-    /// Reads settings through `look_up`; `pays` says whether the app speaks to the bank.
+    /// Reads settings through `look_up`: those of every app, and those that `functions` need.
     ///
     /// # Errors
     /// At least one is missing or unusable.
     pub fn resolve(
-        pays: bool,
+        functions: &[Function],
         look_up: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, SettingsError> {
         let mut problems = Vec::new();
+        let pays = functions.iter().any(|function| function.asks_the_bank());
+        let serves = functions.contains(&Function::Http);
+        let access = serves.then(|| AccessSettings::resolve(&look_up, &mut problems)).flatten();
         let store = CosmosConnection::resolve(&TOPOLOGY.cosmos.connection, &look_up)
             .map_err(|error| problems.push(error.to_string()))
             .ok();
@@ -170,6 +183,7 @@ impl Settings {
                     bus,
                     grid,
                     queues,
+                    access,
                     bank,
                     customer_orders_per_second,
                     crash_points: crash_points.map(PathBuf::from),
@@ -237,8 +251,10 @@ mod tests {
     const BUS: &str = "Endpoint=sb://127.0.0.1:5672;SharedAccessKeyName=k;SharedAccessKey=s;\
         UseDevelopmentEmulator=true;";
 
-    fn resolve(pays: bool, set: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-        Settings::resolve(pays, |name| {
+    const PAYS: &[Function] = &[Function::Settle];
+
+    fn resolve(functions: &[Function], set: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+        Settings::resolve(functions, |name| {
             set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
@@ -246,8 +262,9 @@ mod tests {
     #[test]
     fn every_problem_is_reported_at_once_and_no_secret_with_it() {
         let error = resolve(
-            true,
+            &[Function::Settle, Function::Http],
             &[
+                ("AUTH_MODE", "off"),
                 ("FAULTS_ALLOWED", "maybe"),
                 ("LOG_FORMAT", "xml"),
                 ("OrdersGrid__topicEndpointUri", "http://example.com/"),
@@ -258,10 +275,11 @@ mod tests {
         );
         let text = error.unwrap_err().to_string();
         // A key alone is no connection, so it can be no problem.
-        for name in NAMES[..9].iter().filter(|name| !name.ends_with("__key")) {
+        let named = NAMES[..9].iter().filter(|name| !name.ends_with("__key"));
+        for name in named.chain(&["AUTH_MODE"]) {
             assert!(text.contains(name), "{name} in {text}");
         }
-        let settings = resolve(false, &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
+        let settings = resolve(&[], &[("OrdersStore", STORE), ("OrdersBus", BUS)]).unwrap();
         assert!(settings.customer_orders_per_second.is_some());
         assert!(settings.grid.is_none(), "Event Grid is optional");
         assert!(!settings.faults_allowed, "faults are off unless somebody switches them on");
@@ -291,21 +309,23 @@ mod tests {
         assert_eq!(names, NAMES);
         let json: String = example.lines().filter(|line| !line.trim().starts_with("//")).collect();
         let values: serde_json::Value = serde_json::from_str(&json).unwrap();
-        let settings =
-            Settings::resolve(true, |name| values["Values"][name].as_str().map(str::to_owned));
+        let settings = Settings::resolve(&[Function::Settle, Function::Http], |name| {
+            values["Values"][name].as_str().map(str::to_owned)
+        });
         let settings = settings.unwrap();
         assert!(settings.faults_allowed && settings.grid.is_some());
+        assert_eq!(settings.access, Some(AccessSettings::Development));
     }
 
     #[test]
     fn telemetry_goes_nowhere_unless_asked_and_its_key_is_not_shown() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        assert!(resolve(false, &both).unwrap().otlp.is_none());
+        assert!(resolve(&[], &both).unwrap().otlp.is_none());
         let empty = ("OTEL_EXPORTER_OTLP_ENDPOINT", "");
-        assert!(resolve(false, &[both[0], both[1], empty]).unwrap().otlp.is_none());
+        assert!(resolve(&[], &[both[0], both[1], empty]).unwrap().otlp.is_none());
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4318");
         let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20c2VjcmV0, x-a=b");
-        let settings = resolve(false, &[both[0], both[1], endpoint, headers]).unwrap();
+        let settings = resolve(&[], &[both[0], both[1], endpoint, headers]).unwrap();
         let otlp = settings.otlp.as_ref().unwrap();
         assert_eq!(otlp.headers["authorization"], "Basic c2VjcmV0");
         assert_eq!(otlp.headers.len(), 2);
@@ -314,20 +334,23 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "novalue"),
         ] {
-            let error = resolve(false, &[both[0], both[1], wrong, endpoint]).unwrap_err();
+            let error = resolve(&[], &[both[0], both[1], wrong, endpoint]).unwrap_err();
             assert!(error.to_string().contains(wrong.0), "{error}");
         }
     }
 
     #[test]
-    fn only_the_apps_that_ask_the_bank_need_it() {
+    fn an_app_needs_what_its_functions_do() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        let neither = resolve(false, &both).unwrap();
+        let azure = [both[0], both[1], ("WEBSITE_INSTANCE_ID", "i")];
+        assert!(resolve(&[Function::Notify], &azure).unwrap().access.is_none());
+        assert!(resolve(&[Function::Http], &azure).is_err(), "nobody said who is let in");
+        let neither = resolve(&[Function::Http], &both).unwrap();
         assert!(neither.bank.is_none() && neither.queues.is_none());
         let queues = ("PaymentsQueue", "UseDevelopmentStorage=true");
-        assert!(resolve(false, &[both[0], both[1], queues]).unwrap().queues.is_some());
-        assert!(resolve(true, &both).is_err());
+        assert!(resolve(&[], &[both[0], both[1], queues]).unwrap().queues.is_some());
+        assert!(resolve(PAYS, &both).is_err());
         let bank = ("BANK_URL", "http://127.0.0.1:7075/");
-        assert!(resolve(true, &[both[0], both[1], bank]).unwrap().bank.is_some());
+        assert!(resolve(PAYS, &[both[0], both[1], bank]).unwrap().bank.is_some());
     }
 }

@@ -4,12 +4,15 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a test binary")]
 #![allow(unreachable_pub, reason = "the harness serves the benchmark as well")]
 
+mod access;
 mod chaos;
 mod clients;
+mod contracts;
 mod crash;
 mod grid;
 mod harness;
 mod input;
+mod issuer;
 mod messages;
 mod ops;
 mod order;

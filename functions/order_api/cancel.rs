@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::view::OrderView;
 use super::{OrderApi, Shared, read, store_problem};
+use crate::access::{Principal, Reach};
 use crate::clock;
 use crate::crash;
 use crate::problem::Problem;
@@ -24,19 +25,27 @@ const ROUNDS_MAX: u32 = 3;
 /// Cancels an order. Doing so again changes nothing and answers the same.
 pub(super) async fn cancel(
     State(api): Shared,
+    principal: Principal,
     trace: TraceContext,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
+    let reach = principal.reach()?;
     let order_id = read::order_id(&id)?;
     let traceparent = trace.traceparent();
-    let order = attempt(&api, order_id, &traceparent).await?;
+    let order = attempt(&api, order_id, reach, &traceparent).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(OrderView::whole(order))).into_response())
 }
 
-async fn attempt(api: &OrderApi, order_id: OrderId, traceparent: &str) -> Result<Order, Problem> {
+async fn attempt(
+    api: &OrderApi,
+    order_id: OrderId,
+    reach: Reach<'_>,
+    traceparent: &str,
+) -> Result<Order, Problem> {
     let mut unsettled: Option<StoreError> = None;
     for _ in 0..ROUNDS_MAX {
         let document = api.store.read(order_id).await.map_err(|error| store_problem(&error))?;
+        let document = document.filter(|document| reach.covers(&document.value.customer_id));
         let order = document.ok_or_else(read::no_such_order)?.value;
         if let Some(answer) = judge(&order) {
             return answer.map(|()| order);

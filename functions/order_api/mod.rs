@@ -8,12 +8,18 @@
 //! | `POST /api/orders/{id}/cancel` | 202 while nobody has set out to charge ([`cancel`]) |
 //! | `/api/ops/…` | what needs a person; dead letters and their replay ([`ops`]) |
 //! | `GET /api/products` | what can be bought ([`shop`]) |
+//! | `GET /api/openapi.json` | the contract of all of this ([`openapi`]) |
 //! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
 //! | `GET /` | the portal ([`portal`]) |
+//!
+//! Who may use which is said by the table in [`crate::access::routes`]; a route without a line
+//! there serves nobody. Routes that act on orders take the [`crate::access::Principal`] and ask it
+//! whose they may touch.
 
 mod admission;
 pub mod cancel;
 pub mod health;
+pub mod openapi;
 pub mod ops;
 pub mod portal;
 pub mod read;
@@ -37,6 +43,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tracing::{error, warn};
 
+use crate::access::{self, Access};
 use crate::chain::chain;
 use crate::problem::Problem;
 use crate::publisher::Outbox;
@@ -61,18 +68,21 @@ pub struct OrderApi {
     admission: Admission,
     faults_allowed: bool,
     ops: ops::Ops,
+    access: Arc<Access>,
 }
 
 type Shared = State<Arc<OrderApi>>;
 
 impl OrderApi {
-    /// The API over a store and an outbox.
+    /// The API over a store and an outbox, for whom `access` admits.
     #[must_use]
-    pub fn new(store: OrderStore, outbox: Outbox, settings: &Settings) -> Self {
+    pub fn new(store: OrderStore, outbox: Outbox, settings: &Settings, access: Access) -> Self {
         let shop = Shop::new(store.clone());
         let admission = Admission::new(settings.customer_orders_per_second);
         let ops = ops::Ops::new(&store, settings);
-        Self { store, outbox, shop, admission, faults_allowed: settings.faults_allowed, ops }
+        let faults_allowed = settings.faults_allowed;
+        let access = Arc::new(access);
+        Self { store, outbox, shop, admission, faults_allowed, ops, access }
     }
 
     /// The routes.
@@ -86,6 +96,7 @@ impl OrderApi {
                 post(cancel::cancel).fallback(|| refuse_method("POST")),
             )
             .route("/api/products", get(shop::list).fallback(|| refuse_method("GET, HEAD")))
+            .route("/api/openapi.json", get(openapi::serve).fallback(|| refuse_method("GET, HEAD")))
             .route("/healthz", get(health::healthz).fallback(|| refuse_method("GET, HEAD")))
             .route("/readyz", get(health::readyz).fallback(|| refuse_method("GET, HEAD")))
             .merge(ops::router())
@@ -93,6 +104,7 @@ impl OrderApi {
             .fallback(|| async { Problem::not_found("No route has this path.") })
             // `submit` reads the body itself, to answer in its own words.
             .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(Arc::clone(&self.access), access::guard))
             .layer(middleware::from_fn(harden))
             .with_state(Arc::new(self))
     }

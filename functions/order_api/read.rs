@@ -14,26 +14,30 @@ use serde::Serialize;
 
 use super::view::OrderView;
 use super::{Shared, content_etag, not_modified, store_problem};
+use crate::access::{Principal, Reach};
 use crate::problem::Problem;
 use crate::store::etag_header;
 
 /// Orders of one page unless the client asks for another number.
-const PAGE_ORDERS_DEFAULT: usize = 20;
+pub(super) const PAGE_ORDERS_DEFAULT: usize = 20;
 
 /// Orders of one page at most: an answer stays far below a megabyte.
-const PAGE_ORDERS_MAX: usize = 100;
+pub(super) const PAGE_ORDERS_MAX: usize = 100;
 
 /// Characters of a continuation: a base64url sort key, with room for a longer one some day.
-const CONTINUATION_CHARS_MAX: usize = 256;
+pub(super) const CONTINUATION_CHARS_MAX: usize = 256;
 
-/// One order.
+/// One order. That of another customer is not there.
 pub(super) async fn one(
     State(api): Shared,
+    principal: Principal,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let reach = principal.reach()?;
     let order_id = order_id(&id)?;
     let document = api.store.read(order_id).await.map_err(|error| store_problem(&error))?;
+    let document = document.filter(|document| reach.covers(&document.value.customer_id));
     let document = document.ok_or_else(no_such_order)?;
     let etag = etag_header(&document.etag);
     if let Some(unchanged) = etag.as_ref().and_then(|etag| not_modified(&headers, etag)) {
@@ -67,13 +71,18 @@ pub(super) struct Page {
     next: Option<String>,
 }
 
-/// The newest orders. The page has no version of its own in the store, so its ETag is that of the
+/// The newest orders within the principal's reach. The page has no version of its own in the store, so its ETag is that of the
 /// bytes: a poller is spared the transfer, not the query.
 pub(super) async fn list(
     State(api): Shared,
+    principal: Principal,
     headers: HeaderMap,
     query: Result<Query<BTreeMap<String, String>>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
+    let customer = match principal.reach()? {
+        Reach::Everyone => None,
+        Reach::Own(customer) => Some(customer),
+    };
     let query = query.map(|Query(parameters)| parameters).map_err(|_| {
         Problem::invalid_query(vec![FieldError::new("", "malformed", "is no query string")])
     });
@@ -81,7 +90,7 @@ pub(super) async fn list(
         query.and_then(|parameters| Wanted::parse(&parameters).map_err(Problem::invalid_query))?;
     let orders = api
         .store
-        .newest(wanted.limit, wanted.after.as_deref())
+        .newest(wanted.limit, wanted.after.as_deref(), customer)
         .await
         .map_err(|error| store_problem(&error))?;
     // A full page may have a successor; a short one is the last.

@@ -15,9 +15,10 @@ use http_body_util::BodyExt as _;
 use orders::order::Acceptance;
 use orders::submission::Refusal;
 use orders::{FieldError, IdempotencyKey, Order, OrderId, OutboxEvent, Submission, Verdict};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{BODY_BYTES_MAX, OrderApi, Shared, store_problem, view};
+use crate::access::Principal;
 use crate::clock;
 use crate::crash;
 use crate::problem::Problem;
@@ -47,6 +48,7 @@ const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 /// Accepts an order.
 pub(super) async fn submit(
     State(api): Shared,
+    principal: Principal,
     trace: TraceContext,
     headers: HeaderMap,
     body: Body,
@@ -61,6 +63,10 @@ pub(super) async fn submit(
         Refusal::Malformed(place) => Problem::malformed_json(&place),
         Refusal::Invalid(errors) => Problem::invalid_order(errors),
     })?;
+    if !principal.reach()?.covers(submission.customer_id()) {
+        warn!(principal.id = principal.id(), "refused: an order in another customer's name");
+        return Err(Problem::other_customer());
+    }
     if !api.faults_allowed && !submission.faults().is_empty() {
         let error = FieldError::new("/faults", "not_allowed", "is switched off here");
         return Err(Problem::invalid_order(vec![error]));

@@ -11,7 +11,7 @@ use azure::cosmos::{
     BatchOperation, BatchOutcome, Container, Document, ETag, Patch, PatchOperation, PatchOutcome,
     Query, Scope, Store, StoreError, StoreStats,
 };
-use orders::{Edit, Move, Order, OrderId, OutboxEvent, Product, Timestamp};
+use orders::{CustomerId, Edit, Move, Order, OrderId, OutboxEvent, Product, Timestamp};
 use serde::de::IgnoredAny;
 
 use crate::chain::chain;
@@ -112,7 +112,8 @@ impl OrderStore {
         self.orders.read(&id, &id).await
     }
 
-    /// At most `limit` orders, newest first, continuing after the order whose sort key is `after`.
+    /// At most `limit` orders, newest first, continuing after the order whose sort key is `after`;
+    /// those of one `customer` only, if there is one.
     ///
     /// # Errors
     /// The store did not answer.
@@ -120,17 +121,20 @@ impl OrderStore {
         &self,
         limit: usize,
         after: Option<&str>,
+        customer: Option<&CustomerId>,
     ) -> Result<Vec<Order>, StoreError> {
-        let query = match after {
-            None => Query::new(format!(
-                "SELECT TOP {limit} * FROM c WHERE c.type = 'order' ORDER BY c.sortKey DESC"
-            )),
-            Some(after) => Query::new(format!(
-                "SELECT TOP {limit} * FROM c WHERE c.type = 'order' AND c.sortKey < @after \
-                 ORDER BY c.sortKey DESC"
-            ))
-            .with("@after", after),
-        };
+        let continued = if after.is_some() { " AND c.sortKey < @after" } else { "" };
+        let of_one = if customer.is_some() { " AND c.customerId = @customer" } else { "" };
+        let mut query = Query::new(format!(
+            "SELECT TOP {limit} * FROM c WHERE c.type = 'order'{of_one}{continued} \
+             ORDER BY c.sortKey DESC"
+        ));
+        if let Some(after) = after {
+            query = query.with("@after", after);
+        }
+        if let Some(customer) = customer {
+            query = query.with("@customer", customer.as_str());
+        }
         self.orders.query(&query, Scope::All, limit).await
     }
 

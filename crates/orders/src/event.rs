@@ -46,6 +46,17 @@ pub enum EventType {
 }
 
 impl EventType {
+    /// All of them. Each has its JSON Schema, `docs/events/<type>.v1.json`.
+    pub const ALL: [Self; 7] = [
+        Self::OrderCreated,
+        Self::InventoryRejected,
+        Self::BillingFailed,
+        Self::OrderCancelRequested,
+        Self::OrderCompleted,
+        Self::OrderFailed,
+        Self::OrderCancelled,
+    ];
+
     /// The text form, as in application property `event_type`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
