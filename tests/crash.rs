@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestStack, eventually, order, order_with};
+use crate::harness::{TestStack, eventually, eventually_within, order, order_with};
 use crate::proof;
 
 /// How an order is meant to end, and what it takes to pass the point.
@@ -134,13 +134,15 @@ async fn crash_everywhere(app: &str) {
             })
             .await;
         }
-        eventually(&format!("{app} dies at {point}"), || async {
+        let what = format!("{app} dies at {point}");
+        eventually_within(CLOSED_WITHIN, &what, || async {
             (!stack.is_armed(point)).then_some(())
         })
         .await;
         // The next death must not fall upon this order's redelivery: three of them, and the broker
         // gives up on it, rightly.
-        eventually("the order is closed, or comes back once the lease is over", || async {
+        let what = "the order is closed, or comes back once the lease is over";
+        eventually_within(CLOSED_WITHIN, what, || async {
             let later = |line: &str| line.contains(&id) && line.contains("comes back later");
             let closed = || async { stack.overall(&id).await.is_some_and(|o| o != "accepted") };
             (closed().await || stack.full_log().lines().any(later)).then_some(())

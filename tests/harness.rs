@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use azure::bus::{BusClient, Received};
 use azure::connection::{BusConnection, CosmosConnection};
-use azure::cosmos::Store;
+use azure::cosmos::{Store, StoreOptions};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -388,7 +388,9 @@ impl TestStack {
         let Endpoints { cosmos, cosmos_key, .. } = &self.endpoints;
         let text = format!("AccountEndpoint={cosmos}/;AccountKey={cosmos_key};");
         let connection = CosmosConnection::from_connection_string(&text).unwrap();
-        Store::new(connection, "bulkhead", Default::default())
+        // Patient: the tests share two cores with everything that they start.
+        let options = StoreOptions { deadline: Duration::from_secs(20), ..Default::default() };
+        Store::new(connection, "bulkhead", options)
     }
 }
 
@@ -451,9 +453,18 @@ fn unbase64(text: &str) -> String {
 /// Waits until `check` gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
+    check: impl FnMut() -> F,
+) -> T {
+    eventually_within(DONE_WITHIN, what, check).await
+}
+
+/// As [`eventually`], with a limit of its own.
+pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    what: &str,
     mut check: impl FnMut() -> F,
 ) -> T {
-    let deadline = Instant::now() + DONE_WITHIN;
+    let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = check().await {
             return found;

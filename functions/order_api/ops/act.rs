@@ -26,7 +26,6 @@ use serde_json::Value;
 use tracing::{error, info, warn};
 
 use super::super::{OrderApi, Shared, store_problem, submit};
-use super::actor::actor;
 use super::letter::Letter;
 use super::plan::{self, Plan};
 use super::read::fresh;
@@ -35,6 +34,7 @@ use super::request::Order;
 use super::shelf::{Hand, Held};
 use super::shelf_problem;
 use super::source::Source;
+use crate::access::Principal;
 use crate::chain::chain;
 use crate::clock;
 use crate::crash;
@@ -52,20 +52,22 @@ const NOTES_IN_FLIGHT_MAX: usize = 8;
 pub(super) async fn replay(
     State(api): Shared,
     Path(source): Path<String>,
+    principal: Principal,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    run(&api, Action::Replay, &source, &headers, body).await
+    run(&api, Action::Replay, &source, principal.id(), &headers, body).await
 }
 
 /// Discards dead letters.
 pub(super) async fn discard(
     State(api): Shared,
     Path(source): Path<String>,
+    principal: Principal,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    run(&api, Action::Discard, &source, &headers, body).await
+    run(&api, Action::Discard, &source, principal.id(), &headers, body).await
 }
 
 /// Carries a request out, or writes down that it was refused.
@@ -73,12 +75,12 @@ async fn run(
     api: &Arc<OrderApi>,
     action: Action,
     source: &str,
+    actor: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let actor = actor(headers);
     let mut asked = None;
-    let answer = attempt(api, action, source, headers, body, &actor, &mut asked).await;
+    let answer = attempt(api, action, source, headers, body, actor, &mut asked).await;
     if let Err(problem) = &answer {
         let source: String = source.chars().take(64).collect();
         let (reason, sequence_number) = match &asked {
@@ -87,7 +89,7 @@ async fn run(
         };
         let subject = Subject {
             action,
-            actor: &actor,
+            actor,
             reason,
             source: &source,
             sequence_number,

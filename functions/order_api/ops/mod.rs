@@ -14,7 +14,6 @@
 //! found and taken by a [`shelf`]. What is done is written down first ([`crate::store::audit`]).
 
 mod act;
-mod actor;
 pub mod attention;
 mod letter;
 mod pace;
