@@ -201,7 +201,7 @@ async fn a_replay_that_fails_again_comes_back_until_the_loop_ends() {
 async fn a_crash_in_the_middle_of_a_replay_neither_loses_nor_doubles() {
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
-    let mut ids = Vec::new();
+    let (mut crashed, mut ids) = (Vec::new(), Vec::new());
     for point in ["ops.before-send", "ops.after-send", "ops.after-mark", "ops.after-complete"] {
         let (id, number) = given_up(&stack, "billing").await;
         stack.arm(point, "abort");
@@ -211,6 +211,11 @@ async fn a_crash_in_the_middle_of_a_replay_neither_loses_nor_doubles() {
         let answer = try_send(base, Method::POST, path, &JSON, body.clone()).await;
         assert!(answer.is_none_or(|answer| answer.status.is_server_error()), "{point}");
         assert!(!stack.is_armed(point), "{point} was not passed");
+        crashed.push((point, id, number, body));
+    }
+    // The locks of the dead run out side by side.
+    let (path, base) = ("/api/ops/dead-letters/billing-sub/replay", &stack.endpoints.http);
+    for (point, id, number, body) in crashed {
         // As an operator would: again, until it is said to be done.
         let deadline = std::time::Instant::now() + TAKEN_OVER_WITHIN;
         loop {
