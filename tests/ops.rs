@@ -136,7 +136,7 @@ async fn a_failed_payment_is_grouped_shown_and_replayed_to_billing_alone() {
     assert_eq!(entries[0]["outcome"], "replayed");
     assert_eq!(
         (&entries[0]["actor"], &entries[0]["reason"]),
-        (&json!("local-operator"), &json!("test"))
+        (&json!("developer"), &json!("test"))
     );
     assert_eq!(entries[0]["orderId"], id);
 
@@ -435,7 +435,7 @@ async fn bad_input_is_refused_in_words_and_written_down() {
     let refused: Vec<Value> = audit.query(&query, Scope::All, 1_000).await.unwrap();
     assert!(refused.len() >= 15, "{refused:#?}");
     for entry in &refused {
-        assert_eq!(entry["actor"], "local-operator", "{entry:#}");
+        assert_eq!(entry["actor"], "developer", "{entry:#}");
         let detail = entry["detail"].as_str().unwrap();
         assert!(!detail.is_empty(), "{entry:#}");
     }
@@ -488,5 +488,5 @@ async fn the_command_line_shows_and_replays_what_the_api_does() {
     assert!(ok && table.contains("replayed"), "{table}{error}");
     stack.until_completed(&id).await;
     let (ok, table, _) = dlq(words("audit")).await;
-    assert!(ok && table.contains("fixed") && table.contains("local-operator"), "{table}");
+    assert!(ok && table.contains("fixed") && table.contains("developer"), "{table}");
 }

@@ -5,6 +5,7 @@
 //!
 //! A route of the table without an operation here fails a test.
 
+mod operations;
 mod problems;
 mod schemas;
 
@@ -117,13 +118,13 @@ fn operation(route: &Route) -> Option<Value> {
             ),
             ("GET", "/readyz") => Operation::new("isReady", "Whether orders can be accepted")
                 .answer(200, "They can.", json_body("Health"))
-                .refuse(&["store-unavailable", "internal"]),
+                .refuse(&["store-unavailable", "internal", "outbox-not-draining"]),
             ("GET", "/") => Operation::new("showPortal", "The portal").answer_tagged(
                 "The page.",
                 json!({"text/html; charset=utf-8": {"schema": {"type": "string"}}}),
             ),
             ("GET", "/{file}") => file(),
-            _ => return None,
+            (method, path) => operations::operation(method, path)?,
         };
     Some(described.guarded(route.need))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 /// Name, status, and what it says. `docs/api.md` says what to do about each; a test compares.
-pub(super) const PROBLEMS: [(&str, u16, &str); 22] = [
+pub(super) const PROBLEMS: [(&str, u16, &str); 33] = [
     ("malformed-json", 400, "The body is no JSON."),
     ("body-incomplete", 400, "The connection ended before the body did."),
     ("invalid-header", 400, "A header is not valid."),
@@ -15,17 +15,28 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 22] = [
     ("forbidden", 403, "The role is missing."),
     ("other-customer", 403, "The order is for another customer."),
     ("not-found", 404, "There is nothing here."),
+    ("gone", 404, "The dead letter is not there."),
     ("method-not-allowed", 405, "The method is not supported here."),
     ("order-closed", 409, "The order has ended."),
     ("order-unwinding", 409, "The order is being undone already."),
     ("payment-begun", 409, "The payment has been made or is being made."),
+    ("already-replayed", 409, "Somebody replayed it before."),
+    ("already-discarded", 409, "Somebody discarded it before."),
+    ("in-progress", 409, "Somebody is at it."),
+    ("locked", 409, "The dead letter cannot be taken right now."),
+    ("replay-limit", 409, "It was replayed as often as it may be."),
     ("body-too-large", 413, "The body is too large."),
     ("unsupported-media-type", 415, "The content type is not supported."),
     ("invalid-order", 422, "The order breaks at least one rule."),
+    ("invalid-request", 422, "The request breaks at least one rule."),
+    ("too-many-selected", 422, "More are selected than one request may move."),
+    ("not-routable", 422, "Nobody would get a replay of this."),
     ("idempotency-key-reused", 422, "The Idempotency-Key was used for another order."),
     ("too-many-orders", 429, "This customer sends more orders than its rate allows."),
     ("internal", 500, "A defect of ours."),
+    ("outbox-not-draining", 503, "Events do not leave the outbox."),
     ("store-unavailable", 503, "The order store cannot be reached."),
+    ("broker-unavailable", 503, "Dead letters cannot be reached."),
     ("overloaded", 503, "The order store is too slow for what is asked of it."),
     ("issuer-unavailable", 503, "Credentials cannot be checked at the moment."),
 ];

@@ -9,11 +9,20 @@ use orders::submission::Fault;
 use orders::{Notice, Overall, Service, Status};
 use serde_json::{Map, Value, json};
 
+use super::operations;
 use super::read::PAGE_ORDERS_MAX;
 use crate::outbox::sweep::STUCK_ORDERS_MAX;
 
 /// Every schema, by name.
 pub(super) fn all() -> Value {
+    let mut all = of_orders();
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, operations::schemas()) {
+        all.extend(more);
+    }
+    all
+}
+
+fn of_orders() -> Value {
     json!({
         "OrderId": {
             "type": "string", "format": "uuid",
@@ -108,17 +117,17 @@ pub(super) fn all() -> Value {
 }
 
 /// An object of these properties, which may have others as well.
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     let mut object = json!({"type": "object", "required": required});
     object["properties"] = properties;
     object
 }
 
-fn reference(name: &str) -> Value {
+pub(super) fn reference(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-fn nullable(kind: &str) -> Value {
+pub(super) fn nullable(kind: &str) -> Value {
     json!({"type": [kind, "null"]})
 }
 
