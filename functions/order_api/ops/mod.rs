@@ -3,15 +3,15 @@
 //! | route | answer |
 //! | --- | --- |
 //! | `GET /api/ops/attention` | what does not get on by itself ([`attention`]) |
-//! | `GET /api/ops/dead-letters` | how many there are and why, per source ([`read`]) |
-//! | `GET /api/ops/dead-letters/{source}` | a page of them ([`read`]) |
-//! | `GET /api/ops/dead-letters/{source}/{number}` | one, with the order beside it ([`read`]) |
-//! | `POST /api/ops/dead-letters/{source}/replay` | sends them again, to that source alone ([`act`]) |
-//! | `POST /api/ops/dead-letters/{source}/discard` | removes them ([`act`]) |
-//! | `GET /api/ops/audit` | who did what, newest first ([`read`]) |
+//! | `GET /api/ops/dead-letters` | how many there are and why, per source (`read`) |
+//! | `GET /api/ops/dead-letters/{source}` | a page of them (`read`) |
+//! | `GET /api/ops/dead-letters/{source}/{number}` | one, with the order beside it (`read`) |
+//! | `POST /api/ops/dead-letters/{source}/replay` | sends them again, to that source alone (`act`) |
+//! | `POST /api/ops/dead-letters/{source}/discard` | removes them (`act`) |
+//! | `GET /api/ops/audit` | who did what, newest first (`read`) |
 //!
-//! A source is a subscription or the poison queue ([`source`]); what lies there is a [`letter`],
-//! found and taken by a [`shelf`]. What is done is written down first ([`crate::store::audit`]).
+//! A source is a subscription or the poison queue (`source`); what lies there is a `letter`,
+//! found and taken by a `shelf`. What is done is written down first ([`crate::store::audit`]).
 
 mod act;
 pub mod attention;

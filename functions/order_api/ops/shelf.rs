@@ -44,10 +44,10 @@ const HELD_MAX: usize = 4_000;
 /// How long a search goes on: well below the lock (one minute), so that no bystander's runs out.
 const SEARCH_MAX: Duration = Duration::from_secs(40);
 
-/// Messages of the first look of a search; doubles, up to [`LOOK_MAX`].
-const LOOK_MIN: u32 = 32;
-/// See [`LOOK_MIN`].
-const LOOK_MAX: u32 = 256;
+/// Messages of one look of a search at most. The first look takes no more than are wanted, the
+/// next ones double: what lies at the front is found without locking anything else, so that a
+/// search that dies there holds up nobody.
+const LOOK_MAX: usize = 256;
 
 /// How long a search waits for a message that must be there: locks of another search that ends
 /// right now come free within this time.
@@ -242,9 +242,9 @@ async fn search(
     hand: &impl Hand,
 ) -> Result<(), BusError> {
     let until = Instant::now() + SEARCH_MAX;
-    let mut look = LOOK_MIN;
+    let mut look = wanted.len().clamp(1, LOOK_MAX);
     while !wanted.is_empty() && held.len() < HELD_MAX && Instant::now() < until {
-        let came = receiver.receive(look, LOOK_WAIT).await?;
+        let came = receiver.receive(u32::try_from(look).unwrap_or(u32::MAX), LOOK_WAIT).await?;
         if came.is_empty() {
             break;
         }
