@@ -6,7 +6,7 @@
 //! | `AUTH_MODE` | who vouches | |
 //! | --- | --- | --- |
 //! | `development` | nobody | refused on Azure; says so at start |
-//! | `easy-auth` | App Service Authentication, in front of the Functions host | [`easy_auth`] |
+//! | `easy-auth` | App Service Authentication, in front of the Functions host | `easy_auth` |
 //! | `bearer` | the handler itself, by the issuer's keys | [`bearer`] |
 //!
 //! Nothing here knows what an order is beyond the id of its customer.
