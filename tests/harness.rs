@@ -26,6 +26,9 @@ pub const DONE_WITHIN: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that is about to change.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
 
+/// Among the arguments of a stack: without a line for each invocation.
+pub const AS_PEOPLE_RUN_IT: &str = "as people run it";
+
 /// A running stack. Stops when dropped: the process stops when its standard input closes.
 pub struct TestStack {
     pub endpoints: Endpoints,
@@ -83,7 +86,9 @@ impl TestStack {
         std::fs::create_dir_all(&points).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
         let mut process = Command::new(binary("stack"))
-            .args(["up", "--no-build", "--verbose", "--until-stdin-closes"])
+            .args(["up", "--no-build", "--until-stdin-closes"])
+            // The benchmark wants the stack as people run it; a test wants to read every line.
+            .args((!arguments.contains(&AS_PEOPLE_RUN_IT)).then_some("--verbose"))
             .args(["--port", "0", "--cosmos-port", "0", "--bus-port", "0"])
             .args(["--queue-port", "0", "--bank-port", "0"])
             .args(["--grid-port", "0", "--subscriber-port", "0"])
@@ -95,7 +100,7 @@ impl TestStack {
             .arg(directory.join("apps"))
             .arg("--ready-file")
             .arg(&ready)
-            .args(arguments)
+            .args(arguments.iter().filter(|argument| **argument != AS_PEOPLE_RUN_IT))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

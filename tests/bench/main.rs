@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use client::{Connection, Direct, drain, load, print_latencies};
-use harness::TestStack;
+use harness::{AS_PEOPLE_RUN_IT, TestStack};
 use resources::{children, cores, peak_mb};
 
 /// Requests before counting begins: connections, caches and page tables settle.
@@ -34,7 +34,7 @@ pub const CONNECTIONS: usize = 32;
 pub const LOADED_FOR: Duration = Duration::from_secs(8);
 
 /// Orders of the end-to-end measurement, one after another.
-const FOLLOWED_ORDERS: usize = 200;
+const FOLLOWED_ORDERS: usize = 50;
 
 /// Starts of the handler that are measured.
 const STARTS: usize = 10;
@@ -60,7 +60,7 @@ fn main() {
 
 async fn bench() {
     // The load comes from one customer.
-    let unlimited = ["--set", "CUSTOMER_ORDERS_PER_SECOND=0"];
+    let unlimited = [AS_PEOPLE_RUN_IT, "--set", "CUSTOMER_ORDERS_PER_SECOND=0"];
     let stack = TestStack::start_with(&unlimited).await;
     let http = stack.endpoints.http.strip_prefix("http://").unwrap().to_owned();
     println!("one machine, {} cores, load generator included\n", cores());
