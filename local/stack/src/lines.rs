@@ -10,6 +10,9 @@ use serde_json::Value;
 /// Members of a JSON log line that are shown elsewhere or tell nothing at a desk.
 const HIDDEN: [&str; 6] = ["timestamp", "level", "message", "target", "span", "trace_id"];
 
+/// The member that repeats what lies around a line.
+const SPANS: &str = "spans";
+
 /// What a host prints for every start and every invocation.
 const ROUTINE: [&str; 9] = [
     "Executing 'Functions.",
@@ -26,7 +29,7 @@ const ROUTINE: [&str; 9] = [
 /// A line as a person sees it, or nothing if it is routine and `verbose` is off.
 #[must_use]
 pub fn render(line: &str, verbose: bool) -> Option<String> {
-    if let Some(event) = event(line) {
+    if let Some(event) = event(line, verbose) {
         return Some(event);
     }
     let said = line.strip_prefix("error: ").unwrap_or(line);
@@ -35,7 +38,8 @@ pub fn render(line: &str, verbose: bool) -> Option<String> {
 }
 
 /// A JSON log line as text: `message key=value …`, its level first if it is no routine.
-fn event(line: &str) -> Option<String> {
+/// The spans around it are for whoever asks for everything.
+fn event(line: &str, verbose: bool) -> Option<String> {
     let Value::Object(members) = serde_json::from_str(line).ok()? else { return None };
     let mut text = match members.get("level")?.as_str()? {
         "ERROR" => "error: ".to_owned(),
@@ -43,7 +47,8 @@ fn event(line: &str) -> Option<String> {
         _ => String::new(),
     };
     text.push_str(members.get("message")?.as_str()?);
-    for (name, value) in members.iter().filter(|(name, _)| !HIDDEN.contains(&name.as_str())) {
+    let shown = |name: &str| !HIDDEN.contains(&name) && (verbose || name != SPANS);
+    for (name, value) in members.iter().filter(|(name, _)| shown(name)) {
         // Writing to a String cannot fail.
         let _ = match value {
             Value::String(value) => write!(text, " {name}={value}"),
