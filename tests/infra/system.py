@@ -123,12 +123,11 @@ UNSAID = [
     (r'Insights/components$', r'kind', 'azurerm says web by itself'),
     (r'Insights/workbooks$', r'kind|properties\.(category|version)', 'azurerm says them by itself'),
     (r'workspaces$', r'properties\.features\.enableLogAccessUsingOnlyResourcePermissions', 'the default of azurerm'),
-    (r'privateDnsZones(/virtualNetworkLinks)?$|privateLinkScopes$|actionGroups$|metricAlerts$', r'location', 'global in azurerm'),
+    (r'privateDnsZones(/virtualNetworkLinks)?$|privateLinkScopes$|metricAlerts$', r'location', 'global in azurerm'),
     (r'metricAlerts$', r'properties\.targetResource(Type|Region)', 'azurerm says them by itself'),
     (r'scheduledQueryRules$', r'kind', 'azurerm says it by itself'),
     (r'budgets$', r'properties\.category', 'azurerm says it by itself'),
     (r'serverfarms$', r'kind|sku\.tier', 'azurerm derives them from the SKU'),
-    (r'virtualNetworkLinks$', r'tags', 'said in both'),
 ]
 
 
