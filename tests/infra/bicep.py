@@ -14,8 +14,9 @@ class Refused(Exception):
 class Resource:
     """One resource: where it is, and what is said about it."""
 
-    def __init__(self, kind, name, id, body, existing=False, scope=None):
+    def __init__(self, kind, name, id, body, existing=False, scope=None, version=None):
         self.kind, self.name, self.id, self.body, self.existing, self.scope = kind, name, id, body, existing, scope
+        self.version = version
 
     def member(self, name, path=''):
         if name in ('id', 'name'):
@@ -155,7 +156,7 @@ class Module:
 
     def resource(self, name, kind, existing, body, scope):
         entries = {key[1]: value for key, value in body[1]}
-        kind = kind.split('@')[0]
+        kind, version = kind.split('@')
         given = lambda key: self.evaluator.of(entries[key], scope) if key in entries else None
         own, parent, at = given('name'), given('parent'), given('scope')
         if kind == 'Microsoft.Resources/resourceGroups':
@@ -165,7 +166,7 @@ class Module:
             id = azure.child_id(above.id if above else self.group, kind, own)
         content = {key: value for key, value in entries.items() if key not in ('name', 'parent', 'scope', 'dependsOn')}
         body = {key: self.evaluator.of(value, scope) for key, value in content.items()}
-        return Resource(kind, own, id, body, existing, at.id if at else None)
+        return Resource(kind, own, id, body, existing, at.id if at else None, version)
 
     def module(self, name, path, existing, body, scope):
         entries = {key[1]: value for key, value in body[1]}
