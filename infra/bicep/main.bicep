@@ -127,7 +127,7 @@ var hubParts = split(empty(existingHubId) ? '/subscriptions/none/resourceGroups/
 // Every problem at once, named; nothing is created before this is evaluated.
 var problems = filter(
   [
-    toLower(environmentName) == environmentName && !contains(environmentName, '-') ? '' : 'environmentName must be lower-case letters and digits.'
+    toLower(environmentName) == environmentName && !contains(environmentName, '-') && !contains(environmentName, '_') ? '' : 'environmentName must be lower-case letters and digits.'
     startsWith(bankUrl, 'https://') ? '' : 'bankUrl must begin with https://.'
     length(apiClientId) == 36 ? '' : 'apiClientId must be the client id of an app registration (a GUID).'
     length(tenantId) == 36 ? '' : 'tenantId must be a GUID.'
