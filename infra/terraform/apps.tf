@@ -41,7 +41,7 @@ locals {
       OrdersGrid__credential       = "managedidentity"
     }
     # Gateway mode: 443 is the only port that a private endpoint needs to pass.
-    outbox = merge(local.bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode = "Gateway" })
+    outbox = merge(local.payments_queue, local.bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode = "Gateway" })
   }
   shared_settings = { for name, own in local.of_app : name => merge(local.every_app, own) }
   # Every connection by identity says which one; so does the sign-in of the API, which needs no secret.

@@ -17,14 +17,14 @@ QUERIES = {
         item['content']['query'] for item in json.loads((system.ROOT / 'infra/workbook.json').read_text())['items'] if item['type'] == 3),
 }
 # Metrics that are named here before docs/observability.md lists them.
-COMING = {'dead_letters.count', 'dead_letters.oldest.age'}
+COMING = {'dead_letters.count', 'dead_letters.oldest.age', 'backlog.count', 'backlog.oldest.age'}
 TABLES = {'AppMetrics', 'AppTraces', 'AppRequests'}
 
 # What the issue of these alerts asks for, and the alerts that answer it.
 ASKED = {
-    'oldest message age and active count': {'oldest-message', 'bus-active-messages'},
+    'oldest message age and active count': {'oldest-message', 'bus-active-messages', 'backlog-by-source'},
     'dead-letter growth per subscription': {'bus-dead-letters', 'dead-letters-by-source', 'dead-letters-old'},
-    'payments queue and poison queue': {'payments-queue-length', 'dead-letters-by-source'},
+    'payments queue and poison queue': {'payments-queue-length', 'backlog-by-source', 'dead-letters-by-source'},
     'outbox lag': {'outbox-lag', 'events-parked', 'sweep-silent'},
     'stuck orders': {'orders-stuck'},
     'function failures': {'function-failures'},

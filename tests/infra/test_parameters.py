@@ -5,6 +5,7 @@ import re
 import pytest
 
 import bicep
+import checks
 import hcl
 import system
 
@@ -123,3 +124,15 @@ def test_variable_files_deploy_what_the_parameter_files_do():
         values = dict(re.findall(r"^param (\w+) = ('[^'\n]*'|\d+)$", text, re.M))
         plain = {system.snake(k): int(v) if v.isdigit() else v.strip("'") for k, v in values.items()}
         assert plain == given, name
+
+
+def test_the_contradictions_of_terraform_test_are_contradictions():
+    """`terraform test` needs the providers; what it expects to be refused is refused here as well."""
+    text = (system.TERRAFORM / 'tests/postures.tftest.hcl').read_text()
+    expected = set(re.findall(r'^    var\.(\w+),$', text, re.M))
+    assert expected
+    with pytest.raises(bicep.Refused) as refused:
+        system.deploy('terraform', {'zoneRedundant': True, 'existingHubId': system.HUB, 'bankUrl': 'http://bank.example/'})
+    assert all(name in str(refused.value) for name in expected), refused.value
+    locked = checks.of_kind(system.deployed('terraform', 'lockedDown'), 'Microsoft.Network/privateEndpoints')
+    assert f'length(azurerm_private_endpoint.all) == {len(locked)}' in text

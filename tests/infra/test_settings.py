@@ -52,8 +52,8 @@ def connections(app):
     """Connections that the app needs: its triggers and outputs, and what all of the code speaks to."""
     used = {binding['connection'] for name, _, binding in bindings() if name == app and 'connection' in binding}
     used |= {TOPOLOGY['serviceBus']['connection'], TOPOLOGY['cosmos']['connection']}
-    if app == 'order-api':
-        used.add(TOPOLOGY['storage']['connection'])  # the poison queue, for operators
+    if app in ('order-api', 'outbox'):
+        used.add(TOPOLOGY['storage']['connection'])  # the poison queue for operators, both to be counted
     if app == 'notification':
         used.add(TOPOLOGY['eventGrid']['connection'])
     return used

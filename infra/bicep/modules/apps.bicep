@@ -77,7 +77,7 @@ var ofApp = {
     OrdersGrid__credential: 'managedidentity'
   }
   // Gateway mode: 443 is the only port that a private endpoint needs to pass.
-  outbox: union(bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode: 'Gateway' })
+  outbox: union(paymentsQueue, bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode: 'Gateway' })
 }
 
 module app 'app.bicep' = [
