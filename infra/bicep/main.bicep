@@ -151,7 +151,8 @@ var problems = filter(
 )
 
 var token = take(uniqueString(subscription().id, environmentName, location), 6)
-var allTags = union(tags, { system: 'bulkhead', environment: environmentName })
+// azd finds the resource group by its tag.
+var allTags = union(tags, { system: 'bulkhead', environment: environmentName, 'azd-env-name': environmentName })
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: empty(problems) ? 'rg-bulkhead-${environmentName}' : fail(join(problems, ' '))
@@ -191,7 +192,6 @@ module messaging 'modules/messaging.bicep' = {
     name: 'sb-bulkhead-${environmentName}-${token}'
     lockedDown: lockedDown
     messagingUnits: messagingUnits
-    zoneRedundant: zoneRedundant
     topic: topology.serviceBus.topics[0]
     roles: roles
     consumerRole: consumerServiceBusRole == 'owner' ? 'serviceBusDataOwner' : 'serviceBusDataReceiver'

@@ -23,7 +23,8 @@ locals {
   always_ready_instances = var.always_ready_instances == null ? (local.locked_down ? 2 : 0) : var.always_ready_instances
 
   token = substr(sha1("${data.azurerm_client_config.current.subscription_id} ${var.environment_name} ${var.location}"), 0, 6)
-  tags  = merge(var.tags, { system = "bulkhead", environment = var.environment_name })
+  # azd finds the resource group by its tag.
+  tags = merge(var.tags, { system = "bulkhead", environment = var.environment_name, "azd-env-name" = var.environment_name })
 }
 
 resource "azurerm_resource_group" "main" {

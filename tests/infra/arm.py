@@ -146,7 +146,8 @@ def body_of(instance):
 def _servicebus_namespace(v):
     return {'sku': {'name': v['sku'], 'capacity': v['capacity'] or None}, 'properties': {
         'disableLocalAuth': not v['local_auth_enabled'], 'minimumTlsVersion': v['minimum_tls_version'],
-        'publicNetworkAccess': on(v['public_network_access_enabled'])}}
+        'publicNetworkAccess': on(v['public_network_access_enabled']),
+        'premiumMessagingPartitions': v['premium_messaging_partitions'] or None}}
 
 
 def _servicebus_topic(v):

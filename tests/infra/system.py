@@ -119,7 +119,7 @@ def flat(value, path=''):
 
 # What only one of the two can say; the other leaves it to Azure or to the provider.
 UNSAID = [
-    (r'ServiceBus/namespaces$', r'sku\.tier|properties\.zoneRedundant', 'azurerm derives the first from the SKU; Azure the second from the region'),
+    (r'ServiceBus/namespaces$', r'sku\.tier', 'azurerm derives it from the SKU'),
     (r'Insights/components$', r'kind', 'azurerm says web by itself'),
     (r'Insights/workbooks$', r'kind|properties\.(category|version)', 'azurerm says them by itself'),
     (r'workspaces$', r'properties\.features\.enableLogAccessUsingOnlyResourcePermissions', 'the default of azurerm'),

@@ -48,7 +48,6 @@ def test_every_azurerm_attribute_is_compared():
 
 # Attributes that only Terraform knows.
 UNREAD = {
-    'azurerm_servicebus_namespace': {'premium_messaging_partitions'},
     'azurerm_storage_account': {'blob_properties'},
     'azurerm_monitor_metric_alert': {'target_resource_type', 'target_resource_location'},
     'azurerm_private_dns_zone': {'name'},

@@ -4,7 +4,6 @@ param tags object
 param name string
 param lockedDown bool
 param messagingUnits int
-param zoneRedundant bool
 
 @description('The topic with its subscriptions, as topology.json has it.')
 param topic object
@@ -19,6 +18,7 @@ var principalOf = toObject(principals, p => p.app, p => p.id)
 var senders = filter(roles.assignments, a => a.scope == 'topic')
 var receivers = filter(roles.assignments, a => a.scope == 'subscription')
 
+// It spans zones by itself where the region has them.
 resource namespace 'Microsoft.ServiceBus/namespaces@2024-01-01' = {
   name: name
   location: location
@@ -28,7 +28,7 @@ resource namespace 'Microsoft.ServiceBus/namespaces@2024-01-01' = {
     disableLocalAuth: true
     minimumTlsVersion: '1.2'
     publicNetworkAccess: lockedDown ? 'Disabled' : 'Enabled'
-    zoneRedundant: zoneRedundant
+    premiumMessagingPartitions: lockedDown ? 1 : null
   }
 }
 
