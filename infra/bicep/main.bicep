@@ -122,6 +122,8 @@ var roles = loadJsonContent('../roles.json')
 var lockedDown = posture == 'lockedDown'
 var ownHub = lockedDown && empty(existingHubId)
 var hasFirewall = lockedDown && egress == 'firewall'
+var bankAuthority = split(replace(bankUrl, 'https://', ''), '/')[0]
+var otlpAuthority = split(replace(otlpEndpoint, 'https://', ''), '/')[0]
 var hubParts = split(empty(existingHubId) ? '/subscriptions/none/resourceGroups/none' : existingHubId, '/')
 
 // Every problem at once, named; nothing is created before this is evaluated.
@@ -134,6 +136,8 @@ var problems = filter(
     contains(alertEmail, '@') ? '' : 'alertEmail must be an e-mail address.'
     length(budgetStart) == 10 && endsWith(budgetStart, '-01') ? '' : 'budgetStart must be the first day of a month, such as 2026-12-01.'
     empty(otlpEndpoint) || startsWith(otlpEndpoint, 'https://') ? '' : 'otlpEndpoint must begin with https://, or be empty.'
+    !lockedDown || !contains(bankAuthority, ':') || endsWith(bankAuthority, ':443') ? '' : 'bankUrl must use port 443 in posture lockedDown.'
+    !lockedDown || !contains(otlpAuthority, ':') || endsWith(otlpAuthority, ':443') ? '' : 'otlpEndpoint must use port 443 in posture lockedDown.'
     !zoneRedundant || lockedDown ? '' : 'zoneRedundant needs posture lockedDown.'
     !zoneRedundant || alwaysReadyInstances >= 2 ? '' : 'alwaysReadyInstances must be at least 2 where zoneRedundant is true.'
     lockedDown || empty(existingHubId) ? '' : 'existingHubId has no meaning in posture default.'
@@ -266,7 +270,7 @@ module network 'modules/network.bicep' = if (lockedDown) {
     existingFirewallAddress: existingFirewallAddress
     firewallTier: firewallTier
     zoneRedundant: zoneRedundant
-    bankHost: split(split(replace(bankUrl, 'https://', ''), '/')[0], ':')[0]
+    outsideHosts: filter([split(bankAuthority, ':')[0], split(otlpAuthority, ':')[0]], host => !empty(host))
     workspaceId: monitoring.outputs.workspaceId
   }
 }

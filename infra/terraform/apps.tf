@@ -123,6 +123,7 @@ resource "azapi_resource" "app" {
       }
     }
   }
+  ignore_null_property   = true
   response_export_values = ["properties.defaultHostName"]
   depends_on             = [azurerm_role_assignment.all, azurerm_cosmosdb_sql_role_assignment.data, azurerm_cosmosdb_sql_role_assignment.metadata]
 }

@@ -20,9 +20,9 @@ locals {
     "{runner}"    = local.runner_prefix
     "{clients}"   = local.clients_prefix
   }
-  # The host of the bank, which the firewall lets through.
-  bank_host = split(":", split("/", replace(var.bank_url, "https://", ""))[0])[0]
-  hub_id    = var.existing_hub_id == "" ? one(azurerm_virtual_network.hub[*].id) : var.existing_hub_id
+  # The hosts of the bank and of the collector, which the firewall lets through.
+  outside_hosts = [for url in compact([var.bank_url, var.otlp_endpoint]) : split(":", split("/", replace(url, "https://", ""))[0])[0]]
+  hub_id        = var.existing_hub_id == "" ? one(azurerm_virtual_network.hub[*].id) : var.existing_hub_id
 }
 
 resource "azurerm_network_security_group" "all" {
@@ -267,7 +267,7 @@ resource "azurerm_firewall_policy_rule_collection_group" "allow_list" {
     rule {
       name              = "functions"
       source_addresses  = [local.functions_prefix]
-      destination_fqdns = concat(local.network.egress.functions, [local.bank_host])
+      destination_fqdns = concat(local.network.egress.functions, local.outside_hosts)
       protocols {
         type = "Https"
         port = 443

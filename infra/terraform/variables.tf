@@ -32,6 +32,10 @@ variable "bank_url" {
     condition     = startswith(var.bank_url, "https://")
     error_message = "bank_url must begin with https://."
   }
+  validation {
+    condition     = var.posture != "lockedDown" || can(regex("^(https://[^/:]+(:443)?(/.*)?)?$", var.bank_url))
+    error_message = "bank_url must use port 443 in posture lockedDown."
+  }
 }
 
 variable "api_client_id" {
@@ -195,6 +199,10 @@ variable "otlp_endpoint" {
   validation {
     condition     = var.otlp_endpoint == "" || startswith(var.otlp_endpoint, "https://")
     error_message = "otlp_endpoint must begin with https://, or be empty."
+  }
+  validation {
+    condition     = var.posture != "lockedDown" || can(regex("^(https://[^/:]+(:443)?(/.*)?)?$", var.otlp_endpoint))
+    error_message = "otlp_endpoint must use port 443 in posture lockedDown."
   }
 }
 

@@ -214,6 +214,7 @@ class Folder:
             'cidrhost': lambda prefix, index: str(ipaddress.ip_network(prefix)[index]),
             'cidrsubnet': subnet,
             'coalesce': lambda *values: next(value for value in values if value is not None),
+            'compact': lambda items: [item for item in items if item],
             'concat': lambda *parts: [item for part in parts for item in part],
             'contains': lambda items, item: item in items,
             'endswith': str.endswith,

@@ -28,7 +28,7 @@ VARIANTS = {
     'lockedDown': {'posture': 'lockedDown'},
     'default, owner': {'consumerServiceBusRole': 'owner', 'alwaysReadyInstances': 1, 'operatorPrincipalId': 'somebody',
                        'otlpEndpoint': 'https://collector.example:4318', 'tags': {'team': 'orders'}},
-    'lockedDown, basic firewall': {'posture': 'lockedDown', 'firewallTier': 'Basic', 'messagingUnits': 2},
+    'lockedDown, basic firewall': {'posture': 'lockedDown', 'firewallTier': 'Basic', 'messagingUnits': 2, 'otlpEndpoint': 'https://collector.example'},
     'lockedDown, NAT gateway': {'posture': 'lockedDown', 'egress': 'natGateway', 'clientsAddressPrefix': '10.9.0.0/16'},
     'lockedDown, existing hub': {
         'posture': 'lockedDown', 'egress': 'hub', 'existingHubId': HUB, 'existingFirewallAddress': '10.8.0.4',

@@ -64,7 +64,7 @@ UNEQUAL = [
     ('terraform/alerts.tf', 'threshold        = each.value.threshold\n    dynamic', 'threshold        = 7\n    dynamic', 'threshold'),
     ('bicep/modules/storage.bicep', "  name: storage.eventQueue\n", "  name: 'events'\n", 'only in bicep'),
     ('bicep/modules/network.bicep', 'cidrSubnet(spokeAddressPrefix, 27, i)', 'cidrSubnet(spokeAddressPrefix, 27, i + 1)', 'addressPrefix'),
-    ('bicep/modules/network.bicep', "targetFqdns: concat(rules.egress.functions, [bankHost])", "targetFqdns: ['*']", 'targetFqdns'),
+    ('bicep/modules/network.bicep', "targetFqdns: concat(rules.egress.functions, outsideHosts)", "targetFqdns: ['*']", 'targetFqdns'),
     ('bicep/modules/alerts.bicep', "{ name: 'most', threshold: 80, kind: 'Actual' }\n", '', 'notifications'),
 ]
 

@@ -25,6 +25,8 @@ WRONG = [
     ({'budgetAmount': 0}, ['budgetAmount']),
     ({'budgetStart': '2026-12-15'}, ['budgetStart']),
     ({'otlpEndpoint': 'http://collector.example:4318'}, ['otlpEndpoint']),
+    ({'posture': 'lockedDown', 'otlpEndpoint': 'https://collector.example:4318'}, ['otlpEndpoint', 'posture']),
+    ({'posture': 'lockedDown', 'bankUrl': 'https://bank.example:8443/'}, ['bankUrl', 'posture']),
     ({'zoneRedundant': True}, ['zoneRedundant', 'posture']),
     ({'posture': 'lockedDown', 'alwaysReadyInstances': 1}, ['alwaysReadyInstances', 'zoneRedundant']),
     ({'alwaysReadyInstances': 21}, ['alwaysReadyInstances']),

@@ -51,6 +51,8 @@ def test_the_firewall_knows_the_bank_by_name(language):
     (group,) = checks.of_kind(found, 'Microsoft.Network/firewallPolicies/ruleCollectionGroups')
     rules = {rule['name']: rule for rule in group.body['properties']['ruleCollections'][0]['rules']}
     assert 'bank.example' in rules['functions']['targetFqdns']
+    (group,) = checks.of_kind(system.deployed(language, 'lockedDown, basic firewall'), 'Microsoft.Network/firewallPolicies/ruleCollectionGroups')
+    assert 'collector.example' in group.body['properties']['ruleCollections'][0]['rules'][0]['targetFqdns']
     assert '*' not in rules['functions']['targetFqdns']
     (routes,) = checks.of_kind(found, 'Microsoft.Network/routeTables')
     route = routes.body['properties']['routes'][0]['properties']

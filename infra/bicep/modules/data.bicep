@@ -46,6 +46,8 @@ resource store 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases@2025-04-15' =
   }
 }
 
+// The account makes one such change at a time.
+@batchSize(1)
 resource containers 'Microsoft.DocumentDB/databaseAccounts/sqlDatabases/containers@2025-04-15' = [
   for container in database.containers: {
     parent: store
@@ -71,6 +73,7 @@ resource metadataReader 'Microsoft.DocumentDB/databaseAccounts/sqlRoleDefinition
   }
 }
 
+@batchSize(1)
 resource metadataRoles 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2025-04-15' = [
   for p in principals: {
     parent: account
@@ -84,11 +87,12 @@ resource metadataRoles 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments
   }
 ]
 
+@batchSize(1)
 resource dataRoles 'Microsoft.DocumentDB/databaseAccounts/sqlRoleAssignments@2025-04-15' = [
   for a in assignments: {
     parent: account
     name: guid(account.id, a.principal, a.role, a.container)
-    dependsOn: [containers]
+    dependsOn: [containers, metadataRoles]
     properties: {
       principalId: a.principal == 'operator' ? operatorPrincipalId : principalOf[a.principal]
       roleDefinitionId: '${account.id}/sqlRoleDefinitions/${roles.cosmosDefinitions[a.role].id}'

@@ -43,6 +43,8 @@ resource orders 'Microsoft.ServiceBus/namespaces/topics@2024-01-01' = {
   }
 }
 
+// The namespace makes one such change at a time.
+@batchSize(1)
 resource subscriptions 'Microsoft.ServiceBus/namespaces/topics/subscriptions@2024-01-01' = [
   for subscription in topic.subscriptions: {
     parent: orders
@@ -58,6 +60,7 @@ resource subscriptions 'Microsoft.ServiceBus/namespaces/topics/subscriptions@202
   }
 ]
 
+@batchSize(1)
 resource rules 'Microsoft.ServiceBus/namespaces/topics/subscriptions/rules@2024-01-01' = [
   for (subscription, i) in topic.subscriptions: {
     parent: subscriptions[i]
@@ -71,6 +74,7 @@ resource rules 'Microsoft.ServiceBus/namespaces/topics/subscriptions/rules@2024-
 
 // Azure gives every new subscription a rule that lets everything in. A template cannot delete it,
 // but it can make it let nothing in. Where rules have no actions, one match is one copy.
+@batchSize(1)
 resource nothing 'Microsoft.ServiceBus/namespaces/topics/subscriptions/rules@2024-01-01' = [
   for (subscription, i) in topic.subscriptions: {
     parent: subscriptions[i]

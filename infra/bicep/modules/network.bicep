@@ -14,8 +14,8 @@ param existingFirewallAddress string
 param firewallTier string
 param zoneRedundant bool
 
-@description('Host name of the bank, which the firewall lets through.')
-param bankHost string
+@description('Host names of the bank and of the collector, which the firewall lets through.')
+param outsideHosts array
 param workspaceId string
 
 var rules = loadJsonContent('../../network.json')
@@ -211,7 +211,7 @@ resource allowList 'Microsoft.Network/firewallPolicies/ruleCollectionGroups@2025
             ruleType: 'ApplicationRule'
             name: 'functions'
             sourceAddresses: [functionsPrefix]
-            targetFqdns: concat(rules.egress.functions, [bankHost])
+            targetFqdns: concat(rules.egress.functions, outsideHosts)
             protocols: [{ protocolType: 'Https', port: 443 }]
           }
           {
