@@ -7,12 +7,11 @@
 
 pub mod auth;
 mod binary;
-mod clock;
 pub mod limits;
 mod rest;
 pub mod sql;
 pub mod store;
 
 pub use auth::EMULATOR_KEY;
-pub use clock::Clock;
-pub use rest::{Account, BindError, DatabaseDeclaration, Options, ServeError, Server};
+pub use listener::{Clock, ServeError};
+pub use rest::{Account, BindError, DatabaseDeclaration, Options, Server};

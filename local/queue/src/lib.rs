@@ -6,7 +6,6 @@
 //! CORS preflights, user delegation keys and Entra tokens.
 
 pub mod auth;
-mod clock;
 mod date;
 pub mod limits;
 mod rest;
@@ -14,5 +13,5 @@ pub mod store;
 mod xml;
 
 pub use auth::{EMULATOR_ACCOUNT, EMULATOR_KEY};
-pub use clock::Clock;
-pub use rest::{BindError, Options, ServeError, Server, connection_string};
+pub use listener::{Clock, ServeError};
+pub use rest::{BindError, Options, Server, connection_string};

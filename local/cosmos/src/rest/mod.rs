@@ -14,7 +14,7 @@ mod server;
 mod state;
 mod throttle;
 
-pub use server::{Account, BindError, DatabaseDeclaration, Options, ServeError, Server};
+pub use server::{Account, BindError, DatabaseDeclaration, Options, Server};
 
 use std::sync::PoisonError;
 

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use listener::Clock;
+
 use super::reply::{Origin, Refusal};
 use super::request::Request;
 use super::throttle::Throttle;
 use crate::auth::Key;
-use crate::clock::Clock;
 use crate::store::{Container, ContainerRid, PartitionKey, Store, feed};
 use http::StatusCode;
 

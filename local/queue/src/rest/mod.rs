@@ -12,7 +12,7 @@ mod reply;
 mod request;
 mod server;
 
-pub use server::{BindError, Options, ServeError, Server, connection_string};
+pub use server::{BindError, Options, Server, connection_string};
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
+use listener::Clock;
 
 use crate::auth::{self, Grant, Key};
-use crate::clock::Clock;
 use crate::store::Store;
 use operation::Operation;
 use reply::{Answer, Envelope, Refusal};
