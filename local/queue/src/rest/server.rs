@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::State;
 use super::reply::Refusal;
 use crate::auth::{EMULATOR_ACCOUNT, EMULATOR_KEY, InvalidKey, Key};
+use crate::durable::Durable;
 use crate::limits;
-use crate::store::{CommitLog, Metadata, Store, StoreError, Volatile};
+use crate::store::{Metadata, Store, StoreError, Volatile};
 
 const LIMITS: Limits = Limits {
     connections: limits::MAX_CONNECTIONS,
@@ -37,8 +39,9 @@ pub struct Options {
     pub key: String,
     /// The time.
     pub clock: Clock,
-    /// Takes every change before it becomes visible.
-    pub log: Box<dyn CommitLog>,
+    /// The directory that keeps the account; created if there is none. Without one everything is
+    /// gone with the process.
+    pub data: Option<PathBuf>,
     /// Makes message ids and pop receipts differ from those of other runs. The same one, with the
     /// same requests at the same times, gives the same ids.
     pub incarnation: u64,
@@ -55,7 +58,7 @@ impl Default for Options {
             account: EMULATOR_ACCOUNT.to_owned(),
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
-            log: Box::new(Volatile),
+            data: None,
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             deletion: Duration::ZERO,
         }
@@ -68,6 +71,9 @@ pub enum BindError {
     /// The key is unusable.
     #[error(transparent)]
     Key(#[from] InvalidKey),
+    /// What was kept cannot be used.
+    #[error("the data of the account cannot be used")]
+    Data(#[from] journal::OpenError),
     /// A declared queue is unusable.
     #[error("the declaration of the queue '{name}' is not valid")]
     Declaration {
@@ -103,16 +109,32 @@ impl Server {
     pub async fn bind(options: Options) -> Result<Self, BindError> {
         let key = Key::parse(&options.key)?;
         let deletion_ms = u64::try_from(options.deletion.as_millis()).unwrap_or(u64::MAX);
-        let mut store = Store::new(options.incarnation, deletion_ms, options.log);
+        let (mut store, durable) = match &options.data {
+            None => (Store::new(options.incarnation, deletion_ms, Box::new(Volatile)), None),
+            Some(directory) => {
+                let (store, durable, opened) =
+                    Durable::open(directory, options.incarnation, deletion_ms)?;
+                if opened.torn_bytes > 0 {
+                    tracing::warn!(
+                        bytes = opened.torn_bytes,
+                        "the last record was torn and is dropped; nobody was answered for it"
+                    );
+                }
+                (store, Some(durable))
+            }
+        };
         let now_ms = options.clock.now_ms();
         for name in options.queues {
-            if let Err(source) = store.create_queue(&name, Metadata::new(), now_ms) {
-                return Err(BindError::Declaration { name, source });
+            match store.create_queue(&name, Metadata::new(), now_ms) {
+                // What was kept stays as it is.
+                Ok(_) | Err(StoreError::QueueAlreadyExists | StoreError::QueueBeingDeleted) => {}
+                Err(source) => return Err(BindError::Declaration { name, source }),
             }
         }
         let listener = Listener::bind(options.listen, LIMITS).await?;
         let store = Mutex::new(store);
-        let state = State { store, clock: options.clock, account: options.account, key };
+        let (clock, account) = (options.clock, options.account);
+        let state = State { store, durable, clock, account, key };
         Ok(Self { listener, state: Arc::new(state) })
     }
 
@@ -128,17 +150,19 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let tasks = TaskTracker::new();
         tasks.spawn(sweep(self.state.clone(), shutdown.clone()));
-        let state = self.state;
-        let service = move |Request { peer, parts, body }| {
+        let state = self.state.clone();
+        let service = move |Request { peer, parts, body }: Request| {
+            let state = state.clone();
             let body = body.map_err(|error| match error {
                 BodyError::TooLarge => Refusal::too_large(),
                 BodyError::Incomplete => Refusal::body_incomplete(),
                 BodyError::Late => Refusal::body_late(),
             });
-            let response = super::answer(&state, peer.ip(), parts, body);
-            std::future::ready(Ok::<_, Infallible>(response))
+            async move { Ok::<_, Infallible>(super::answer(&state, peer.ip(), parts, body).await) }
         };
-        self.listener.run(service, tasks, shutdown).await
+        let served = self.listener.run(service, tasks, shutdown).await;
+        snapshot(&self.state).await;
+        served
     }
 }
 
@@ -151,5 +175,17 @@ async fn sweep(state: Arc<State>, shutdown: CancellationToken) {
         while state.store().sweep(state.clock.now_ms()) {
             tokio::task::yield_now().await;
         }
+        if state.durable.as_ref().is_some_and(Durable::wants_snapshot) {
+            snapshot(&state).await;
+        }
+    }
+}
+
+async fn snapshot(state: &Arc<State>) {
+    let Some(durable) = state.durable.clone() else { return };
+    let state = state.clone();
+    let written = tokio::task::spawn_blocking(move || durable.snapshot(|| state.store())).await;
+    if let Err(error) = written.map_err(std::io::Error::other).flatten() {
+        tracing::warn!(%error, "no snapshot could be written; the next start takes longer");
     }
 }
