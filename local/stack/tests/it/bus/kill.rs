@@ -20,6 +20,9 @@ const LIFE_MS: u64 = 700;
 /// Sends under way.
 const WINDOW: usize = 64;
 
+/// Messages the sender is ahead of the receiver, which asks about one after another.
+const AHEAD_MAX: usize = 300;
+
 /// Everything is delivered in this time after the last kill: a lock of a second, and slack.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -41,11 +44,15 @@ async fn send(address: &str, told: &Shared) -> Result<(), Broken> {
     let mut sender = client.sender("q").await?;
     let mut under_way = VecDeque::new();
     loop {
-        let name = {
+        let (name, ahead) = {
             let mut told = told.lock().unwrap();
             told.sent += 1;
-            format!("m{}", told.sent)
+            (format!("m{}", told.sent), told.accepted.len().saturating_sub(told.completed.len()))
         };
+        if ahead > AHEAD_MAX {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
         under_way.push_back((name.clone(), sender.send_batchable(message(&name)).await?));
         if under_way.len() >= WINDOW {
             let (name, outcome) = under_way.pop_front().unwrap();
@@ -106,7 +113,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_returns() {
     while !all(&told.lock().unwrap()) {
         assert!(begun.elapsed() < DRAINED_WITHIN, "lost: {:?}", {
             let told = told.lock().unwrap();
-            told.accepted.difference(&told.completed).cloned().collect::<Vec<_>>()
+            told.accepted.difference(&told.completed).take(20).cloned().collect::<Vec<_>>()
         });
         let part = receive(&role.address, &told, all);
         let _ = tokio::time::timeout(Duration::from_secs(5), part).await;
