@@ -8,6 +8,7 @@
 pub mod auth;
 mod binary;
 mod clock;
+mod disk;
 pub mod limits;
 mod rest;
 pub mod sql;
@@ -15,4 +16,5 @@ pub mod store;
 
 pub use auth::EMULATOR_KEY;
 pub use clock::Clock;
+pub use disk::StorageError;
 pub use rest::{Account, BindError, DatabaseDeclaration, Options, ServeError, Server};

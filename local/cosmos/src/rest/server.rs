@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use super::state::State;
 use super::throttle::Throttle;
 use crate::auth::{EMULATOR_KEY, InvalidKey, Key};
 use crate::clock::Clock;
+use crate::disk;
 use crate::limits;
 use crate::store::{CommitLog, Store, StoreError, Volatile};
 
@@ -61,7 +63,9 @@ pub struct Options {
     pub key: String,
     /// The time.
     pub clock: Clock,
-    /// Takes every change before it becomes visible.
+    /// The directory that keeps everything; `None` keeps it in memory and in [`Options::log`].
+    pub data: Option<PathBuf>,
+    /// Takes every change before it becomes visible, unless a directory does.
     pub log: Box<dyn CommitLog>,
     /// Makes resource ids and ETags differ from those of other runs. The same one, with the same
     /// requests at the same times, gives the same ids.
@@ -77,6 +81,7 @@ impl Default for Options {
             account: Account::default(),
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
+            data: None,
             log: Box::new(Volatile),
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             request_units_per_second: None,
@@ -90,6 +95,9 @@ pub enum BindError {
     /// The key is unusable.
     #[error(transparent)]
     Key(#[from] InvalidKey),
+    /// The data directory is unusable.
+    #[error("the data cannot be read")]
+    Storage(#[from] disk::StorageError),
     /// A declared database or container is unusable.
     #[error("the declaration of '{name}' is not valid")]
     Declaration {
@@ -130,7 +138,14 @@ impl Server {
     /// [`BindError`].
     pub async fn bind(options: Options) -> Result<Self, BindError> {
         let key = Key::parse(&options.key)?;
-        let mut store = Store::new(options.incarnation, options.log);
+        let (mut store, compactor) = match &options.data {
+            None => (Store::new(options.incarnation, options.log), None),
+            Some(directory) => {
+                let (store, compactor) =
+                    disk::open(directory, options.incarnation, disk::Sizes::default())?;
+                (store, Some(compactor))
+            }
+        };
         declare(&mut store, &options.account, options.clock.now_ms())?;
         let failed = |source| BindError::Listen { address: options.listen, source };
         let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
@@ -138,7 +153,7 @@ impl Server {
         let now_ms = options.clock.now_ms();
         let throttle =
             options.request_units_per_second.map(|units| Throttle::new(units.max(1.0), now_ms));
-        let state = Arc::new(State::new(store, options.clock, key, throttle));
+        let state = Arc::new(State::new(store, compactor, options.clock, key, throttle));
         Ok(Self { listener, address, state })
     }
 
@@ -285,6 +300,9 @@ async fn sweep(state: Arc<State>, shutdown: CancellationToken) {
         while state.write().sweep(state.clock.now_ms()) {
             tokio::task::yield_now().await;
         }
+        let compacting = state.clone();
+        // A panic in there has been reported; the old files stay.
+        drop(tokio::task::spawn_blocking(move || compacting.compact()).await);
     }
 }
 

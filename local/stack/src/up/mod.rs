@@ -94,6 +94,10 @@ pub struct Options {
     /// temporary file that goes with the stack.
     #[arg(long)]
     pub bank_ledger: Option<PathBuf>,
+    /// Keeps what the services store in this directory, one folder for each, and goes on with it if
+    /// it is there. Otherwise it is a temporary directory that goes with the stack.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
     /// Does not build the handler first.
     #[arg(long)]
     pub no_build: bool,
@@ -165,7 +169,9 @@ pub async fn up(options: Options) -> Result<(), Fault> {
 
     let readers = TaskTracker::new();
     let bank_ledger = options.bank_ledger.clone().unwrap_or_else(temporary_ledger);
+    let data = options.data.clone().unwrap_or_else(temporary_data);
     let mut stack = Stack {
+        data: std::path::absolute(&data).unwrap_or(data),
         bank_ledger: std::path::absolute(&bank_ledger).unwrap_or(bank_ledger),
         lines: line_sink(options.verbose),
         readers,
@@ -197,6 +203,8 @@ struct Stack {
     readers: TaskTracker,
     /// The bank's ledger.
     bank_ledger: PathBuf,
+    /// What the services store, a folder for each.
+    data: PathBuf,
     /// The stand-ins, each with how to start it again.
     services: Vec<(Spec, Running)>,
     /// One host per app.
@@ -209,7 +217,9 @@ impl Stack {
     async fn start(&mut self, report: &Report) -> Result<(), Fault> {
         let topology = arguments("--topology", &self.workspace.topology());
         let with = || topology.clone();
-        let cosmos = self.launch("cosmos", self.options.cosmos_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data.join("cosmos")));
+        let cosmos = self.launch("cosmos", self.options.cosmos_port, further).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
         cosmos.say("http://", &text, report);
@@ -381,10 +391,6 @@ impl Stack {
                 tries += 1;
             };
             report.step(Outcome::Done, &format!("Starting {}", spec.name), None);
-            if spec.name == "cosmos" {
-                let endpoint = format!("http://{}", running.address());
-                self.seed(&endpoint, report).await?;
-            }
             // Last, so that whoever reads the new process id meets a process that is ready.
             if let Err(why) = self.write_ready_file() {
                 let text = format!("The ready file is not up to date: {why}");
@@ -403,6 +409,9 @@ impl Stack {
         if self.options.bank_ledger.is_none() {
             // Not there if the bank never started.
             let _ = std::fs::remove_file(&self.bank_ledger);
+        }
+        if self.options.data.is_none() {
+            let _ = std::fs::remove_dir_all(&self.data);
         }
         report.step(Outcome::Done, "Stopping", Some(since));
     }
@@ -430,9 +439,19 @@ impl Launched {
 /// A file that no other run has used.
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
 fn temporary_ledger() -> PathBuf {
+    temporary("bank", ".jsonl")
+}
+
+/// Where the services store things unless somebody wants to keep them.
+fn temporary_data() -> PathBuf {
+    temporary("data", "")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
+fn temporary(what: &str, ending: &str) -> PathBuf {
     let form = time::macros::format_description!("[year][month][day]-[hour][minute][second]");
     let now = time::OffsetDateTime::now_utc().format(&form).unwrap_or_default();
-    std::env::temp_dir().join(format!("bulkhead-bank-{now}-{}.jsonl", std::process::id()))
+    std::env::temp_dir().join(format!("bulkhead-{what}-{now}-{}{ending}", std::process::id()))
 }
 
 /// Waits for all, side by side.

@@ -7,3 +7,4 @@ mod bank;
 mod grid;
 mod queue;
 mod role;
+mod store;
