@@ -78,6 +78,10 @@ pub enum Role {
         /// The topology whose `storage` section declares the queues.
         #[arg(long)]
         topology: PathBuf,
+        /// Keeps the account in the folder `queue` of this directory. Without it everything is
+        /// gone with the process.
+        #[arg(long)]
+        data: Option<PathBuf>,
     },
     /// The bank simulator: charges and cancellations over HTTP, and a ledger of what it did.
     Bank {
@@ -155,11 +159,12 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, address, json!({}))?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Queue { common, topology } => {
+        Role::Queue { common, topology, data } => {
             let storage: Storage = section(&topology, "storage")?;
             let options = queue::Options {
                 listen: common.listen,
                 queues: storage.queues,
+                data: data.map(|data| data.join("queue")),
                 ..queue::Options::default()
             };
             let server = queue::Server::bind(options).await?;

@@ -2,11 +2,12 @@
 
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use listener::Clock;
+
 use super::reply::{Origin, Refusal};
 use super::request::Request;
 use super::throttle::Throttle;
 use crate::auth::Key;
-use crate::clock::Clock;
 use crate::disk::Compactor;
 use crate::store::{Container, ContainerRid, Durability, PartitionKey, Store, feed};
 use http::StatusCode;
