@@ -7,6 +7,7 @@
 
 pub mod bank;
 pub mod child;
+mod cosmos_role;
 pub mod dlq;
 pub mod doctor;
 pub mod endpoints;

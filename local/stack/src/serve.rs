@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::bank;
 use crate::child::ready_text;
+use crate::cosmos_role;
 use crate::endpoints::write_ready_file;
 use crate::signal::stop_signal;
 use crate::subscriber;
@@ -68,6 +69,9 @@ pub enum Role {
         /// The topology whose `cosmos` section declares databases and containers.
         #[arg(long)]
         topology: PathBuf,
+        /// Where it keeps things.
+        #[command(flatten)]
+        store: cosmos_role::Store,
     },
     /// The Storage queue stand-in: REST.
     Queue {
@@ -207,13 +211,8 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, address, ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Cosmos { common, topology } => {
-            let options = cosmos::Options {
-                listen: common.listen,
-                account: section(&topology, "cosmos")?,
-                key: COSMOS_KEY.to_owned(),
-                ..cosmos::Options::default()
-            };
+        Role::Cosmos { common, topology, store } => {
+            let options = store.options(common.listen, section(&topology, "cosmos")?);
             let server = cosmos::Server::bind(options).await?;
             let address = server.local_addr();
             announce(&common, address, json!({}))?;

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use listener::{BodyError, Clock, Limits, Listener, Request, ServeError};
+use listener::{BodyError, Clock, Limits, Listener, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -18,8 +19,9 @@ use super::reply::Refusal;
 use super::state::State;
 use super::throttle::Throttle;
 use crate::auth::{EMULATOR_KEY, InvalidKey, Key};
+use crate::disk;
 use crate::limits;
-use crate::store::{CommitLog, Store, StoreError, Volatile};
+use crate::store::{CommitLog, LogError, Store, StoreError, Volatile};
 
 const LIMITS: Limits = Limits {
     connections: limits::MAX_CONNECTIONS,
@@ -58,7 +60,9 @@ pub struct Options {
     pub key: String,
     /// The time.
     pub clock: Clock,
-    /// Takes every change before it becomes visible.
+    /// The directory that keeps everything; `None` keeps it in memory and in [`Options::log`].
+    pub data: Option<PathBuf>,
+    /// Takes every change before it becomes visible, unless a directory does.
     pub log: Box<dyn CommitLog>,
     /// Makes resource ids and ETags differ from those of other runs. The same one, with the same
     /// requests at the same times, gives the same ids.
@@ -74,6 +78,7 @@ impl Default for Options {
             account: Account::default(),
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
+            data: None,
             log: Box::new(Volatile),
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             request_units_per_second: None,
@@ -87,6 +92,9 @@ pub enum BindError {
     /// The key is unusable.
     #[error(transparent)]
     Key(#[from] InvalidKey),
+    /// The data directory is unusable.
+    #[error("the data cannot be read")]
+    Storage(#[from] disk::StorageError),
     /// A declared database or container is unusable.
     #[error("the declaration of '{name}' is not valid")]
     Declaration {
@@ -98,6 +106,17 @@ pub enum BindError {
     /// The address is taken or not ours.
     #[error(transparent)]
     Listen(#[from] listener::BindError),
+}
+
+/// The service ended by itself.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The listening socket is broken.
+    #[error(transparent)]
+    Listener(#[from] listener::ServeError),
+    /// Nothing can be made durable any more.
+    #[error("the data directory has failed")]
+    Log(#[from] LogError),
 }
 
 /// A bound service.
@@ -113,13 +132,20 @@ impl Server {
     /// [`BindError`].
     pub async fn bind(options: Options) -> Result<Self, BindError> {
         let key = Key::parse(&options.key)?;
-        let mut store = Store::new(options.incarnation, options.log);
+        let (mut store, compactor) = match &options.data {
+            None => (Store::new(options.incarnation, options.log), None),
+            Some(directory) => {
+                let (store, compactor) =
+                    disk::open(directory, options.incarnation, disk::Sizes::default())?;
+                (store, Some(compactor))
+            }
+        };
         declare(&mut store, &options.account, options.clock.now_ms())?;
         let listener = Listener::bind(options.listen, LIMITS).await?;
         let now_ms = options.clock.now_ms();
         let throttle =
             options.request_units_per_second.map(|units| Throttle::new(units.max(1.0), now_ms));
-        let state = Arc::new(State::new(store, options.clock, key, throttle));
+        let state = Arc::new(State::new(store, compactor, options.clock, key, throttle));
         Ok(Self { listener, state })
     }
 
@@ -131,16 +157,29 @@ impl Server {
     /// Serves until `shutdown`, then lets requests under way finish for a while.
     ///
     /// # Errors
-    /// [`ServeError`] when the listening socket breaks.
+    /// [`ServeError`] when the listening socket or the data directory breaks.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let tasks = TaskTracker::new();
         tasks.spawn(sweep(self.state.clone(), shutdown.clone()));
         let state = self.state;
+        let durability = state.durability.clone();
         let service = move |request| {
             let state = state.clone();
             async move { Ok::<_, Infallible>(respond(&state, request).await) }
         };
-        self.listener.run(service, tasks, shutdown).await
+        let failed = durability.failed();
+        tokio::pin!(failed);
+        let served = self.listener.run(service, tasks, shutdown.clone());
+        tokio::pin!(served);
+        tokio::select! {
+            served = &mut served => Ok(served?),
+            // Whoever restarts the process gets what the disk has; going on would only pretend.
+            error = &mut failed => {
+                shutdown.cancel();
+                served.await?;
+                Err(error.into())
+            }
+        }
     }
 }
 
@@ -188,5 +227,8 @@ async fn sweep(state: Arc<State>, shutdown: CancellationToken) {
         while state.write().sweep(state.clock.now_ms()) {
             tokio::task::yield_now().await;
         }
+        let compacting = state.clone();
+        // A panic in there has been reported; the old files stay.
+        drop(tokio::task::spawn_blocking(move || compacting.compact()).await);
     }
 }

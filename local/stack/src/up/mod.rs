@@ -94,8 +94,8 @@ pub struct Options {
     /// temporary file that goes with the stack.
     #[arg(long)]
     pub bank_ledger: Option<PathBuf>,
-    /// Keeps the messages of the Service Bus stand-in in this directory, and goes on with them if
-    /// it exists. Otherwise they are in a temporary one that goes with the stack.
+    /// Keeps what the services store in this directory, one folder for each, and goes on with it if
+    /// it is there. Otherwise it is a temporary directory that goes with the stack.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Does not build the handler first.
@@ -203,7 +203,7 @@ struct Stack {
     readers: TaskTracker,
     /// The bank's ledger.
     bank_ledger: PathBuf,
-    /// Where the stand-ins keep what must outlive their processes.
+    /// What the services store, a folder for each.
     data: PathBuf,
     /// The stand-ins, each with how to start it again.
     services: Vec<(Spec, Running)>,
@@ -217,7 +217,9 @@ impl Stack {
     async fn start(&mut self, report: &Report) -> Result<(), Fault> {
         let topology = arguments("--topology", &self.workspace.topology());
         let with = || topology.clone();
-        let cosmos = self.launch("cosmos", self.options.cosmos_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data.join("cosmos")));
+        let cosmos = self.launch("cosmos", self.options.cosmos_port, further).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
         cosmos.say("http://", &text, report);
@@ -395,10 +397,6 @@ impl Stack {
                 tries += 1;
             };
             report.step(Outcome::Done, &format!("Starting {}", spec.name), None);
-            if spec.name == "cosmos" {
-                let endpoint = format!("http://{}", running.address());
-                self.seed(&endpoint, report).await?;
-            }
             // Last, so that whoever reads the new process id meets a process that is ready.
             if let Err(why) = self.write_ready_file() {
                 let text = format!("The ready file is not up to date: {why}");

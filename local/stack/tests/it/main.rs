@@ -8,3 +8,4 @@ mod bus;
 mod grid;
 mod queue;
 mod role;
+mod store;
