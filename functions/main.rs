@@ -123,7 +123,10 @@ fn app(
                 notification::mount(app, &bus, store, outbox, grid)
             }
             Function::Relay => functions::outbox::mount_relay(app, channel.clone()),
-            Function::Sweep => functions::outbox::mount_sweep(app, channel.clone()),
+            Function::Sweep => {
+                let queues = settings.queues.as_ref();
+                functions::outbox::mount_sweep(app, channel.clone(), &bus, queues)
+            }
             Function::Reconcile => functions::outbox::mount_reconcile(app, store, bank(settings)?),
         };
     }
