@@ -7,15 +7,19 @@
 
 pub mod bank;
 pub mod child;
+pub mod declare;
 pub mod dlq;
 pub mod doctor;
+pub mod emulators;
 pub mod endpoints;
 pub mod fault;
 pub mod lines;
+pub mod package;
 pub mod ports;
 pub mod report;
 pub mod seed;
 pub mod serve;
+pub mod settings;
 mod signal;
 pub mod slo;
 pub mod stage;
