@@ -296,7 +296,10 @@ pub(crate) fn time_scale() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// Reads `NAME=VALUE`.
-pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+///
+/// # Errors
+/// It has no `=`, or nothing before it.
+pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("wanted: NAME=VALUE".to_owned()),

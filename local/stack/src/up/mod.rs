@@ -104,6 +104,9 @@ pub struct Options {
     /// Starts with an empty store.
     #[arg(long)]
     pub no_seed: bool,
+    /// Starts the services alone, for hosts of your own (`func`).
+    #[arg(long)]
+    pub no_hosts: bool,
     /// Stages into this directory.
     #[arg(long)]
     pub apps_dir: Option<PathBuf>,
@@ -157,15 +160,17 @@ pub async fn up(options: Options) -> Result<(), Fault> {
         ports::check_free(port, option)?;
     }
 
-    if options.no_build {
+    if options.no_build || options.no_hosts {
         report.step(Outcome::Skipped, "Building handler", None);
     } else {
         build(&workspace, &report).await?;
     }
-    let since = Instant::now();
-    let staged = stage::stage(&workspace, &topology, &[])?;
-    let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
-    report.step(Outcome::Done, &text, Some(since));
+    if !options.no_hosts {
+        let since = Instant::now();
+        let staged = stage::stage(&workspace, &topology, &[])?;
+        let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
+        report.step(Outcome::Done, &text, Some(since));
+    }
 
     let readers = TaskTracker::new();
     let bank_ledger = options.bank_ledger.clone().unwrap_or_else(|| temporary("bank.jsonl"));
@@ -277,7 +282,8 @@ impl Stack {
 
         let since = Instant::now();
         let settings = plan::settings(&self.topology, &endpoints, &self.options);
-        for (index, app) in self.topology.apps.iter().enumerate() {
+        let apps = if self.options.no_hosts { &[][..] } else { &self.topology.apps };
+        for (index, app) in apps.iter().enumerate() {
             // The first app is the one that people open; the others have only admin endpoints.
             let port = if index == 0 { self.options.port } else { 0 };
             let spec = plan::host(&self.workspace, app, port, &self.options, &settings);
@@ -287,9 +293,10 @@ impl Stack {
         let text = format!("Starting {} hosts", self.hosts.len());
         report.step(Outcome::Done, &text, Some(since));
 
-        let address = self.hosts.first().map(|(_, host)| host.address()).unwrap_or_default();
-        endpoints.http = format!("http://{address}");
-        self.say_where(&endpoints, report);
+        if let Some((_, host)) = self.hosts.first() {
+            endpoints.http = format!("http://{}", host.address());
+            self.say_where(&endpoints, report);
+        }
         self.endpoints = Some(endpoints);
         self.write_ready_file().map_err(|why| {
             Fault::new("The ready file cannot be written.", why, "choose another path")

@@ -5,7 +5,9 @@
 
 mod bank;
 mod bus;
+mod declare;
 mod grid;
+mod package;
 mod queue;
 mod role;
 mod store;
