@@ -2,16 +2,19 @@
 //!
 //! `stack` starts the stand-ins and one Functions host per app, each as a process of its own, and
 //! says where they are and what is wrong. It knows names from `infra/topology.json` and settings
-//! from the environment. It has never heard of an order, but for [`slo`] and [`dlq`], which are
-//! clients of the running system's API like any other.
+//! from the environment. It has never heard of an order, but for [`slo`], [`dlq`], [`order`] and [`logs`],
+//! which are clients of the running system's API like any other.
 
 pub mod bank;
 pub mod child;
+mod client;
 pub mod dlq;
 pub mod doctor;
 pub mod endpoints;
 pub mod fault;
 pub mod lines;
+pub mod logs;
+pub mod order;
 pub mod ports;
 pub mod report;
 pub mod seed;
@@ -20,6 +23,7 @@ mod signal;
 pub mod slo;
 pub mod stage;
 pub mod subscriber;
+mod table;
 pub mod topology;
 pub mod up;
 pub mod workspace;
