@@ -54,11 +54,12 @@ const OPERATES: Need = Need::AnyOf(&[Role::OpsRead]);
 const REPLAYS: Need = Need::AnyOf(&[Role::OpsReplay]);
 
 /// Every route.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: [Route; 21] = [
     route("GET", "/api/orders", READS),
     route("POST", "/api/orders", WRITES),
     route("GET", "/api/orders/{id}", READS),
     route("POST", "/api/orders/{id}/cancel", WRITES),
+    route("GET", "/api/feed", READS),
     route("GET", "/api/products", Need::SignedIn),
     route("GET", "/api/ops/attention", OPERATES),
     route("GET", "/api/ops/dead-letters", OPERATES),
@@ -67,6 +68,9 @@ pub const ROUTES: [Route; 17] = [
     route("POST", "/api/ops/dead-letters/{source}/replay", REPLAYS),
     route("POST", "/api/ops/dead-letters/{source}/discard", REPLAYS),
     route("GET", "/api/ops/audit", OPERATES),
+    route("GET", "/api/ops/system", OPERATES),
+    route("GET", "/api/ops/orders/{id}", OPERATES),
+    route("POST", "/api/ops/orders/{id}/duplicate", REPLAYS),
     route("GET", "/api/openapi.json", Need::Public),
     route("GET", "/healthz", Need::Public),
     route("GET", "/readyz", Need::Public),

@@ -361,6 +361,6 @@ fn unknown_continuation() -> Problem {
 }
 
 /// An answer about things that change by the second.
-pub(super) fn fresh<T: axum::response::IntoResponse>(answer: T) -> Response {
+pub(in crate::order_api) fn fresh<T: axum::response::IntoResponse>(answer: T) -> Response {
     ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], answer).into_response()
 }
