@@ -19,6 +19,7 @@ CONNECTIONS = {
 UNSET = {
     'OrdersGrid__key': 'a key; the identity has a role instead',
     'CRASH_POINTS': 'for tests',
+    'STACK_URL': 'there is no local stack to break in Azure',
     'OTEL_EXPORTER_OTLP_HEADERS': 'holds a secret: whoever runs a collector that wants one adds it as a Key Vault reference',
 }
 OF_ONE_APP = {
@@ -116,9 +117,10 @@ def test_the_routes_without_sign_in_are_those_of_the_api(found):
     """What App Service Authentication lets through is what the API calls public, and the portal's files."""
     routes = (system.ROOT / 'functions/access/routes.rs').read_text()
     public = set(re.findall(r'route\("GET", "([^"]+)", Need::Public\)', routes)) - {'/{file}'}
-    portal = (system.ROOT / 'functions/order_api/portal.rs').read_text()
-    assets = set(re.findall(r'"([\w-]+\.(?:js|css|svg|html|json|png|ico|webmanifest))"', portal.split('#[cfg(test)]')[0])) - {'index.html'}
-    assert assets, 'portal.rs names its files'
+    portal = (system.ROOT / 'functions/order_api/portal.rs').read_text().split('#[cfg(test)]')[0]
+    assets = set(re.findall(r'^    "([\w-]+\.\w+)",$', portal, re.M)) - {'index.html'}
+    pages = set(re.findall(r'"([\w-]+)"', re.search(r'const PAGES: [^=]*= \[(.*?)\]', portal, re.S)[1]))
+    assert 'app.js' in assets and 'orders' in pages, 'portal.rs names its files and pages'
     (authentication,) = checks.of_kind(found, 'Microsoft.Web/sites/config')
-    assert set(authentication.body['properties']['globalValidation']['excludedPaths']) == public | {f'/{a}' for a in assets}
+    assert set(authentication.body['properties']['globalValidation']['excludedPaths']) == public | {f'/{a}' for a in assets | pages}
     assert json.loads((system.ROOT / 'infra/network.json').read_text())['publicPaths'][0] == '/'
