@@ -395,3 +395,18 @@ output storeEndpoint string = data.outputs.endpoint
 
 @description('Where logs are.')
 output workspaceId string = monitoring.outputs.workspaceId
+
+@description('Host of Service Bus.')
+output busHost string = messaging.outputs.host
+
+@description('Where events for the outside are published.')
+output gridEndpoint string = eventing.outputs.endpoint
+
+@description('Account that holds the queues of payments.')
+output paymentsAccount string = storage.outputs.paymentsName
+
+@description('Account that Event Grid delivers into.')
+output eventsAccount string = storage.outputs.eventsName
+
+@description('The bank, as the apps call it.')
+output bankUrl string = bankUrl

@@ -34,3 +34,28 @@ output "workspace_id" {
   description = "Where logs are."
   value       = azurerm_log_analytics_workspace.main.id
 }
+
+output "bus_host" {
+  description = "Host of Service Bus."
+  value       = local.every_app.OrdersBus__fullyQualifiedNamespace
+}
+
+output "grid_endpoint" {
+  description = "Where events for the outside are published."
+  value       = azurerm_eventgrid_topic.orders.endpoint
+}
+
+output "payments_account" {
+  description = "Account that holds the queues of payments."
+  value       = azurerm_storage_account.payments.name
+}
+
+output "events_account" {
+  description = "Account that Event Grid delivers into."
+  value       = azurerm_storage_account.events.name
+}
+
+output "bank_url" {
+  description = "The bank, as the apps call it."
+  value       = var.bank_url
+}
