@@ -83,6 +83,11 @@ def test_queries_ask_for_what_is_there(name):
     for line in re.findall(r"Message has '([^']+)'", query):
         sources = [p.read_text() for p in (system.ROOT / 'functions').rglob('*.rs')]
         assert line.startswith('{') or any(line in source for source in sources), f'no code says {line!r}'
+    # Log lines are flat JSON: what an event says lies at the top, what its spans say below `span`.
+    assert 'flatten_event(true)' in (system.ROOT / 'crates/handler/src/logging.rs').read_text()
+    assert '.fields.' not in query
+    for line in re.findall(r"parse_json\(Message\)\.message == '([^']+)'", query):
+        assert any(f'"{line}"' in p.read_text() for p in (system.ROOT / 'functions').rglob('*.rs')), f'no code says {line!r}'
     assert query.count('(') == query.count(')') and query.count("'") % 2 == 0
 
 
