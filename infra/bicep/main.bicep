@@ -124,7 +124,8 @@ var ownHub = lockedDown && empty(existingHubId)
 var hasFirewall = lockedDown && egress == 'firewall'
 var bankAuthority = split(replace(bankUrl, 'https://', ''), '/')[0]
 var otlpAuthority = split(replace(otlpEndpoint, 'https://', ''), '/')[0]
-var hubParts = split(empty(existingHubId) ? '/subscriptions/none/resourceGroups/none' : existingHubId, '/')
+var hubIsId = startsWith(existingHubId, '/subscriptions/') && contains(toLower(existingHubId), '/providers/microsoft.network/virtualnetworks/')
+var hubParts = split(hubIsId ? existingHubId : '${subscription().id}/resourceGroups/rg-bulkhead-${environmentName}', '/')
 
 // Every problem at once, named; nothing is created before this is evaluated.
 var problems = filter(
@@ -140,6 +141,8 @@ var problems = filter(
     !lockedDown || !contains(otlpAuthority, ':') || endsWith(otlpAuthority, ':443') ? '' : 'otlpEndpoint must use port 443 in posture lockedDown.'
     !zoneRedundant || lockedDown ? '' : 'zoneRedundant needs posture lockedDown.'
     !zoneRedundant || alwaysReadyInstances >= 2 ? '' : 'alwaysReadyInstances must be at least 2 where zoneRedundant is true.'
+    empty(existingHubId) || hubIsId ? '' : 'existingHubId must be the id of a virtual network.'
+    empty(existingDnsZoneGroupId) || (startsWith(existingDnsZoneGroupId, '/subscriptions/') && length(split(existingDnsZoneGroupId, '/')) == 5) ? '' : 'existingDnsZoneGroupId must be the id of a resource group.'
     lockedDown || empty(existingHubId) ? '' : 'existingHubId has no meaning in posture default.'
     lockedDown || empty(existingDnsZoneGroupId) ? '' : 'existingDnsZoneGroupId has no meaning in posture default.'
     lockedDown || egress == 'firewall' ? '' : 'egress has no meaning in posture default.'

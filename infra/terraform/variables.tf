@@ -250,6 +250,10 @@ variable "existing_hub_id" {
     condition     = var.existing_hub_id == "" || var.posture == "lockedDown"
     error_message = "existing_hub_id has no meaning in posture default."
   }
+  validation {
+    condition     = var.existing_hub_id == "" || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+$", var.existing_hub_id))
+    error_message = "existing_hub_id must be the id of a virtual network."
+  }
 }
 
 variable "existing_runner_address_prefix" {
@@ -269,6 +273,10 @@ variable "existing_dns_zone_group_id" {
   validation {
     condition     = var.existing_dns_zone_group_id == "" || var.posture == "lockedDown"
     error_message = "existing_dns_zone_group_id has no meaning in posture default."
+  }
+  validation {
+    condition     = var.existing_dns_zone_group_id == "" || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+$", var.existing_dns_zone_group_id))
+    error_message = "existing_dns_zone_group_id must be the id of a resource group."
   }
 }
 

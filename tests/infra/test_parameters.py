@@ -40,6 +40,8 @@ WRONG = [
     ({'existingHubId': system.HUB, 'existingRunnerAddressPrefix': '10.8.1.0/27'}, ['existingHubId', 'posture']),
     ({'existingDnsZoneGroupId': system.ZONES}, ['existingDnsZoneGroupId', 'posture']),
     ({'egress': 'natGateway'}, ['egress', 'posture']),
+    ({**HUB, 'existingHubId': 'vnet-hub'}, ['existingHubId']),
+    ({'posture': 'lockedDown', 'existingDnsZoneGroupId': 'rg-zones'}, ['existingDnsZoneGroupId']),
     ({**HUB, 'existingRunnerAddressPrefix': ''}, ['existingRunnerAddressPrefix', 'existingHubId']),
     ({**HUB, 'existingFirewallAddress': ''}, ['existingFirewallAddress', 'egress']),
     ({**HUB, 'egress': 'firewall', 'existingFirewallAddress': ''}, ['egress', 'existingHubId']),
