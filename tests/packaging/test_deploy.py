@@ -7,7 +7,6 @@ it. That takes a subscription.
 
 import hashlib
 import json
-import pathlib
 import shutil
 
 import pytest
@@ -15,6 +14,7 @@ from conftest import APPS, ROOT, run
 
 DEPLOY = ROOT / "scripts" / "deploy"
 TEARDOWN = ROOT / "scripts" / "teardown"
+RUNNER = ROOT / "scripts" / "runner-vm"
 
 SETTINGS = {
     "AZURE_LOCATION": "westeurope",
@@ -48,7 +48,8 @@ NOTHING = [{"changeType": "NoChange", "resourceId": "/a"}, {"changeType": "Ignor
 # What only looks.
 HARMLESS = (
     "account show", "deployment sub what-if", "deployment sub show", "deployment sub list",
-    "storage blob download", "group exists", "network vnet peering list",
+    "storage blob download", "group exists", "network vnet peering list", "vm list",
+    "vm run-command list",
 )
 
 
@@ -282,3 +283,28 @@ def test_teardown_deletes_nothing_on_wrong_input(azure, deploy, arguments, named
     done = deploy(*arguments, script=TEARDOWN)
     assert done.returncode != 0 and named in done.stderr, done.stderr
     assert azure.changes() == []
+
+
+def test_the_runner_has_no_public_address_and_its_token_is_protected(azure, deploy, tmp_path):
+    key = tmp_path / "key.pub"
+    key.write_text("ssh-ed25519 AAAA runner\n", encoding="utf-8")
+    arguments = ("--environment", "prod", "--image", "/images/runner", "--ssh-key", key,
+                 "--repository", "https://github.com/owner/name")
+    done = deploy(*arguments, script=RUNNER, RUNNER_TOKEN="secret-token")
+    assert done.returncode == 0, done.stderr
+    create, register = azure.changes()
+    assert create[:2] == ["vm", "create"] and create[create.index("--public-ip-address") + 1] == ""
+    assert create[create.index("--vnet-name") + 1] == "vnet-hub-prod"
+    assert "secret-token" not in " ".join(create) + done.stdout + done.stderr
+    assert register[register.index("--protected-parameters") + 1] == "TOKEN=secret-token"
+    assert " ".join(register).count("secret-token") == 1
+    azure.answer({"vm list": "/vm", "vm run-command list": "/register"})
+    again = deploy(*arguments, script=RUNNER, RUNNER_TOKEN="secret-token")
+    assert again.returncode == 0 and azure.changes() == []
+    for unset in ("RUNNER_TOKEN",):
+        done = deploy(*arguments, script=RUNNER, unset=[unset])
+        assert done.returncode == 1 and unset in done.stderr and azure.calls() == []
+    done = deploy("--environment", "prod", "--repository", "http://elsewhere", script=RUNNER)
+    for named in ("--image", "--repository", "--ssh-key", "RUNNER_TOKEN"):
+        assert named in done.stderr, done.stderr
+    assert azure.calls() == []
