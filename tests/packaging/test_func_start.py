@@ -54,6 +54,12 @@ def test_an_app_is_staged_with_its_settings_and_started_where_it_lies(start, tmp
 
 
 @needs_handler
+def test_a_func_that_fails_is_told_by_the_exit_status(start, program):
+    done = start("billing", "--services", "none", **program("func", "#!/bin/sh\nexit 3\n"), func=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+
+
+@needs_handler
 def test_all_start_on_ports_of_their_own(start, tmp_path):
     done = start("all", "--services", "none")
     assert done.returncode == 0, done.stderr

@@ -274,10 +274,9 @@ impl Stack {
             let running = Running::start(&spec, &self.lines, &self.readers).await?;
             self.hosts.push((plan::pin_port(spec, running.address()), running));
         }
-        let text = format!("Starting {} hosts", self.hosts.len());
-        report.step(Outcome::Done, &text, Some(since));
-
         if let Some((_, host)) = self.hosts.first() {
+            let text = format!("Starting {} hosts", self.hosts.len());
+            report.step(Outcome::Done, &text, Some(since));
             endpoints.http = format!("http://{}", host.address());
             self.say_where(&endpoints, report);
         }
