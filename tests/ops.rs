@@ -262,6 +262,9 @@ async fn two_operators_at_once_replay_it_once() {
         answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(done.len(), 1, "{answers:?}");
     assert!(refused.iter().all(|answer| answer.status == 409), "{answers:?}");
+    let mut outcomes: Vec<Value> = trail(&stack, "billing-sub", number).await;
+    outcomes.retain(|entry| entry["outcome"] == "refused");
+    assert_eq!(outcomes.len(), refused.len(), "each is in the audit trail: {outcomes:#?}");
     let after = stack.until_completed(&id).await;
     let replays = after["history"].as_array().unwrap().iter().filter(|e| e["what"] == "replayed");
     assert_eq!(replays.count(), 1, "{after:#}");
@@ -321,6 +324,9 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
         let refused = replay(&stack, "billing-sub", &edit).await;
         problem(&refused, 422, "invalid-request");
         assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{refused:?}");
+        let newest = &trail(&stack, "billing-sub", number).await[0];
+        assert_eq!((&newest["outcome"], &newest["reason"]), (&json!("refused"), &json!("test")));
+        assert!(newest["detail"].as_str().unwrap().contains(pointer), "{newest:#}");
     }
     let page = get(&stack, "/api/ops/dead-letters/billing-sub").await;
     assert_eq!(counts(page["deadLetters"].as_array().unwrap()), counts(&all), "nothing changed");
@@ -391,17 +397,41 @@ async fn a_payment_in_the_poison_queue_goes_back_through_billing() {
     proof::prove(&stack, &[id], &initial).await;
 }
 
+/// The newest line of the trail that nobody else can have written.
+async fn newest(stack: &TestStack, reason: &str) -> Value {
+    let page = get(stack, "/api/ops/audit?limit=200").await;
+    let mut entries = page["entries"].as_array().unwrap().iter();
+    entries.find(|entry| entry["reason"] == reason).cloned().unwrap_or_default()
+}
+
 #[tokio::test]
 async fn bad_input_is_refused_in_words_and_written_down() {
     let stack = shared().await;
-    let all = json!({"select": {"all": true}, "reason": "r"});
     for source in ["payments", "orders", "billing-sub%2F..", "Billing-Sub"] {
+        let reason = format!("looking for {source}");
+        let all = json!({"select": {"all": true}, "reason": reason});
         problem(&replay(&stack, source, &all).await, 404, "not-found");
+        let entry = newest(&stack, &reason).await;
+        assert_eq!(entry["outcome"], "refused", "{source}: {entry:#}");
+        assert!(entry["detail"].as_str().unwrap().starts_with("/problems/not-found"), "{entry:#}");
     }
-    let gone = these(999_999_999);
-    problem(&replay(&stack, "inventory-sub", &gone).await, 404, "gone");
-    problem(&replay(&stack, "payments-poison", &gone).await, 404, "gone");
-    problem(&act(&stack, "inventory-sub", "discard", &gone).await, 404, "gone");
+    let mut gone = these(999_999_999);
+    for (source, action) in
+        [("inventory-sub", "replay"), ("payments-poison", "replay"), ("inventory-sub", "discard")]
+    {
+        gone["reason"] = format!("{action} {source}").into();
+        problem(&act(&stack, source, action, &gone).await, 404, "gone");
+        let entry = newest(&stack, &format!("{action} {source}")).await;
+        assert_eq!(
+            (&entry["action"], &entry["sequenceNumber"], &entry["outcome"]),
+            (&json!(action), &json!(999_999_999), &json!("refused")),
+            "{entry:#}"
+        );
+    }
+    let over = json!({"select": {"all": true}, "reason": "over the limit", "limit": 1_001});
+    problem(&replay(&stack, "inventory-sub", &over).await, 422, "invalid-request");
+    let entry = newest(&stack, "over the limit").await;
+    assert!(entry["detail"].as_str().unwrap().contains("/limit"), "{entry:#}");
     for body in [
         json!({}),
         json!([]),

@@ -30,7 +30,7 @@ use super::letter::Letter;
 use super::plan::{self, Plan};
 use super::read::fresh;
 use super::report::{Fate, Item, Report, already, nothing_to_do, refusal, told};
-use super::request::Order;
+use super::request::{Asked, Order};
 use super::shelf::{Hand, Held};
 use super::shelf_problem;
 use super::source::Source;
@@ -79,16 +79,14 @@ async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut asked = None;
+    let mut asked = Asked::default();
     let answer = attempt(api, action, source, headers, body, actor, &mut asked).await;
     if let Err(problem) = &answer {
         let source: String = source.chars().take(64).collect();
-        let (reason, sequence_number) = match &asked {
-            Some(order) => (order.reason.as_str(), order.single()),
-            None => ("", None),
-        };
+        let Asked { reason, sequence_number } = &asked;
+        let sequence_number = *sequence_number;
         let subject = Subject {
-            action,
+            action: action.into(),
             actor,
             reason,
             source: &source,
@@ -116,16 +114,19 @@ async fn attempt(
     headers: &HeaderMap,
     body: Body,
     actor: &str,
-    asked: &mut Option<Arc<Order>>,
+    asked: &mut Asked,
 ) -> Result<Response, Problem> {
     let body = submit::read_body(body).await?;
     submit::require_json(headers)?;
+    let body = serde_json::from_slice::<Value>(&body);
+    // Whatever is wrong with it, the trail says what it was about.
+    *asked = body.as_ref().map(Asked::of).unwrap_or_default();
     let source = Source::parse(source)?;
-    let body: Value = serde_json::from_slice(&body).map_err(|error| {
+    let body = body.map_err(|error| {
         Problem::malformed_json(&format!("line {} column {}", error.line(), error.column()))
     })?;
     let order = Order::parse(&body, action).map_err(Problem::invalid_request)?;
-    let order = Arc::clone(asked.insert(Arc::new(order)));
+    let order = Arc::new(order);
     let plan = plan::plan(api, source, &order).await?;
     if let (Some(edited), Some(number)) = (&order.edited, order.single()) {
         let found = api.ops.shelf(source).find(number).await;
@@ -235,7 +236,7 @@ impl Job {
 
     fn subject<'s>(&'s self, letter: &'s Letter) -> Subject<'s> {
         Subject {
-            action: self.action,
+            action: self.action.into(),
             actor: &self.actor,
             reason: &self.order.reason,
             source: self.source.name(),
@@ -499,7 +500,7 @@ impl Job {
         for item in refused {
             notes.push(Box::pin(async move {
                 let subject = Subject {
-                    action: self.action,
+                    action: self.action.into(),
                     actor: &self.actor,
                     reason: &self.order.reason,
                     source: self.source.name(),

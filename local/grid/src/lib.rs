@@ -10,15 +10,14 @@
 //! minutes, and as a line of a file, not as a blob.
 
 pub mod access;
-mod clock;
 pub mod event;
 pub mod limits;
 mod server;
 pub mod store;
 pub mod topology;
 
-pub use clock::Clock;
-pub use server::{BindError, Options, ServeError, Server};
+pub use listener::{Clock, ServeError};
+pub use server::{BindError, Options, Server};
 
 /// The access key of the stand-in, base64; public, and good for nothing else.
 pub const LOCAL_KEY: &str = "bG9jYWwtZXZlbnQtZ3JpZC1rZXktZ29vZC1mb3Itbm8=";

@@ -6,7 +6,9 @@ use clap::Parser;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
-use stack::{declare, dlq, doctor, emulators, package, serve, settings, slo, stage, up};
+use stack::{
+    declare, dlq, doctor, emulators, logs, order, package, serve, settings, slo, stage, up,
+};
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]
@@ -36,6 +38,10 @@ enum Cli {
     Declare(declare::Options),
     /// Dead letters of a running system: see, replay, discard, and who did so.
     Dlq(dlq::Options),
+    /// What the processes of a running stack print, filtered.
+    Logs(logs::Options),
+    /// Orders of a running system: submit, show, watch.
+    Order(order::Options),
     /// Checks what the stack needs and says what is missing.
     Doctor,
     /// Says how a running system keeps its service levels; fails where it does not.
@@ -119,6 +125,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             println!("{} created, {} documents written", done.created, done.seeded);
         }
         Cli::Dlq(options) => print!("{}", dlq::dlq(options).await?),
+        Cli::Logs(options) => logs::logs(&options).await?,
+        Cli::Order(options) => order::order(options).await?,
         Cli::Doctor => {
             return Ok(if doctor::doctor()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }

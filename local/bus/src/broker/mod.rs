@@ -16,7 +16,8 @@ mod ids;
 mod publish;
 mod queue;
 mod receive;
-mod record;
+pub(crate) mod record;
+pub(crate) mod recovery;
 mod rule;
 mod settle;
 mod status;
@@ -168,6 +169,7 @@ impl Broker {
             if rules.is_empty() {
                 rules.push(Arc::new(Rule::default_rule()));
             }
+            self.queue_mut(id).declared_rules.clone_from(&rules);
             self.queue_mut(id).rules = rules;
             subscriptions.push((Arc::from(subscription.name.as_str()), id));
         }
@@ -218,10 +220,10 @@ impl Broker {
         }
     }
 
-    /// Ends the atomic group of records that began with the last call; the shell calls this before
-    /// it tells anybody of the change.
-    pub(crate) fn seal(&mut self) {
-        self.journal.seal();
+    /// Ends the atomic group of records that began with the last call. The shell calls this before
+    /// it tells anybody of the change, and waits until the journal is durable up to the result.
+    pub(crate) fn seal(&mut self) -> u64 {
+        self.journal.seal()
     }
 
     /// When [`advance`](Broker::advance) next has something to do; may be earlier, never later.
@@ -300,7 +302,10 @@ impl Broker {
                     deferred: false,
                     state,
                 };
-                self.queue_mut(queue).insert(sequence, entry);
+                let queue = self.queue_mut(queue);
+                // A snapshot may have it already.
+                queue.remove(sequence);
+                queue.insert(sequence, entry);
             }
             Record::Removed { queue, sequence, .. } => self.queue_mut(queue).remove(sequence),
             Record::Locked { queue, sequence, token, until } => {
@@ -324,10 +329,15 @@ impl Broker {
                     duplicates.remember(key, until);
                 }
             }
-            Record::RuleAdded { queue, rule } => self.queue_mut(queue).rules.push(rule),
+            Record::RuleAdded { queue, rule } => {
+                let rules = &mut self.queue_mut(queue).rules;
+                rules.retain(|known| known.name != rule.name);
+                rules.push(rule);
+            }
             Record::RuleRemoved { queue, name } => {
                 self.queue_mut(queue).rules.retain(|rule| rule.name != name);
             }
+            Record::Numbered { queue, sequence } => self.queue_mut(queue).use_sequence(sequence),
         }
     }
 

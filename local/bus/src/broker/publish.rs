@@ -100,7 +100,7 @@ impl Broker {
         if let Some(duplicates) = &mut self.queue_mut(inlet).duplicates {
             let key = message.duplicate_key();
             if duplicates.knows(&key, now) {
-                self.queue_mut(inlet).use_sequence(sequence);
+                self.commit(Record::Numbered { queue: inlet, sequence });
                 return sequence;
             }
             let until = now.plus(duplicates.window_ms());
@@ -119,7 +119,7 @@ impl Broker {
             }),
             _ => match to {
                 Entity::Topic(topic) => {
-                    self.queue_mut(inlet).use_sequence(sequence);
+                    self.commit(Record::Numbered { queue: inlet, sequence });
                     self.fan_out(topic, message, sequence);
                 }
                 _ => self.enqueue(inlet, sequence, sequence, Arc::new(message)),

@@ -58,6 +58,8 @@ pub(super) struct Queue {
     pub(super) settings: Settings,
     pub(super) dead_letter: Option<QueueId>,
     pub(super) rules: Vec<Arc<Rule>>,
+    /// The rules it was declared with.
+    pub(super) declared_rules: Vec<Arc<Rule>>,
     pub(super) duplicates: Option<Duplicates>,
     /// Receivers with unused credit, first come first served.
     pub(super) waiting: VecDeque<ReceiverId>,
@@ -80,6 +82,7 @@ impl Queue {
             settings,
             dead_letter: None,
             rules: Vec::new(),
+            declared_rules: Vec::new(),
             duplicates: None,
             waiting: VecDeque::new(),
             next_sequence: 1,
@@ -226,7 +229,12 @@ impl Queue {
 
     pub(super) fn lock(&mut self, sequence: i64, token: Uuid, until: Timestamp) {
         let Some(entry) = self.entries.get_mut(&sequence) else { return };
-        entry.state = State::Locked { token, until };
+        let before = std::mem::replace(&mut entry.state, State::Locked { token, until });
+        // Only when records are applied to a snapshot that has seen later ones.
+        if let State::Locked { token, until } = before {
+            self.locks.remove(&token);
+            self.lock_ends.remove(&(until, sequence));
+        }
         self.available.remove(&sequence);
         self.locks.insert(token, sequence);
         self.lock_ends.insert((until, sequence));

@@ -17,7 +17,7 @@ use crate::message::Message;
 /// on which a topic keeps scheduled messages. An index, stable while the broker lives; a journal
 /// learns the lasting name from [`Record::Declared`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct QueueId(pub(super) u32);
+pub(crate) struct QueueId(pub(crate) u32);
 
 /// Why a message is no longer where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +105,29 @@ pub(crate) enum Record {
         queue: QueueId,
         name: String,
     },
+    /// Numbers up to this one are used, also where no message has it.
+    Numbered {
+        queue: QueueId,
+        sequence: i64,
+    },
+}
+
+impl Record {
+    /// The place that it is about.
+    pub(crate) fn queue_mut(&mut self) -> Option<&mut QueueId> {
+        match self {
+            Record::Declared { queue, .. }
+            | Record::Enqueued { queue, .. }
+            | Record::Removed { queue, .. }
+            | Record::Locked { queue, .. }
+            | Record::Renewed { queue, .. }
+            | Record::Unlocked { queue, .. }
+            | Record::Remembered { queue, .. }
+            | Record::RuleAdded { queue, .. }
+            | Record::RuleRemoved { queue, .. }
+            | Record::Numbered { queue, .. } => Some(queue),
+        }
+    }
 }
 
 /// Where records go before anybody is told of the change.
@@ -115,8 +138,9 @@ pub(crate) trait Journal: Send {
     /// Takes one record of the current group.
     fn append(&mut self, record: &Record);
 
-    /// Ends the group.
-    fn seal(&mut self);
+    /// Ends the group. Nobody may be told of it before the journal is durable up to the position
+    /// that this returns; 0 always is.
+    fn seal(&mut self) -> u64;
 }
 
 /// Keeps nothing: the broker's memory is all there is.
@@ -125,5 +149,7 @@ pub(crate) struct NoJournal;
 
 impl Journal for NoJournal {
     fn append(&mut self, _: &Record) {}
-    fn seal(&mut self) {}
+    fn seal(&mut self) -> u64 {
+        0
+    }
 }

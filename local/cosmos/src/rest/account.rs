@@ -99,10 +99,12 @@ pub(super) fn containers(state: &State, request: &Request, database: &str) -> An
             let declared = object(request)?;
             let mut store = state.write();
             let database_id = store.database(database)?.id.clone();
-            let container = store.create_container(database, &declared, state.clock.now_ms())?;
+            let now_ms = state.clock.now_ms();
+            let rid = store.create_container(database, &declared, now_ms)?.rid();
             if let Some(content) = offered(request) {
-                state.throughput().insert(container.rid(), content);
+                store.put_offer(rid, content, now_ms)?;
             }
+            let container = store.container_at(rid)?;
             let origin = Origin::new(&database_id, container);
             let etag = etag(container.version);
             Ok(Reply::json(StatusCode::CREATED, &container_json(container))
@@ -139,9 +141,7 @@ pub(super) fn container(state: &State, request: &Request, database: &str, name: 
         }
         Method::DELETE => {
             let mut store = state.write();
-            let rid = store.container(database, name).map_err(missing)?.rid();
-            store.drop_container(database, name, state.clock.now_ms())?;
-            state.throughput().remove(&rid);
+            store.drop_container(database, name, state.clock.now_ms()).map_err(missing)?;
             Ok(Reply::empty(StatusCode::NO_CONTENT))
         }
         _ => Err(unknown()),
@@ -179,10 +179,10 @@ pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
 pub(super) fn offers(state: &State, request: &Request, id: Option<&str>) -> Answer {
     let all = || {
         let store = state.read();
-        let throughput = state.throughput();
-        let databases: Vec<_> = store.databases().map(|database| database.rid).collect();
-        let containers = databases.into_iter().flat_map(|rid| store.containers(rid));
-        containers.map(|c| offer_json(c.rid(), throughput.get(&c.rid()))).collect::<Vec<_>>()
+        store
+            .all_containers()
+            .map(|c| offer_json(c.rid(), store.offer(c.rid())))
+            .collect::<Vec<_>>()
     };
     match (&request.method, id) {
         (&Method::GET, None) => Ok(listing("", "Offers", &all())),
@@ -195,13 +195,11 @@ pub(super) fn offers(state: &State, request: &Request, id: Option<&str>) -> Answ
             if request.method == Method::PUT {
                 let content = object(request)?.remove("content").unwrap_or(Value::Null);
                 offer["content"] = content.clone();
-                let store = state.read();
-                let databases = store.databases().map(|database| database.rid);
-                let rid = databases
-                    .flat_map(|rid| store.containers(rid))
-                    .map(Container::rid)
-                    .find(|rid| offer["offerResourceId"] == rid.text());
-                rid.map(|rid| state.throughput().insert(rid, content));
+                let mut store = state.write();
+                let all = store.all_containers().map(Container::rid);
+                let rid = all.into_iter().find(|rid| offer["offerResourceId"] == rid.text());
+                let rid = rid.ok_or_else(Refusal::not_found)?;
+                store.put_offer(rid, content, state.clock.now_ms())?;
             }
             Ok(Reply::json(StatusCode::OK, &offer))
         }

@@ -72,10 +72,11 @@ fn start(request: &Request) -> Result<Start, Refusal> {
 
 /// Stored text is an object that ends in its system properties, so one more can follow.
 fn write(document: &Document, envelope: bool, out: &mut Vec<u8>) {
-    let Document { lsn, ts, text, .. } = document;
+    let Document { lsn, ts, .. } = document;
+    let text = document.text.read();
     if envelope {
         out.extend_from_slice(b"{\"current\":");
-        out.extend_from_slice(text);
+        out.extend_from_slice(&text);
         let metadata = format!(
             ",\"metadata\":{{\"lsn\":{lsn},\"crts\":{ts},\"operationType\":\"replace\"}}}}"
         );

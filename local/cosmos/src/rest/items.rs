@@ -66,13 +66,14 @@ fn read(state: &State, target: &Target, request: &Request, key: &PartitionKey, i
     let unchanged = request.header("if-none-match").is_some_and(|etag| document.matches(etag));
     let (status, body) = match unchanged {
         true => (StatusCode::NOT_MODIFIED, bytes::Bytes::new()),
-        false => (StatusCode::OK, document.text.clone()),
+        false => (StatusCode::OK, document.text.read()),
     };
     Ok(Reply::new(status, body)
         .charge(store::read_charge(document.text.len()))
-        .header("etag", &document.etag)
+        .header("etag", document.etag())
         .header("x-ms-item-lsn", document.lsn)
-        .of(&origin))
+        .of(&origin)
+        .after(document.sequence))
 }
 
 fn write(
@@ -97,9 +98,9 @@ fn write(
     let outcome = outcome.into_iter().next().ok_or_else(Refusal::not_found)?;
     let mut reply = Reply::empty(status(&outcome)).charge(outcome.charge);
     if let Some(document) = &outcome.document {
-        reply = reply.header("etag", &document.etag).header("x-ms-item-lsn", document.lsn);
+        reply = reply.header("etag", document.etag()).header("x-ms-item-lsn", document.lsn);
         if !request.wants_minimal() {
-            reply.body = document.text.clone();
+            reply.body = document.text.read();
         }
     }
     Ok(reply.of(&origin))

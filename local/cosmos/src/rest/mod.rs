@@ -39,7 +39,7 @@ async fn answer(
         HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("0"))
     });
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let reply = match admit(state, parts, body).await {
+    let reply = match settled(state, admit(state, parts, body).await).await {
         Ok(reply) => reply,
         Err(refusal) => {
             tracing::debug!(
@@ -54,6 +54,20 @@ async fn answer(
         }
     };
     reply.into_response(&activity_id)
+}
+
+/// Waits until what an answer tells is durable. A refusal tells something too: that an item is
+/// missing or there already.
+async fn settled(state: &State, answer: Answer) -> Answer {
+    let after = match &answer {
+        Ok(reply) => reply.after,
+        Err(refusal) if refusal.status == StatusCode::UNAUTHORIZED => 0,
+        Err(_) => state.read().sequence(),
+    };
+    match state.durability.reached(after).await {
+        Ok(()) => answer,
+        Err(error) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, 0, error.to_string())),
+    }
 }
 
 /// Authentication, then the request budget, then the request itself.

@@ -19,6 +19,8 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     /// In request units.
     pub(super) charge: f64,
+    /// The commit that the answer depends on; it leaves only once that is durable.
+    pub(super) after: u64,
 }
 
 /// A refusal.
@@ -35,7 +37,7 @@ pub(super) type Answer = Result<Reply, Refusal>;
 
 impl Reply {
     pub(super) fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), charge: 1.0 }
+        Self { status, headers: Vec::new(), body: body.into(), charge: 1.0, after: 0 }
     }
 
     pub(super) fn json(status: StatusCode, body: &Value) -> Self {
@@ -56,9 +58,16 @@ impl Reply {
         self
     }
 
+    /// Names the commit that the answer depends on.
+    pub(super) fn after(mut self, sequence: u64) -> Self {
+        self.after = sequence;
+        self
+    }
+
     /// Adds what clients track about the container that answered.
     pub(super) fn of(self, container: &Origin) -> Self {
-        self.header("x-ms-session-token", format_args!("0:-1#{}", container.lsn))
+        self.after(container.sequence)
+            .header("x-ms-session-token", format_args!("0:-1#{}", container.lsn))
             .header("lsn", container.lsn)
             .header("x-ms-documentdb-partitionkeyrangeid", "0")
             .header("x-ms-alt-content-path", &container.path)
@@ -91,6 +100,7 @@ impl Reply {
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) lsn: u64,
+    sequence: u64,
     pub(super) rid: String,
     path: String,
 }
@@ -99,6 +109,7 @@ impl Origin {
     pub(super) fn new(database: &str, container: &Container) -> Self {
         Self {
             lsn: container.lsn(),
+            sequence: container.sequence,
             rid: container.rid().text(),
             path: format!("dbs/{database}/colls/{}", container.settings().id),
         }

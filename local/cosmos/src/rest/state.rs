@@ -1,14 +1,15 @@
 //! What all connections share: the store, the clock, the key.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use listener::Clock;
 
 use super::reply::{Origin, Refusal};
 use super::request::Request;
 use super::throttle::Throttle;
 use crate::auth::Key;
-use crate::clock::Clock;
-use crate::store::{Container, ContainerRid, PartitionKey, Store, feed};
+use crate::disk::Compactor;
+use crate::store::{Container, ContainerRid, Durability, PartitionKey, Store, feed};
 use http::StatusCode;
 
 /// The shared state of a server.
@@ -17,14 +18,32 @@ pub(super) struct State {
     pub(super) clock: Clock,
     pub(super) key: Key,
     pub(super) throttle: Option<Mutex<Throttle>>,
-    throughput: Mutex<BTreeMap<ContainerRid, serde_json::Value>>,
+    pub(super) durability: Durability,
+    pub(super) compactor: Option<Compactor>,
 }
 
 impl State {
-    pub(super) fn new(store: Store, clock: Clock, key: Key, throttle: Option<Throttle>) -> Self {
+    pub(super) fn new(
+        store: Store,
+        compactor: Option<Compactor>,
+        clock: Clock,
+        key: Key,
+        throttle: Option<Throttle>,
+    ) -> Self {
         let throttle = throttle.map(Mutex::new);
-        let throughput = Mutex::default();
-        Self { store: RwLock::new(store), clock, key, throttle, throughput }
+        let durability = store.durability();
+        Self { store: RwLock::new(store), clock, key, throttle, durability, compactor }
+    }
+
+    /// Gives up old files of the log while there are too many. Blocks.
+    pub(super) fn compact(&self) {
+        let Some(compactor) = &self.compactor else { return };
+        while compactor.is_wanted() {
+            if let Err(error) = compactor.run(&self.store, self.clock.now_ms()) {
+                tracing::warn!(error = %error, "an old file of the log could not be given up");
+                return;
+            }
+        }
     }
 
     // A panic while the lock was held cannot have left a half-applied commit: deciding panics
@@ -36,10 +55,6 @@ impl State {
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Store> {
         self.store.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn throughput(&self) -> MutexGuard<'_, BTreeMap<ContainerRid, serde_json::Value>> {
-        self.throughput.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

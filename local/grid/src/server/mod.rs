@@ -3,11 +3,11 @@
 
 mod control;
 mod courier;
-mod listener;
 mod morgue;
 mod publish;
 mod pump;
 mod reply;
+mod start;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,12 +15,12 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response};
 use http_body_util::Full;
+use listener::Clock;
 use tokio::sync::Notify;
 
-pub use listener::{BindError, Options, ServeError, Server};
+pub use start::{BindError, Options, Server};
 
 use crate::access::Key;
-use crate::clock::Clock;
 use crate::store::Store;
 use reply::Refusal;
 

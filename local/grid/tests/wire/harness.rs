@@ -3,19 +3,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid::{LOCAL_KEY, Options, Server};
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use listener::testing::{self, Client};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -30,22 +30,22 @@ pub(crate) const TIME_SCALE: u32 = 100;
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) dead_letters: PathBuf,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client,
     shutdown: CancellationToken,
     _running: JoinSet<()>,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
+pub(crate) struct Answer(testing::Answer);
+
+impl Deref for Answer {
+    type Target = testing::Answer;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap()
-    }
-
     /// Status and code of an error, and that the body is of the documented shape.
     pub(crate) fn code(&self) -> (u16, String) {
         let error = &self.json()["error"];
@@ -67,7 +67,7 @@ pub(crate) async fn start(subscriptions: Value) -> Service {
     let mut running = JoinSet::new();
     let stop = shutdown.clone();
     running.spawn(async move { server.run(stop).await.unwrap() });
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = Client::default();
     Service { address, dead_letters, client, shutdown, _running: running }
 }
 
@@ -92,15 +92,7 @@ impl Service {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let uri = format!("http://{}{target}", self.address);
-        let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(body.into())).unwrap();
-        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
-        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+        Answer(self.client.send(self.address, method, target, headers, body).await)
     }
 
     /// Publishes a batch, as a publisher with the key does.
