@@ -45,12 +45,11 @@ pub struct Options {
 pub struct Declared {
     /// What was not there before: databases, containers, queues.
     pub created: usize,
-    /// Documents of the seed.
+    /// Documents of the seed that were not there.
     pub seeded: usize,
 }
 
-/// Creates what is missing. The seed is written only to containers that are new: at a second run
-/// it would put back what has been sold since.
+/// Creates what is missing, documents of the seed included.
 ///
 /// # Errors
 /// A service does not answer, or refuses.
@@ -68,16 +67,13 @@ pub async fn declare(
     let mut done = Declared::default();
     for database in list(&topology.cosmos, "databases") {
         let id = database["id"].as_str().unwrap_or_default();
-        let before = done.created;
         done.created += services.cosmos("/dbs", &json!({ "id": id })).await?;
         for container in list(database, "containers") {
             let path = format!("/dbs/{id}/colls");
             done.created += services.cosmos(&path, container).await?;
         }
-        if done.created > before {
-            done.seeded = seed::seed(&workspace.seed(), &options.cosmos, COSMOS_KEY).await?;
-        }
     }
+    done.seeded = seed::seed(&workspace.seed(), &options.cosmos, COSMOS_KEY).await?;
     for queue in list(&topology.storage, "queues").iter().filter_map(Value::as_str) {
         done.created += services.queue(queue).await?;
     }

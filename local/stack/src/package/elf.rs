@@ -71,7 +71,7 @@ mod tests {
     const MACHINE: usize = 18;
 
     /// The smallest file that passes: a header and one loadable segment.
-    pub(super) fn executable() -> Vec<u8> {
+    fn executable() -> Vec<u8> {
         let mut bytes = vec![0; 64 + 56];
         bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
         bytes[16..18].copy_from_slice(&elf::ET_DYN.0.to_le_bytes());

@@ -325,10 +325,9 @@ impl Stack {
             self.control.started(known(&running, "host"));
             self.hosts.push((plan::pin_port(spec, running.address()), running));
         }
-        let text = format!("Starting {} hosts", self.hosts.len());
-        report.step(Outcome::Done, &text, Some(since));
-
         if let Some((_, host)) = self.hosts.first() {
+            let text = format!("Starting {} hosts", self.hosts.len());
+            report.step(Outcome::Done, &text, Some(since));
             endpoints.http = format!("http://{}", host.address());
             self.say_where(&endpoints, report);
         }
