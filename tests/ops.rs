@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use azure::bus::Message;
+use azure::bus::{Disposition, Message, ReceiverOptions, SubQueue};
 use azure::cosmos::{Query, Scope};
 use http::Method;
 use serde_json::{Value, json};
@@ -88,6 +88,8 @@ async fn a_failed_payment_is_grouped_shown_and_replayed_to_billing_alone() {
         })
         .await;
 
+    // Nothing was handed over: the failing came first.
+    assert!(before["stage"]["billing"]["handedOverAt"].is_null(), "{before:#}");
     let overview = get(&stack, "/api/ops/dead-letters").await;
     let billing = overview["sources"].as_array().unwrap().iter();
     let billing = billing.clone().find(|source| source["source"] == "billing-sub").unwrap();
@@ -126,6 +128,7 @@ async fn a_failed_payment_is_grouped_shown_and_replayed_to_billing_alone() {
         assert_eq!(after["stage"][service], before["stage"][service], "{service} ran again");
     }
     assert!(after.get("faults").is_none(), "{after:#}");
+    assert!(after["stage"]["billing"]["handedOverAt"].is_string(), "{after:#}");
     let history = after["history"].as_array().unwrap();
     assert!(history.iter().any(|e| e["what"] == "replayed" && e["service"] == "billing"));
     assert!(letters(&stack, "billing-sub", &id).await.is_empty());
@@ -359,6 +362,40 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
         lines.iter().any(|line| line["replays"] == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_another_tool_has_put_aside_is_shown_and_replayed_like_the_others() {
+    let stack = TestStack::start().await;
+    let (put_aside, number) = given_up(&stack, "billing").await;
+    let options = ReceiverOptions { sub_queue: SubQueue::DeadLetter };
+    let tool = stack.bus().receiver("orders", Some("billing-sub"), options);
+    let taken = tool.receive(1, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(taken[0].sequence_number, number);
+    tool.settle(&[&taken[0]], &Disposition::Deferred).await.unwrap();
+    let (bystander, _) = given_up(&stack, "billing").await;
+    let shown = letters(&stack, "billing-sub", &put_aside).await;
+    assert_eq!(shown[0]["deferred"], true, "{shown:#?}");
+    assert_eq!(letters(&stack, "billing-sub", &bystander).await[0]["deferred"], false);
+    let whole = get(&stack, &format!("/api/ops/dead-letters/billing-sub/{number}")).await;
+    assert_eq!((&whole["deferred"], &whole["body"]["subject"]), (&json!(true), &json!(put_aside)));
+
+    // While the tool works on it nobody else can have it, and it is said so.
+    let held = tool.receive_deferred(number).await.unwrap().expect("it is deferred");
+    problem(&replay(&stack, "billing-sub", &these(number)).await, 409, "locked");
+    tool.abandon(&held).await.unwrap();
+    assert_eq!(letters(&stack, "billing-sub", &put_aside).await[0]["deferred"], true);
+
+    // Both kinds in one request.
+    let all = json!({"select": {"all": true}, "reason": "mended", "withoutFault": true});
+    let answer = replay(&stack, "billing-sub", &all).await;
+    assert_eq!(answer.json()["counts"], json!({"replayed": 2}), "{answer:?}");
+    for id in [&put_aside, &bystander] {
+        stack.until_completed(id).await;
+        assert_eq!(stack.ledger_of(id).await, ["captured"]);
+        assert!(letters(&stack, "billing-sub", id).await.is_empty());
+    }
+    problem(&replay(&stack, "billing-sub", &these(number)).await, 409, "already-replayed");
 }
 
 #[tokio::test]

@@ -476,7 +476,16 @@ async fn what_does_not_fit_together_is_reported_and_left_alone() {
     let path = format!("/v1/charges/{}/cancel", ids[1]);
     let key = [("idempotency-key", "meddling")];
     assert_eq!(send(&stack.endpoints.bank, Method::POST, &path, &key, "").await.status, 200);
-    let kinds = ["stock-reserved", "reservation-missing", "charge-missing"];
+    // And somebody charges for orders that nobody ever made.
+    for reference in [uuid::Uuid::new_v4().to_string(), "no order at all".to_owned()] {
+        let charge = json!({"reference": reference, "amountMinor": 100, "currency": "EUR",
+            "customer": "c-stranger"});
+        let headers = [("idempotency-key", &*reference), ("content-type", "application/json")];
+        let bank = &stack.endpoints.bank;
+        let made = send(bank, Method::POST, "/v1/charges", &headers, charge.to_string()).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    let kinds = ["stock-reserved", "reservation-missing", "charge-missing", "charge-stray"];
     eventually("each mismatch is counted", || async {
         handler.reconcile().await;
         let found = |kind: &&str| collector.total("reconcile.mismatches", &[("kind", *kind)]) > 0;

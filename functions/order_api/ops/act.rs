@@ -142,7 +142,9 @@ async fn attempt(
         job.pretend(&plan).await;
     } else {
         let mut wanted: BTreeSet<i64> = plan.wanted.clone();
-        let taken = job.api.ops.shelf(source).take(&mut wanted, &job).await;
+        let deferred = plan.seen.iter().filter(|letter| letter.deferred);
+        let deferred = deferred.map(|letter| letter.number).collect();
+        let taken = job.api.ops.shelf(source).take(&mut wanted, &deferred, &job).await;
         if let Err(error) = &taken {
             // Those that were worked on are reported all the same.
             let problem = shelf_problem(error);
@@ -456,7 +458,7 @@ impl Job {
         let found = api.ops.shelf(self.source).find(number).await;
         if let Some(letter) = found.map_err(|error| shelf_problem(&error))? {
             let why = match letter.deferred {
-                true => "another tool has deferred it",
+                true => "another tool has deferred it and holds it right now",
                 false => "another search or tool holds it, or too many lie before it",
             };
             self.report(Item::of(&letter, Fate::Locked).because(why));

@@ -131,7 +131,7 @@ struct Line {
     enqueued_at: Option<Timestamp>,
     /// How often this message has been replayed.
     replays: u32,
-    /// Put aside by some other tool, so that it cannot be taken from here.
+    /// Put aside by some other tool; it can be replayed and discarded like the others.
     deferred: bool,
 }
 
