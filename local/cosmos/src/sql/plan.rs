@@ -133,11 +133,7 @@ fn order(select: &Select, info: &mut Value, needs: &mut Vec<&'static str>) {
     info["rewrittenQuery"] = text.into();
 }
 
-fn group(
-    select: &Select,
-    info: &mut Value,
-    needs: &mut Vec<&'static str>,
-) -> Result<(), SqlError> {
+fn group(select: &Select, info: &mut Value, needs: &mut Vec<&'static str>) -> Result<(), SqlError> {
     let composed = || {
         SqlError::new(
             0,

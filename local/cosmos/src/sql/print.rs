@@ -125,7 +125,8 @@ pub(super) fn select(select: &Select) -> String {
             let _ = write!(text, "VALUE {}", expr(value));
         }
         Projection::List(items) => {
-            let items = items.iter().map(|(name, value)| format!("{} AS {}", expr(value), quoted(name)));
+            let items =
+                items.iter().map(|(name, value)| format!("{} AS {}", expr(value), quoted(name)));
             text.push_str(&items.collect::<Vec<_>>().join(", "));
         }
     }
