@@ -8,6 +8,7 @@
 pub mod auth;
 mod binary;
 mod disk;
+mod entra;
 pub mod limits;
 mod rest;
 pub mod sql;

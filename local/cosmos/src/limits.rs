@@ -122,3 +122,13 @@ pub const MAX_KEPT_BYTES: usize = 1024 * 1024;
 /// Bytes that may be out of date in the log, on top of as many as are current, before the oldest
 /// file is given up.
 pub const MIN_OUTDATED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Rules of fault injection: a script that needs more is several scripts.
+pub const MAX_FAULT_RULES: usize = 64;
+
+/// Request units per second of a container without an offer.
+pub const DEFAULT_THROUGHPUT: u64 = 400;
+
+/// Partition key ranges that a container can be cut into. Enough to exercise clients, which ask
+/// every one of them.
+pub const MAX_PARTITION_KEY_RANGES: u16 = 100;

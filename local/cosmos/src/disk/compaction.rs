@@ -19,6 +19,18 @@ pub(crate) struct Compactor {
     shared: Arc<Shared>,
 }
 
+/// How large a log is and how much it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogStats {
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+    /// Bytes of texts that are current.
+    pub(crate) live_bytes: u64,
+    /// Records synced since the start, and the groups that they were synced in.
+    pub(crate) records: u64,
+    pub(crate) syncs: u64,
+}
+
 /// An item of the oldest file, by where it was found.
 struct Candidate {
     container: ContainerRid,
@@ -32,13 +44,24 @@ impl Compactor {
         Self { shared }
     }
 
+    /// How the log stands.
+    pub(crate) fn stats(&self) -> LogStats {
+        let (records, syncs) = self.shared.synced();
+        let segments = lock(&self.shared.segments);
+        let length = |s: &Arc<Segment>| std::fs::metadata(&s.path).map_or(0, |m| m.len());
+        LogStats {
+            files: segments.len(),
+            bytes: segments.iter().map(length).sum(),
+            live_bytes: segments.iter().map(|segment| segment.live_bytes()).sum(),
+            records,
+            syncs,
+        }
+    }
+
     /// Whether so much is out of date that the oldest file should go.
     pub(crate) fn is_wanted(&self) -> bool {
-        let segments = lock(&self.shared.segments);
-        let live: u64 = segments.iter().map(|segment| segment.live_bytes()).sum();
-        let total: u64 =
-            segments.iter().map(|s| std::fs::metadata(&s.path).map_or(0, |m| m.len())).sum();
-        segments.len() > 1 && total > 2 * live + self.shared.sizes.outdated_bytes
+        let stats = self.stats();
+        stats.files > 1 && stats.bytes > 2 * stats.live_bytes + self.shared.sizes.outdated_bytes
     }
 
     /// Appends again what is current in the oldest file, then deletes the file. Blocks.

@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 
 use thiserror::Error;
 
-pub(crate) use compaction::Compactor;
+pub(crate) use compaction::{Compactor, LogStats};
 pub(crate) use segment::Segment;
 
 use crate::limits::{MAX_RECENT_TEXT_BYTES, MAX_SEGMENT_BYTES, MIN_OUTDATED_BYTES};

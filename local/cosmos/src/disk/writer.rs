@@ -41,6 +41,8 @@ struct Queue {
     /// Records queued and records synced, ever.
     queued: u64,
     synced: u64,
+    /// Groups in which they were.
+    groups: u64,
 }
 
 struct Chunk {
@@ -76,6 +78,7 @@ impl Shared {
             closing: false,
             queued: 0,
             synced: 0,
+            groups: 0,
         };
         Self {
             directory,
@@ -189,9 +192,19 @@ impl Shared {
                 return;
             }
             self.health.advance(sequence);
-            lock(&self.queue).synced = queued;
+            {
+                let mut queue = lock(&self.queue);
+                queue.synced = queued;
+                queue.groups += 1;
+            }
             self.drained.notify_all();
         }
+    }
+
+    /// Records synced, and the groups in which they were.
+    pub(super) fn synced(&self) -> (u64, u64) {
+        let queue = lock(&self.queue);
+        (queue.synced, queue.groups)
     }
 
     /// Waits until everything that is queued by now has been synced.

@@ -6,11 +6,10 @@ use serde_json::{Map, Value, json};
 use super::query;
 use super::reply::{Answer, Origin, Refusal, Reply};
 use super::request::Request;
-use super::state::{State, Target};
-use crate::store::{Container, ContainerRid, Database};
-
-/// Throughput that a container has unless it was created with another.
-const DEFAULT_THROUGHPUT: u64 = 400;
+use super::state::State;
+use super::target::Target;
+use crate::limits::DEFAULT_THROUGHPUT;
+use crate::store::{Container, ContainerRid, Database, epk_to_hex};
 
 /// `GET /`. Endpoints are those under which the client reached us, whatever we are bound to.
 pub(super) fn account(request: &Request) -> Answer {
@@ -105,7 +104,7 @@ pub(super) fn containers(state: &State, request: &Request, database: &str) -> An
                 store.put_offer(rid, content, now_ms)?;
             }
             let container = store.container_at(rid)?;
-            let origin = Origin::new(&database_id, container);
+            let origin = Origin::new(&database_id, container, state.ranges);
             let etag = etag(container.version);
             Ok(Reply::json(StatusCode::CREATED, &container_json(container))
                 .header("etag", etag)
@@ -122,7 +121,7 @@ pub(super) fn container(state: &State, request: &Request, database: &str, name: 
         Reply::json(StatusCode::OK, &container_json(container))
             .header("etag", etag(container.version))
             .header(progress, 100)
-            .of(&Origin::new(database, container))
+            .of(&Origin::new(database, container, state.ranges))
     };
     match request.method {
         Method::GET => {
@@ -148,30 +147,35 @@ pub(super) fn container(state: &State, request: &Request, database: &str, name: 
     }
 }
 
-/// `/dbs/{database}/colls/{container}/pkranges`: one range that holds everything.
+/// `/dbs/{database}/colls/{container}/pkranges`
 pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
     // The set of ranges never changes. Clients ask again until they hear so.
     let etag = "\"1\"";
     if request.header("if-none-match").is_some_and(|known| known.trim_matches('"') == "1") {
         return Ok(Reply::empty(StatusCode::NOT_MODIFIED).header("etag", etag).of(&target.origin));
     }
-    let (rid, container) = (target.rid.range(1), &target.origin.rid);
+    let container = &target.origin.rid;
     let database = target.rid.0.text();
-    let range = json!({
-        "id": "0",
-        "_rid": rid,
-        "_self": format!("dbs/{database}/colls/{container}/pkranges/{rid}/"),
-        "_etag": etag,
-        "_ts": 0,
-        "minInclusive": "",
-        "maxExclusive": "FF",
-        "ridPrefix": 0,
-        "throughputFraction": 1,
-        "status": "online",
-        "parents": [],
-        "lsn": target.origin.lsn,
-    });
-    let reply = listing(container, "PartitionKeyRanges", &[range]);
+    let range = |index: u16| {
+        let rid = target.rid.range(u64::from(index) + 1);
+        let (min, max) = target.ranges.bounds(index);
+        json!({
+            "id": index.to_string(),
+            "_rid": rid,
+            "_self": format!("dbs/{database}/colls/{container}/pkranges/{rid}/"),
+            "_etag": etag,
+            "_ts": 0,
+            "minInclusive": epk_to_hex(&min),
+            "maxExclusive": epk_to_hex(&max),
+            "ridPrefix": index,
+            "throughputFraction": 1.0 / f64::from(target.ranges.len()),
+            "status": "online",
+            "parents": [],
+            "lsn": target.origin.lsn,
+        })
+    };
+    let all: Vec<_> = (0..target.ranges.len()).map(range).collect();
+    let reply = listing(container, "PartitionKeyRanges", &all);
     Ok(reply.header("etag", etag).of(&target.origin))
 }
 

@@ -1,6 +1,5 @@
 //! What is served, and where: declarations in, a bound service out.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +14,10 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Dropped;
 use super::reply::Refusal;
 use super::state::State;
-use super::throttle::Throttle;
-use crate::auth::{EMULATOR_KEY, InvalidKey, Key};
+use crate::auth::{Access, EMULATOR_KEY, InvalidKey};
 use crate::disk;
 use crate::limits;
 use crate::store::{CommitLog, LogError, Store, StoreError, Volatile};
@@ -69,6 +68,16 @@ pub struct Options {
     pub incarnation: u64,
     /// Request units per second above which requests are refused with 429; `None` for no limit.
     pub request_units_per_second: Option<f64>,
+    /// Refuses requests with 429 that exceed the throughput offered for their container.
+    pub enforce_throughput: bool,
+    /// A second key in Base64, that only reads.
+    pub read_only_key: Option<String>,
+    /// The tenant whose development tokens are taken; `None` takes none.
+    pub entra_tenant: Option<String>,
+    /// Into how many partition key ranges every container is cut.
+    pub partition_key_ranges: u16,
+    /// Lets faults be ordered under `/admin/faults`.
+    pub faults: bool,
 }
 
 impl Default for Options {
@@ -82,6 +91,11 @@ impl Default for Options {
             log: Box::new(Volatile),
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             request_units_per_second: None,
+            enforce_throughput: false,
+            read_only_key: None,
+            entra_tenant: None,
+            partition_key_ranges: 1,
+            faults: false,
         }
     }
 }
@@ -130,10 +144,14 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`].
-    pub async fn bind(options: Options) -> Result<Self, BindError> {
-        let key = Key::parse(&options.key)?;
+    pub async fn bind(mut options: Options) -> Result<Self, BindError> {
+        let read_only = options.read_only_key.as_deref();
+        let access = Access::new(&options.key, read_only, options.entra_tenant.clone())?;
         let (mut store, compactor) = match &options.data {
-            None => (Store::new(options.incarnation, options.log), None),
+            None => {
+                let log = std::mem::replace(&mut options.log, Box::new(Volatile));
+                (Store::new(options.incarnation, log), None)
+            }
             Some(directory) => {
                 let (store, compactor) =
                     disk::open(directory, options.incarnation, disk::Sizes::default())?;
@@ -142,10 +160,7 @@ impl Server {
         };
         declare(&mut store, &options.account, options.clock.now_ms())?;
         let listener = Listener::bind(options.listen, LIMITS).await?;
-        let now_ms = options.clock.now_ms();
-        let throttle =
-            options.request_units_per_second.map(|units| Throttle::new(units.max(1.0), now_ms));
-        let state = Arc::new(State::new(store, compactor, options.clock, key, throttle));
+        let state = Arc::new(State::new(store, compactor, access, &options));
         Ok(Self { listener, state })
     }
 
@@ -165,7 +180,7 @@ impl Server {
         let durability = state.durability.clone();
         let service = move |request| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(respond(&state, request).await) }
+            async move { respond(&state, request).await }
         };
         let failed = durability.failed();
         tokio::pin!(failed);
@@ -203,7 +218,7 @@ fn declare(store: &mut Store, account: &Account, now_ms: u64) -> Result<(), Bind
     Ok(())
 }
 
-async fn respond(state: &State, request: Request) -> Response<Full<Bytes>> {
+async fn respond(state: &State, request: Request) -> Result<Response<Full<Bytes>>, Dropped> {
     let body = request.body.map_err(|error| match error {
         BodyError::TooLarge => Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,

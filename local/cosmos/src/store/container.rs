@@ -13,8 +13,10 @@ use serde_json::{Map, Value, json};
 use super::StoreError;
 use super::commit::Write;
 use super::document::Document;
+use super::epk::Scheme;
 use super::index::{OrderedIndex, Shape};
 use super::partition::{Definition, Partition, PartitionKey, Path, lookup, parse_path};
+use super::ranges::Ranges;
 use super::rid::ContainerRid;
 use crate::limits::{
     MAX_FEED_SECONDS, MAX_INDEXES_PER_CONTAINER, MAX_RESOURCE_ID_BYTES, MAX_UNIQUE_KEY_PATHS,
@@ -169,6 +171,15 @@ impl Container {
     /// Its number.
     pub fn rid(&self) -> ContainerRid {
         self.rid
+    }
+
+    /// Into how many ranges it is cut when others are cut into `wanted`. The keys of version 1 are
+    /// laid out in another way; those containers stay whole.
+    pub fn ranges(&self, wanted: Ranges) -> Ranges {
+        match self.settings.partition_key.scheme {
+            Scheme::HashV1 => Ranges::ONE,
+            Scheme::HashV2 | Scheme::MultiHash => wanted,
+        }
     }
 
     /// Its declaration.

@@ -17,6 +17,7 @@ mod item;
 mod partition;
 mod patch;
 pub mod query;
+mod ranges;
 mod rid;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use error::StoreError;
 pub use item::{ItemBody, check_id};
 pub use partition::{Component, Definition, Partition, PartitionKey};
 pub use patch::Patch;
+pub use ranges::Ranges;
 pub use rid::{ContainerRid, DatabaseRid, item_number};
 pub use text::Text;
 pub use transaction::{Action, Failure, Operation, Outcome, OutcomeKind};
@@ -43,6 +45,7 @@ pub use transaction::{Action, Failure, Operation, Outcome, OutcomeKind};
 pub(crate) use charge::{query as query_charge, read as read_charge};
 pub(crate) use durability::Progress;
 pub(crate) use epk::from_hex as epk_from_hex;
+pub(crate) use ranges::hex as epk_to_hex;
 pub(crate) use text::Place;
 
 /// Expired items removed in one step of the sweeper, so that it never holds the store for long.
