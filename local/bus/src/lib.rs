@@ -21,5 +21,6 @@ pub use broker::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub use filter::SyntaxError;
 pub use server::{BindError, Handle, Options, ServeError, Server};
 pub use topology::{
-    CorrelationSpec, Namespace, NamespaceError, Queue, RuleSpec, Span, Subscription, Topic,
+    AuthorizationRule, CorrelationSpec, EntityStatus, Namespace, NamespaceError, Queue, Right,
+    RuleSpec, Span, Subscription, Topic,
 };

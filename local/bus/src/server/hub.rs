@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::access::SharedAccessKey;
+use super::access::Keys;
 use super::clock;
 use crate::broker::{Broker, ConnectionId, Status, Timestamp};
 
@@ -17,7 +17,7 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     /// Told when the broker's next deadline has become earlier.
     earlier: Notify,
-    pub(super) key: SharedAccessKey,
+    pub(super) keys: Keys,
     pub(super) max_message_bytes: u64,
 }
 
@@ -28,9 +28,9 @@ struct State {
 }
 
 impl Hub {
-    pub(super) fn new(broker: Broker, key: SharedAccessKey, max_message_bytes: u64) -> Hub {
+    pub(super) fn new(broker: Broker, keys: Keys, max_message_bytes: u64) -> Hub {
         let state = Mutex::new(State { broker, connections: HashMap::new() });
-        Hub { state, earlier: Notify::new(), key, max_message_bytes }
+        Hub { state, earlier: Notify::new(), keys, max_message_bytes }
     }
 
     /// Registers a connection; the result is notified when it has something to fetch.

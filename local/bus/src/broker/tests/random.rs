@@ -38,8 +38,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const INLETS: [&str; 4] = ["q", "drop", "once", "t"];
-const OUTLETS: [&str; 8] = [
+const INLETS: [&str; 6] = ["q", "drop", "once", "t", "s", "ring-a"];
+const OUTLETS: [&str; 10] = [
+    "s",
+    "ring-b/$Transfer/$DeadLetterQueue",
     "q",
     "drop",
     "once",
@@ -56,11 +58,27 @@ struct Run {
     deliveries: Vec<(&'static str, Delivery)>,
 }
 
+/// A receiver, for some session where there are sessions.
+fn open(bench: &mut Bench, path: &str, credit: u32) -> ReceiverId {
+    let place = bench.place(path);
+    let (connection, mode) = (ConnectionId(1), ReceiveMode::PeekLock);
+    let id = if !bench.broker.has_sessions(place) {
+        return bench.receiver(path, credit);
+    } else {
+        match bench.broker.open_session(bench.now, connection, place, mode, None) {
+            SessionOffer::Accepted { receiver, .. } | SessionOffer::Waiting(receiver) => receiver,
+            SessionOffer::Taken => unreachable!("no session was named"),
+        }
+    };
+    bench.broker.grant(bench.now, id, credit);
+    id
+}
+
 impl Run {
     fn new() -> Run {
         let mut bench = Bench::new();
-        let receivers = OUTLETS.iter().cycle().take(12);
-        let receivers = receivers.map(|path| (*path, bench.receiver(path, 0))).collect();
+        let receivers = OUTLETS.iter().cycle().take(14);
+        let receivers = receivers.map(|path| (*path, open(&mut bench, path, 0))).collect();
         Run { bench, receivers, deliveries: Vec::new() }
     }
 
@@ -79,6 +97,7 @@ impl Run {
                     ("divisor", Value::Int(i32::from(id % 4))),
                 ];
                 let mut message = with(&format!("m{id}"), &properties);
+                message.session_id = Some(format!("s{}", id % 3));
                 message.header.ttl = ttl_ms.map(u32::from);
                 message.scheduled_for = in_ms.map(|ms| bench.now.plus(i64::from(ms)));
                 bench.send(INLETS[usize::from(to) % INLETS.len()], message);
@@ -117,7 +136,7 @@ impl Run {
                 let mode =
                     if delete { ReceiveMode::ReceiveAndDelete } else { ReceiveMode::PeekLock };
                 let numbers = [delivery.sequence];
-                let got = bench.broker.receive_deferred(bench.now, place, &numbers, mode);
+                let got = bench.broker.receive_deferred(bench.now, place, &numbers, mode, None);
                 deliveries.extend(got.into_iter().flatten().map(|delivery| (path, delivery)));
             }
             Step::Cancel { sequence } => {
@@ -128,7 +147,7 @@ impl Run {
                 let at = receiver_at(receiver);
                 let (path, id) = receivers[at];
                 bench.broker.close_receiver(bench.now, id);
-                receivers[at] = (path, bench.receiver(path, 1));
+                receivers[at] = (path, open(bench, path, 1));
             }
             Step::Wait { ms } => bench.wait(i64::from(ms)),
         }
@@ -139,7 +158,8 @@ impl Run {
         let broker = &self.bench.broker;
         for queue in &broker.queues {
             queue.check();
-            assert!(queue.waiting.is_empty() || queue.first_available().is_none());
+            let served = queue.waiting.is_empty() || queue.first_available().is_none();
+            assert!(served || queue.sessions.is_some());
             assert!(broker.next_deadline() <= queue.next_deadline());
         }
     }
