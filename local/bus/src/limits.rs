@@ -148,3 +148,28 @@ pub(crate) const ENTITY_NAME_CHARS_MAX: usize = 260;
 
 /// Bytes of a link's address: host and path, escaped, with room. Errors repeat it.
 pub(crate) const ADDRESS_BYTES_MAX: usize = 2_048;
+
+/// Shortest idle time after which an entity is deleted. The service starts at 5 min; tests of it
+/// should not have to wait so long.
+pub(crate) const AUTO_DELETE_ON_IDLE_MIN_MS: i64 = 1_000;
+
+/// Shared access rules of a namespace or an entity, as in the service.
+pub(crate) const AUTHORIZATION_RULES_MAX: usize = 12;
+
+/// Entities a message may pass by forwarding before it is given up, as in the service.
+pub(crate) const FORWARD_HOPS_MAX: u32 = 4;
+
+/// Bytes of a session's state, the largest message of the Standard tier.
+pub(crate) const SESSION_STATE_BYTES_MAX: usize = 262_144;
+
+/// Queues and topics of a namespace, as in the service.
+pub(crate) const ENTITIES_MAX: usize = 10_000;
+
+/// Subscriptions of a topic, as in the service.
+pub(crate) const SUBSCRIPTIONS_PER_TOPIC_MAX: usize = 2_000;
+
+/// How long an attach that asks for any session waits for one, unless it says otherwise.
+pub(crate) const SESSION_WAIT_MS: i64 = 60_000;
+
+/// Longest such wait that is granted.
+pub(crate) const SESSION_WAIT_MS_MAX: i64 = 600_000;

@@ -8,6 +8,7 @@ use super::record::{QueueId, Record, Removal};
 use super::rule::Rule;
 use super::time::Timestamp;
 use crate::limits::RULES_PER_SUBSCRIPTION_MAX;
+use crate::message::Message;
 
 /// Why rules are as they were.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,17 +22,24 @@ pub(crate) enum RuleError {
 }
 
 impl Broker {
-    /// Messages from a sequence number on, whoever has them, without touching them.
+    /// Messages from a sequence number on, of one session or all, whoever has them, without
+    /// touching them.
     pub(crate) fn peek(
         &mut self,
         now: Timestamp,
         queue: QueueId,
         from: i64,
         count: usize,
+        session: Option<&str>,
     ) -> Vec<Delivery> {
         self.advance(now);
+        self.touch(queue);
         let place = self.queue(queue);
-        place.from(from).take(count).filter_map(|(sequence, _)| place.delivery(sequence)).collect()
+        let wanted = |message: &Message| {
+            session.is_none_or(|session| message.session_id.as_deref() == Some(session))
+        };
+        let messages = place.from(from).filter(|(_, entry)| wanted(&entry.message));
+        messages.take(count).filter_map(|(sequence, _)| place.delivery(sequence)).collect()
     }
 
     /// Deletes up to `count` available messages enqueued no later than `until`, and says how many.
@@ -66,6 +74,7 @@ impl Broker {
         rule: Rule,
     ) -> Result<(), RuleError> {
         self.advance(now);
+        self.touch(queue);
         let rules = &self.queue(queue).rules;
         if rules.iter().any(|known| known.name.eq_ignore_ascii_case(&rule.name)) {
             return Err(RuleError::Exists(rule.name));

@@ -12,8 +12,10 @@ use super::duplicates::Duplicates;
 use super::receive::{Delivery, MessageState, ReceiverId};
 use super::record::{Arrival, QueueId};
 use super::rule::Rule;
+use super::sessions::Sessions;
 use super::time::Timestamp;
 use crate::message::Message;
+use crate::topology::EntityStatus;
 
 /// What was declared about a place.
 #[derive(Debug, Clone)]
@@ -26,6 +28,14 @@ pub(super) struct Settings {
     pub(super) dead_letter_expired: bool,
     pub(super) dead_letter_filter_errors: bool,
     pub(super) max_bytes: u64,
+    pub(super) requires_session: bool,
+    pub(super) status: EntityStatus,
+    /// Lower-case path of the entity that arriving messages are moved to.
+    pub(super) forward_to: Option<Arc<str>>,
+    /// The same for dead-lettered ones.
+    pub(super) forward_dead: Option<Arc<str>>,
+    /// Without use for this long, the entity goes.
+    pub(super) idle_ms: Option<i64>,
 }
 
 /// Where a message is in its life.
@@ -57,6 +67,17 @@ pub(super) struct Queue {
     pub(super) path: Arc<str>,
     pub(super) settings: Settings,
     pub(super) dead_letter: Option<QueueId>,
+    /// Takes what could not be forwarded.
+    pub(super) transfer_dead_letter: Option<QueueId>,
+    /// The place of the topic that a subscription belongs to.
+    pub(super) shelf: Option<QueueId>,
+    /// Present where messages are handed out by session.
+    pub(super) sessions: Option<Sessions>,
+    /// Receivers there are.
+    pub(super) attached: usize,
+    pub(super) last_used: Timestamp,
+    /// The entity was deleted; the number is not used again.
+    pub(super) gone: bool,
     pub(super) rules: Vec<Arc<Rule>>,
     /// The rules it was declared with.
     pub(super) declared_rules: Vec<Arc<Rule>>,
@@ -81,6 +102,12 @@ impl Queue {
             path,
             settings,
             dead_letter: None,
+            transfer_dead_letter: None,
+            shelf: None,
+            sessions: None,
+            attached: 0,
+            last_used: Timestamp::from_millis(i64::MIN),
+            gone: false,
             rules: Vec::new(),
             declared_rules: Vec::new(),
             duplicates: None,
@@ -143,8 +170,20 @@ impl Queue {
         [&self.lock_ends, &self.life_ends, &self.due]
             .iter()
             .filter_map(|set| set.first().map(|(at, _)| *at))
+            .chain(self.sessions.as_ref().map(Sessions::next_deadline))
+            .chain(self.idle_deadline())
             .min()
             .unwrap_or(Timestamp::NEVER)
+    }
+
+    fn idle_deadline(&self) -> Option<Timestamp> {
+        let idle_ms = self.settings.idle_ms.filter(|_| !self.gone)?;
+        Some(self.last_used.plus(idle_ms))
+    }
+
+    /// Whether it was left alone for as long as it may be.
+    pub(super) fn idle_over(&self, now: Timestamp) -> bool {
+        self.idle_deadline().is_some_and(|at| at <= now)
     }
 
     /// A message whose lock is over.
@@ -200,11 +239,15 @@ impl Queue {
     pub(super) fn insert(&mut self, sequence: i64, entry: Entry) {
         self.use_sequence(sequence);
         self.bytes += entry.message.size();
+        let session = self.in_session(&entry);
+        if let (Some(sessions), Some(session)) = (&mut self.sessions, &session) {
+            sessions.message_came(session);
+        }
         match entry.state {
             State::Scheduled { due } => {
                 self.due.insert((due, sequence));
             }
-            _ => self.make_available(sequence, entry.expires_at),
+            _ => self.make_available(sequence, entry.expires_at, session.as_deref()),
         }
         self.entries.insert(sequence, entry);
     }
@@ -225,6 +268,9 @@ impl Queue {
             State::Scheduled { due } => drop(self.due.remove(&(due, sequence))),
         }
         self.deferred -= usize::from(entry.deferred);
+        if let (Some(session), Some(sessions)) = (self.in_session(&entry), &mut self.sessions) {
+            sessions.message_gone(&session, sequence);
+        }
     }
 
     pub(super) fn lock(&mut self, sequence: i64, token: Uuid, until: Timestamp) {
@@ -238,6 +284,11 @@ impl Queue {
         self.available.remove(&sequence);
         self.locks.insert(token, sequence);
         self.lock_ends.insert((until, sequence));
+        if let Some(sessions) = &mut self.sessions
+            && let Some(session) = entry.message.session_id.as_deref()
+        {
+            sessions.message_locked(session, sequence);
+        }
     }
 
     pub(super) fn renew(&mut self, sequence: i64, renewed: Timestamp) {
@@ -268,17 +319,31 @@ impl Queue {
         entry.delivery_count = delivery_count;
         self.deferred = self.deferred - usize::from(entry.deferred) + usize::from(deferred);
         entry.deferred = deferred;
-        if deferred {
-            entry.state = State::Deferred;
-        } else {
-            entry.state = State::Available;
-            let expires_at = entry.expires_at;
-            self.make_available(sequence, expires_at);
+        let expires_at = entry.expires_at;
+        entry.state = if deferred { State::Deferred } else { State::Available };
+        let session = self.sessions.as_ref().and_then(|_| entry.message.session_id.clone());
+        if !deferred {
+            self.make_available(sequence, expires_at, session.as_deref());
+        } else if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
+            sessions.message_deferred(&session, sequence);
         }
     }
 
-    fn make_available(&mut self, sequence: i64, expires_at: Option<Timestamp>) {
+    /// The session of a message where sessions count.
+    fn in_session(&self, entry: &Entry) -> Option<String> {
+        self.sessions.as_ref().and_then(|_| entry.message.session_id.clone())
+    }
+
+    fn make_available(
+        &mut self,
+        sequence: i64,
+        expires_at: Option<Timestamp>,
+        session: Option<&str>,
+    ) {
         self.available.insert(sequence);
+        if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
+            sessions.message_available(session, sequence);
+        }
         if let Some(at) = expires_at {
             self.life_ends.insert((at, sequence));
         }
@@ -325,6 +390,9 @@ impl Queue {
             self.bytes
         );
         assert!(self.entries.keys().all(|sequence| *sequence < self.next_sequence));
+        if let Some(sessions) = &self.sessions {
+            sessions.check();
+        }
     }
 
     /// What a restart must bring back.

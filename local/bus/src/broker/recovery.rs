@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::queue::State;
 use super::record::{Arrival, Journal, QueueId, Record};
+use super::sessions::Sessions;
 use super::time::Timestamp;
 use super::{Broker, index, normalise};
 use crate::limits::{CAPTURE_BYTES, CAPTURE_ITEMS};
@@ -62,21 +63,32 @@ impl Broker {
     pub(crate) fn adopt(&mut self, journal: Box<dyn Journal>) {
         self.journal = journal;
         for at in 0..self.queues.len() {
-            let record = self.declared(at);
-            self.journal.append(&record);
+            if !self.queues[at].gone {
+                let record = self.declaration(at);
+                self.journal.append(&record);
+            }
         }
         self.journal.seal();
     }
 
-    fn declared(&self, at: usize) -> Record {
+    fn declaration(&self, at: usize) -> Record {
         Record::Declared { queue: QueueId(index(at)), path: Arc::clone(&self.queues[at].path) }
     }
 
     /// The first piece of a capture, to be taken where nothing can come in between: which places
     /// there are.
     pub(crate) fn capture_entities(&self, put: &mut dyn FnMut(&Record)) -> Cursor {
-        for at in 0..self.queues.len() {
-            put(&self.declared(at));
+        for (key, known) in &self.registry {
+            // The others are in the topology file.
+            if !self.declared.contains(key) {
+                let (definition, at) = (Arc::clone(&known.definition), known.created_at);
+                put(&Record::Defined { definition, at });
+            }
+        }
+        for (at, queue) in self.queues.iter().enumerate() {
+            if !queue.gone {
+                put(&self.declaration(at));
+            }
         }
         Cursor { queues: self.queues.len(), ..Cursor::default() }
     }
@@ -90,6 +102,9 @@ impl Broker {
                 let sequence = place.next_sequence() - 1;
                 put(&Record::Numbered { queue, sequence });
                 self.capture_rules(queue, put);
+                for (session, state, at) in place.sessions.iter().flat_map(Sessions::states) {
+                    put(&Record::SessionState { queue, session, state: Some(state), at });
+                }
                 cursor.part = Part::Window(Timestamp::from_millis(i64::MIN));
             }
             Part::Window(after) => {

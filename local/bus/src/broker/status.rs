@@ -76,7 +76,8 @@ impl Broker {
                 self.directory.get(&queue.path.to_lowercase()) == Some(&super::Entity::Queue(id));
             is_queue.then(|| self.queue_status(id))
         });
-        let topics = self.topics.iter().map(|topic| TopicStatus {
+        let alive = self.topics.iter().filter(|topic| !self.queue(topic.shelf).gone);
+        let topics = alive.map(|topic| TopicStatus {
             name: (*topic.path).to_owned(),
             scheduled: self.queue(topic.shelf).counts().3,
             subscriptions: topic

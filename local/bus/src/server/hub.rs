@@ -9,7 +9,7 @@ use journal::{Durable, Log, Position};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::access::SharedAccessKey;
+use super::access::Keys;
 use super::clock;
 use crate::broker::{Broker, ConnectionId, Status, Timestamp};
 use crate::limits::{JOURNAL_WAITING_BYTES_MAX, SNAPSHOT_AFTER_BYTES};
@@ -27,7 +27,7 @@ pub(crate) struct Hub {
     durable: watch::Receiver<Durable>,
     /// `None` when everything is in memory only.
     log: Option<Arc<Log>>,
-    pub(super) key: SharedAccessKey,
+    pub(super) keys: Keys,
     pub(super) max_message_bytes: u64,
 }
 
@@ -41,7 +41,7 @@ impl Hub {
     pub(super) fn new(
         broker: Broker,
         log: Option<Arc<Log>>,
-        key: SharedAccessKey,
+        keys: Keys,
         max_message_bytes: u64,
     ) -> Hub {
         let state = Mutex::new(State { broker, connections: HashMap::new() });
@@ -50,7 +50,7 @@ impl Hub {
             // What is in memory is as durable as it will ever be.
             None => watch::channel(Durable { position: Position::MAX, failed: None }).1,
         };
-        Hub { state, earlier: Notify::new(), durable, log, key, max_message_bytes }
+        Hub { state, earlier: Notify::new(), durable, log, keys, max_message_bytes }
     }
 
     /// How far the journal is durable, for whoever holds answers back until it is.

@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use access::SharedAccessKey;
+use access::Keys;
 use hub::Hub;
 
 use crate::broker::{Broker, NoJournal, Status};
@@ -153,8 +153,12 @@ impl Server {
         })?;
         let local_addr =
             listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
-        let key = SharedAccessKey::new(options.shared_access_key_name, options.shared_access_key);
-        let hub = Arc::new(Hub::new(broker, log, key, options.max_message_bytes));
+        let keys = Keys::new(
+            options.shared_access_key_name,
+            options.shared_access_key,
+            &options.namespace.authorization_rules,
+        );
+        let hub = Arc::new(Hub::new(broker, log, keys, options.max_message_bytes));
         let max_connections = options.max_connections;
         Ok(Server { listener, local_addr, hub, max_connections, recovered })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::input::{CodecError, Input, put_bytes, put_some_time, put_time};
 use super::rules::{put_rule, rule};
@@ -15,6 +15,9 @@ const VERSION: u8 = 1;
 
 /// The group goes on in the next record of the journal.
 const CONTINUES: u8 = 1;
+
+/// The place of a record that is about none.
+const NOWHERE: QueueId = QueueId(u32::MAX);
 
 /// Kinds of records. Numbers are never given twice.
 mod kind {
@@ -30,15 +33,19 @@ mod kind {
     pub(super) const RULE_ADDED: u8 = 9;
     pub(super) const RULE_REMOVED: u8 = 10;
     pub(super) const NUMBERED: u8 = 11;
+    pub(super) const SESSION_STATE: u8 = 12;
+    pub(super) const DEFINED: u8 = 13;
+    pub(super) const DROPPED: u8 = 14;
 }
 
-const REMOVALS: [(u8, Removal); 6] = [
+const REMOVALS: [(u8, Removal); 7] = [
     (1, Removal::Completed),
     (2, Removal::Expired),
     (3, Removal::DeadLettered),
     (4, Removal::Cancelled),
     (5, Removal::Activated),
     (6, Removal::Deleted),
+    (7, Removal::Forwarded),
 ];
 
 /// Records that happen together, on their way to the journal.
@@ -169,6 +176,26 @@ impl Group {
                 begin(kind::NUMBERED, queue);
                 out.put_i64_le(*sequence);
             }
+            Record::SessionState { queue, session, state, at } => {
+                begin(kind::SESSION_STATE, queue);
+                put_bytes(out, session.as_bytes());
+                put_time(out, *at);
+                out.put_u8(u8::from(state.is_some()));
+                if let Some(state) = state {
+                    put_bytes(out, state);
+                }
+            }
+            Record::Defined { definition, at } => {
+                begin(kind::DEFINED, &NOWHERE);
+                put_time(out, *at);
+                // Texts and numbers only, which JSON always takes.
+                let text = serde_json::to_vec(&**definition).unwrap_or_default();
+                put_bytes(out, &text);
+            }
+            Record::Dropped { path } => {
+                begin(kind::DROPPED, &NOWHERE);
+                put_bytes(out, path.as_bytes());
+            }
         }
     }
 }
@@ -246,6 +273,22 @@ fn record(input: &mut Input<'_>, last: &mut Option<Arc<Message>>) -> Result<Reco
             Record::RuleRemoved { queue, name: input.text("rule name")?.to_owned() }
         }
         kind::NUMBERED => Record::Numbered { queue, sequence: input.i64()? },
+        kind::SESSION_STATE => Record::SessionState {
+            queue,
+            session: Arc::from(input.text("session")?),
+            at: input.time()?,
+            state: match input.u8()? {
+                0 => None,
+                _ => Some(Bytes::copy_from_slice(input.bytes()?)),
+            },
+        },
+        kind::DEFINED => {
+            let at = input.time()?;
+            let definition = serde_json::from_slice(input.bytes()?);
+            let definition = definition.map_err(|_| CodecError::Field("definition"))?;
+            Record::Defined { definition: Arc::new(definition), at }
+        }
+        kind::DROPPED => Record::Dropped { path: Arc::from(input.text("path")?) },
         kind => return Err(CodecError::Kind(kind)),
     })
 }

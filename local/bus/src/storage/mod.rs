@@ -28,13 +28,15 @@ use std::sync::Arc;
 
 use journal::Log;
 
+#[cfg(test)]
+pub(crate) use codec::Group;
 pub(crate) use compaction::compact;
+pub(crate) use replay::Replay;
 
 use crate::broker::{Broker, NoJournal};
 use crate::limits::GROUP_BYTES;
 use crate::topology::{Namespace, NamespaceError};
 use disk::Disk;
-use replay::Replay;
 
 /// What a start found on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub(crate) fn recover(
         replay.group(&mut broker, bytes).map_err(Into::into)
     })?;
     let log = Arc::new(log);
+    // Of what both know the file has the last word.
+    broker.declare_all(namespace);
     broker.adopt(Box::new(Disk::new(Arc::clone(&log))));
     let recovered = Recovered {
         records: opened.records,

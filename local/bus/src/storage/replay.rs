@@ -17,7 +17,7 @@ enum Place {
 
 /// What has to be remembered between one record of the journal and the next.
 #[derive(Default)]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     places: HashMap<u32, Place>,
     /// Records of a group that is not complete yet.
     group: Vec<Record>,
@@ -26,7 +26,7 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn group(&mut self, broker: &mut Broker, bytes: &[u8]) -> Result<(), CodecError> {
+    pub(crate) fn group(&mut self, broker: &mut Broker, bytes: &[u8]) -> Result<(), CodecError> {
         let mut group = std::mem::take(&mut self.group);
         let continues = read_group(bytes, |record| group.push(record))?;
         if !continues {

@@ -1,7 +1,7 @@
 //! What every part of one connection works with.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -34,6 +34,8 @@ pub(super) struct Context {
     pub(super) grants: Grants,
     /// Channel and handle of each receiver of this connection.
     pub(super) receivers: HashMap<ReceiverId, (u16, u32)>,
+    /// Attaches that wait for a session: until when, channel and handle.
+    pub(super) session_waits: BTreeSet<(Timestamp, u16, u32)>,
     /// Whether deliveries wait for room in the output buffer.
     pub(super) starved: bool,
     /// Header and annotations of the delivery being encoded; kept for its capacity.
@@ -54,6 +56,7 @@ impl Context {
             frame_bytes: FRAME_BYTES_MIN as usize,
             grants: Grants::default(),
             receivers: HashMap::new(),
+            session_waits: BTreeSet::new(),
             starved: false,
             scratch: BytesMut::new(),
             told_at: Cell::new(0),

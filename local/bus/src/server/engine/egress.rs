@@ -280,6 +280,7 @@ impl Session {
 pub(super) fn settle_error(error: SettleError) -> AmqpError {
     let condition = match error {
         SettleError::LockLost => condition::MESSAGE_LOCK_LOST,
+        SettleError::SessionLost => condition::SESSION_LOCK_LOST,
         SettleError::AlreadyDead => condition::NOT_ALLOWED,
     };
     AmqpError::new(condition, error.to_string())

@@ -188,7 +188,9 @@ pub(super) fn unacceptable(error: &MessageError) -> AmqpError {
 /// The condition for an entity that does not take a message.
 pub(super) fn refused(error: &PublishError) -> AmqpError {
     let condition = match error {
-        PublishError::NotAllowed => condition::NOT_ALLOWED,
+        PublishError::NotAllowed | PublishError::NoSession => condition::NOT_ALLOWED,
+        PublishError::Deleted(_) => condition::NOT_FOUND,
+        PublishError::Disabled(_) => condition::ENTITY_DISABLED,
         PublishError::Full { .. } => condition::RESOURCE_LIMIT,
     };
     AmqpError::new(condition, error.to_string())

@@ -9,12 +9,14 @@ mod attach;
 mod context;
 mod egress;
 mod held;
+mod holds;
 mod ingress;
 mod link;
 mod management;
 mod request;
 mod rules;
 mod session;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -178,6 +180,7 @@ impl Engine {
                     continue;
                 };
                 if let Some(session) = self.sessions.get_mut(&channel) {
+                    session.on_event(&mut self.context, handle, receiver);
                     session.fetch(&mut self.context, handle);
                 }
             }
@@ -212,7 +215,9 @@ impl Engine {
                 let heartbeat =
                     self.heartbeat_ms.map_or(Timestamp::NEVER, |ms| self.last_sent.plus(ms));
                 let idle = self.last_heard.plus(i64::from(IDLE_TIME_OUT_MS) * 2);
-                heartbeat.min(idle).min(self.context.grants.next_expiry())
+                let waiting = self.context.session_waits.first();
+                let waiting = waiting.map_or(Timestamp::NEVER, |(at, ..)| *at);
+                heartbeat.min(idle).min(waiting).min(self.context.grants.next_expiry())
             }
             _ => self.started_at.plus(HANDSHAKE_MS_MAX),
         }
@@ -238,6 +243,14 @@ impl Engine {
                 if self.context.grants.expire(now) {
                     for session in self.sessions.values_mut() {
                         session.detach_unauthorized(&mut self.context);
+                    }
+                }
+                while let Some((_, channel, handle)) =
+                    self.context.session_waits.first().copied().filter(|(at, ..)| *at <= now)
+                {
+                    match self.sessions.get_mut(&channel) {
+                        Some(session) => session.stop_waiting(&mut self.context, handle),
+                        None => drop(self.context.session_waits.pop_first()),
                     }
                 }
                 if self.heartbeat_ms.is_some_and(|ms| self.last_sent.plus(ms) <= now) {
@@ -340,16 +353,19 @@ impl Engine {
         };
     }
 
-    /// PLAIN with key name and key grants the whole namespace (RFC 4616: `authzid NUL name NUL
+    /// PLAIN with key name and key grants what the key allows, on the whole namespace (RFC 4616: `authzid NUL name NUL
     /// password`).
     fn plain(&mut self, response: &[u8]) -> SaslOutcome {
         let mut parts = response.splitn(3, |byte| *byte == 0);
         let (_, name, key) = (parts.next(), parts.next(), parts.next());
         match (name, key) {
-            (Some(name), Some(key)) if self.context.hub.key.is(name, key) => {
-                self.context.grants.add("", Timestamp::NEVER);
-                SaslOutcome::Ok
-            }
+            (Some(name), Some(key)) => match self.context.hub.keys.rights_of(name, key) {
+                Some(rights) => {
+                    self.context.grants.add("", rights, Timestamp::NEVER);
+                    SaslOutcome::Ok
+                }
+                None => SaslOutcome::Auth,
+            },
             _ => SaslOutcome::Auth,
         }
     }

@@ -8,6 +8,7 @@ use crate::amqp::performative::{Begin, Detach, Flow, Performative, put_detach, p
 use crate::amqp::{AmqpError, condition};
 use crate::broker::Settlement;
 use crate::limits::SESSION_WINDOW_FRAMES;
+use crate::server::access::Rights;
 
 /// A session. Channel and handles are the client's; we use the same numbers for our side.
 pub(super) struct Session {
@@ -141,6 +142,10 @@ impl Session {
                 }
                 self.flush_replies(cx, handle);
             }
+            LinkKind::Pending(pending) => {
+                // Credit for later counts from nothing delivered.
+                pending.credit = credit(0);
+            }
             LinkKind::Inlet(_) | LinkKind::Detached => {}
         }
         if flow.echo {
@@ -177,9 +182,9 @@ impl Session {
     /// Detaches the links whose entity no token covers any more.
     pub(super) fn detach_unauthorized(&mut self, cx: &mut Context) {
         let over = |link: &Link| {
-            let resource = link.resource.as_deref();
-            !matches!(link.kind, LinkKind::Detached)
-                && resource.is_some_and(|resource| !cx.grants.allow(resource, cx.now))
+            let over =
+                |(resource, rights): &(String, Rights)| !cx.grants.allow(resource, *rights, cx.now);
+            !matches!(link.kind, LinkKind::Detached) && link.resource.as_ref().is_some_and(over)
         };
         let handles: Vec<u32> =
             self.links.iter().filter(|(_, link)| over(link)).map(|(handle, _)| *handle).collect();
@@ -197,7 +202,13 @@ impl Session {
         let (mine, others): (VecDeque<_>, VecDeque<_>) =
             self.waiting.drain(..).partition(|waiting| waiting.handle() == handle);
         self.waiting = others;
-        let LinkKind::Outlet(Outlet { receiver, queue, .. }) = link.kind else { return };
+        let (receiver, queue) = match &link.kind {
+            LinkKind::Outlet(Outlet { receiver, queue, .. }) => (*receiver, *queue),
+            LinkKind::Pending(pending) => (pending.receiver, pending.queue),
+            _ => return,
+        };
+        let channel = self.channel;
+        cx.session_waits.retain(|(_, at, of)| (*at, *of) != (channel, handle));
         cx.receivers.remove(&receiver);
         cx.with(|broker, now| broker.close_receiver(now, receiver));
         for waiting in mine {
@@ -239,7 +250,7 @@ impl Session {
             LinkKind::Inlet(inlet) => (inlet.delivery_count, inlet.credit),
             LinkKind::Outlet(outlet) => (outlet.delivery_count, outlet.credit),
             LinkKind::Replies(replies) => (replies.delivery_count, replies.credit),
-            LinkKind::Detached => return,
+            LinkKind::Pending(_) | LinkKind::Detached => return,
         };
         let flow = Flow {
             handle: Some(handle),
