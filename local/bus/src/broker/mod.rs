@@ -11,6 +11,7 @@
 //! state and [`record`] the only way to change it.
 
 mod address;
+pub(crate) mod body;
 mod browse;
 mod duplicates;
 mod entities;
@@ -47,6 +48,7 @@ pub(crate) use settle::{SettleError, Settlement};
 pub use status::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub(crate) use time::Timestamp;
 
+use body::Body;
 use entities::Registry;
 use ids::Ids;
 use queue::{Entry, Queue};
@@ -89,6 +91,10 @@ pub(crate) struct Broker {
     receivers: Receivers,
     ids: Ids,
     journal: Box<dyn Journal>,
+    /// Bytes of messages in memory.
+    resident: u64,
+    /// Above this, messages that come are left where the journal has them.
+    resident_max: u64,
     /// The latest time any command has named; a clock that steps back does not take it along.
     now: Timestamp,
     /// No deadline is earlier. May itself be of something already settled.
@@ -115,6 +121,8 @@ impl Broker {
             receivers: Receivers::default(),
             ids: Ids::new(seed),
             journal,
+            resident: 0,
+            resident_max: u64::MAX,
             now: Timestamp::from_millis(i64::MIN),
             earliest: Timestamp::NEVER,
         };
@@ -160,7 +168,12 @@ impl Broker {
     /// Ends the atomic group of records that began with the last call. The shell calls this before
     /// it tells anybody of the change, and waits until the journal is durable up to the result.
     pub(crate) fn seal(&mut self) -> u64 {
-        self.journal.seal()
+        let position = self.journal.seal();
+        if self.resident > self.resident_max {
+            let stored = self.journal.stored();
+            self.put_away(stored);
+        }
+        position
     }
 
     /// When [`advance`](Broker::advance) next has something to do; may be earlier, never later.
@@ -215,7 +228,17 @@ impl Broker {
     }
 
     /// Applies one change: a new one, or one read back from a journal.
-    fn apply(&mut self, record: Record) {
+    fn apply(&mut self, mut record: Record) {
+        let place = record.queue_mut().copied();
+        let before = place.map_or(0, |place| self.queue(place).resident());
+        self.change(record);
+        self.resident = match place {
+            Some(place) => self.resident - before + self.queue(place).resident(),
+            None => self.queues.iter().map(Queue::resident).sum(),
+        };
+    }
+
+    fn change(&mut self, record: Record) {
         match record {
             Record::Declared { .. } => {}
             Record::Enqueued {
@@ -235,7 +258,7 @@ impl Broker {
                     self.wake_at(at);
                 }
                 let entry = Entry {
-                    message,
+                    message: Body::Here(message),
                     original_sequence,
                     enqueued_at,
                     expires_at,

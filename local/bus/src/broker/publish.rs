@@ -169,7 +169,7 @@ impl Broker {
     /// original.
     pub(super) fn activate(&mut self, queue: QueueId, sequence: i64) {
         let Some(entry) = self.queue(queue).get(sequence) else { return };
-        let (message, original) = (Arc::clone(&entry.message), entry.original_sequence);
+        let (message, original) = (entry.message.load(), entry.original_sequence);
         self.commit(Record::Removed { queue, sequence, removal: Removal::Activated });
         match self.topics.iter().position(|topic| topic.shelf == queue) {
             Some(at) => self.fan_out(TopicId(super::index(at)), &message, original, 0),

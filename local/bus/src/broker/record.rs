@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::body::{Shelf, Stored};
 use super::rule::Rule;
 use super::time::Timestamp;
 use crate::message::Message;
@@ -164,6 +165,16 @@ pub(crate) trait Journal: Send {
     /// Ends the group. Nobody may be told of it before the journal is durable up to the position
     /// that this returns; 0 always is.
     fn seal(&mut self) -> u64;
+
+    /// Where the messages of the last group are, in the order of their records.
+    fn stored(&mut self) -> Vec<(QueueId, i64, Stored)> {
+        Vec::new()
+    }
+
+    /// Where messages can be read back from; `None` if they cannot.
+    fn shelf(&self) -> Option<Arc<dyn Shelf>> {
+        None
+    }
 }
 
 /// Keeps nothing: the broker's memory is all there is.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::body::{Shelf, Stored};
 use super::queue::State;
 use super::record::{Arrival, Journal, QueueId, Record};
 use super::sessions::Sessions;
@@ -57,6 +58,53 @@ impl Broker {
     /// Applies a record of an earlier run.
     pub(crate) fn restore(&mut self, record: Record) {
         self.apply(record);
+    }
+
+    /// Leaves messages where the journal has them, as long as too many are in memory.
+    pub(super) fn put_away(&mut self, stored: Vec<(QueueId, i64, Stored)>) {
+        let Some(shelf) = self.journal.shelf() else { return };
+        self.put_away_on(&shelf, stored);
+    }
+
+    /// The same while a journal is read back.
+    pub(crate) fn put_away_on(
+        &mut self,
+        shelf: &Arc<dyn Shelf>,
+        stored: impl IntoIterator<Item = (QueueId, i64, Stored)>,
+    ) {
+        for (queue, sequence, stored) in stored {
+            if self.resident <= self.resident_max {
+                return;
+            }
+            let place = self.queue_mut(queue);
+            let before = place.resident();
+            place.put_away(sequence, shelf, stored);
+            let after = place.resident();
+            self.resident = self.resident - before + after;
+        }
+    }
+
+    /// Bytes of messages in memory.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.resident
+    }
+
+    /// Sets how many bytes of messages are kept in memory.
+    pub(crate) fn limit_memory(&mut self, bytes: u64) {
+        self.resident_max = bytes;
+    }
+
+    /// Where a message is, if it is not in memory.
+    pub(crate) fn stored(&self, queue: QueueId, sequence: i64) -> Option<Stored> {
+        self.queue(queue).get(sequence)?.message.stored()
+    }
+
+    /// The same message is somewhere else now.
+    pub(crate) fn move_stored(&mut self, queue: QueueId, sequence: i64, stored: Stored) {
+        if let Some(shelf) = self.journal.shelf() {
+            self.queue_mut(queue).put_away(sequence, &shelf, stored);
+        }
     }
 
     /// From now on every change goes into `journal`, the places first.
@@ -167,7 +215,7 @@ impl Broker {
             expires_at: entry.expires_at,
             delivery_count: entry.delivery_count,
             arrival,
-            message: Arc::clone(&entry.message),
+            message: entry.message.load(),
         });
         if entry.deferred {
             put(&Record::Unlocked {

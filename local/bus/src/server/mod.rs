@@ -27,7 +27,7 @@ use access::Keys;
 use hub::Hub;
 
 use crate::broker::{Broker, NoJournal, Status};
-use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX};
 use crate::storage::{self, RecoverError, Recovered};
 use crate::topology::{Namespace, NamespaceError};
 
@@ -54,6 +54,9 @@ pub struct Options {
     pub max_connections: usize,
     /// The directory of the journal; `None` keeps everything in memory only.
     pub data: Option<PathBuf>,
+    /// Bytes of messages kept in memory; what comes beyond is left in the journal until somebody
+    /// receives it. Without a journal everything is in memory.
+    pub max_memory_bytes: u64,
     /// Whether an answer waits for the disk (`fdatasync`) or only for the system: the first
     /// survives a crash of the machine, the second a crash of the process.
     pub fsync: bool,
@@ -70,6 +73,7 @@ impl Default for Options {
             max_message_bytes: MESSAGE_BYTES_MAX,
             max_connections: CONNECTIONS_MAX,
             data: None,
+            max_memory_bytes: MESSAGE_MEMORY_BYTES_MAX,
             fsync: true,
         }
     }
@@ -260,7 +264,8 @@ async fn recover(options: &Options) -> Result<(Broker, Option<Arc<Log>>, Recover
     let namespace = options.namespace.clone();
     let how = journal::Options { fsync: options.fsync, ..journal::Options::default() };
     let path = directory.clone();
-    let read = move || storage::recover(&namespace, &path, how, seed);
+    let memory = options.max_memory_bytes;
+    let read = move || storage::recover(&namespace, &path, how, memory, seed);
     let recovered = tokio::task::spawn_blocking(read).await.map_err(BindError::Interrupted)?;
     let (broker, log, recovered) = recovered.map_err(|error| match error {
         RecoverError::Namespace(error) => BindError::Namespace(error),

@@ -166,11 +166,11 @@ impl Run {
         let mut broker = Broker::new(&namespace, Box::new(NoJournal), seed).unwrap();
         let mut replay = Replay::default();
         for bytes in &self.disk.snapshot {
-            replay.group(&mut broker, bytes).unwrap();
+            replay.group(&mut broker, bytes, None).unwrap();
         }
         let records = self.bench.journal.0.lock().unwrap();
         for record in &records[self.disk.journal_from..] {
-            replay.group(&mut broker, &group(std::slice::from_ref(record))).unwrap();
+            replay.group(&mut broker, &group(std::slice::from_ref(record)), None).unwrap();
         }
         broker
     }
