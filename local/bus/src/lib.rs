@@ -24,5 +24,6 @@ pub use journal::{Loss, OpenError, Repaired, repair};
 pub use server::{BindError, Handle, Options, ServeError, Server};
 pub use storage::Recovered;
 pub use topology::{
-    CorrelationSpec, Namespace, NamespaceError, Queue, RuleSpec, Span, Subscription, Topic,
+    AuthorizationRule, CorrelationSpec, EntityStatus, Namespace, NamespaceError, Queue, Right,
+    RuleSpec, Span, Subscription, Topic,
 };

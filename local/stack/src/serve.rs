@@ -60,6 +60,9 @@ pub enum Role {
         /// How it keeps what it is given.
         #[command(flatten)]
         keeping: BusKeeping,
+        /// What clients may use, and what operators see.
+        #[command(flatten)]
+        operation: BusOperation,
     },
     /// The Cosmos DB stand-in: REST.
     Cosmos {
@@ -154,6 +157,52 @@ pub struct BusKeeping {
     pub repair: bool,
 }
 
+/// Limits of the Service Bus stand-in, and its endpoint for operators.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusOperation {
+    /// Where `/healthz`, `/status` and `/metrics` are answered over HTTP.
+    #[arg(long, value_name = "ADDRESS")]
+    pub operations: Option<SocketAddr>,
+    /// Lets `PUT /faults` of that endpoint make things go wrong.
+    #[arg(long, requires = "operations")]
+    pub faults: bool,
+    /// Connections served at once.
+    #[arg(long)]
+    pub max_connections: Option<usize>,
+    /// Links of one session.
+    #[arg(long)]
+    pub max_links: Option<usize>,
+    /// Unsettled deliveries of one session, beyond which nothing more is delivered.
+    #[arg(long)]
+    pub max_unsettled: Option<usize>,
+    /// Largest frame accepted, in bytes.
+    #[arg(long)]
+    pub max_frame_bytes: Option<u32>,
+    /// Largest message accepted, in bytes.
+    #[arg(long)]
+    pub max_message_bytes: Option<u64>,
+    /// Messages in memory, in bytes: what comes beyond stays in the journal, or is refused where
+    /// there is none.
+    #[arg(long)]
+    pub max_memory_bytes: Option<u64>,
+}
+
+impl BusOperation {
+    fn apply(&self, options: bus::Options) -> bus::Options {
+        bus::Options {
+            operations: self.operations,
+            faults: self.faults,
+            max_connections: self.max_connections.unwrap_or(options.max_connections),
+            max_links: self.max_links.unwrap_or(options.max_links),
+            max_unsettled: self.max_unsettled.unwrap_or(options.max_unsettled),
+            max_frame_bytes: self.max_frame_bytes.unwrap_or(options.max_frame_bytes),
+            max_message_bytes: self.max_message_bytes.unwrap_or(options.max_message_bytes),
+            max_memory_bytes: self.max_memory_bytes.or(options.max_memory_bytes),
+            ..options
+        }
+    }
+}
+
 impl BusKeeping {
     /// Repairs if that is asked for; where the journal is to be.
     fn prepare(&self) -> anyhow::Result<Option<PathBuf>> {
@@ -193,7 +242,7 @@ fn with_advice(error: bus::BindError) -> anyhow::Error {
 /// It cannot start, or stopped by itself.
 pub async fn serve(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Bus { common, topology, keeping } => {
+        Role::Bus { common, topology, keeping, operation } => {
             let options = bus::Options {
                 listen: common.listen,
                 namespace: section(&topology, "serviceBus")?,
@@ -203,11 +252,15 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
                 fsync: !keeping.no_fsync,
                 ..bus::Options::default()
             };
+            let options = operation.apply(options);
             let server = bus::Server::bind(options).await.map_err(with_advice)?;
             let address = server.local_addr();
             let recovered = server.recovered();
-            let ready =
-                json!({ "messages": recovered.messages, "tornBytes": recovered.torn_bytes });
+            let ready = json!({
+                "messages": recovered.messages,
+                "tornBytes": recovered.torn_bytes,
+                "operations": server.operations_addr().map(|address| address.to_string()),
+            });
             announce(&common, address, ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }

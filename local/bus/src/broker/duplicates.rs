@@ -46,6 +46,16 @@ impl Duplicates {
         }
     }
 
+    /// Everything that is remembered at a moment.
+    #[cfg(test)]
+    pub(crate) fn known_at(
+        &self,
+        now: Timestamp,
+    ) -> std::collections::BTreeMap<Arc<str>, Timestamp> {
+        let known = self.known.iter().filter(|(_, until)| **until > now);
+        known.map(|(key, until)| (Arc::clone(key), *until)).collect()
+    }
+
     /// What is forgotten after a moment, in order: about `max`, and never only a part of what is
     /// forgotten at the same time.
     pub(crate) fn after(

@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 
+use super::body::{Shelf, Stored};
 use super::queue::State;
 use super::record::{Arrival, Journal, QueueId, Record};
+use super::sessions::Sessions;
 use super::time::Timestamp;
 use super::{Broker, index, normalise};
 use crate::limits::{CAPTURE_BYTES, CAPTURE_ITEMS};
@@ -58,25 +60,83 @@ impl Broker {
         self.apply(record);
     }
 
+    /// Leaves messages where the journal has them, as long as too many are in memory.
+    pub(super) fn put_away(&mut self, stored: Vec<(QueueId, i64, Stored)>) {
+        let Some(shelf) = self.journal.shelf() else { return };
+        self.put_away_on(&shelf, stored);
+    }
+
+    /// The same while a journal is read back.
+    pub(crate) fn put_away_on(
+        &mut self,
+        shelf: &Arc<dyn Shelf>,
+        stored: impl IntoIterator<Item = (QueueId, i64, Stored)>,
+    ) {
+        for (queue, sequence, stored) in stored {
+            if self.resident <= self.resident_max {
+                return;
+            }
+            let place = self.queue_mut(queue);
+            let before = place.resident();
+            place.put_away(sequence, shelf, stored);
+            let after = place.resident();
+            self.resident = self.resident - before + after;
+        }
+    }
+
+    /// Bytes of messages in memory.
+    #[cfg(test)]
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.resident
+    }
+
+    /// Sets how many bytes of messages are kept in memory.
+    pub(crate) fn limit_memory(&mut self, bytes: u64) {
+        self.resident_max = bytes;
+    }
+
+    /// Where a message is, if it is not in memory.
+    pub(crate) fn stored(&self, queue: QueueId, sequence: i64) -> Option<Stored> {
+        self.queue(queue).get(sequence)?.message.stored()
+    }
+
+    /// The same message is somewhere else now.
+    pub(crate) fn move_stored(&mut self, queue: QueueId, sequence: i64, stored: Stored) {
+        if let Some(shelf) = self.journal.shelf() {
+            self.queue_mut(queue).put_away(sequence, &shelf, stored);
+        }
+    }
+
     /// From now on every change goes into `journal`, the places first.
     pub(crate) fn adopt(&mut self, journal: Box<dyn Journal>) {
         self.journal = journal;
         for at in 0..self.queues.len() {
-            let record = self.declared(at);
-            self.journal.append(&record);
+            if !self.queues[at].gone {
+                let record = self.declaration(at);
+                self.journal.append(&record);
+            }
         }
         self.journal.seal();
     }
 
-    fn declared(&self, at: usize) -> Record {
+    fn declaration(&self, at: usize) -> Record {
         Record::Declared { queue: QueueId(index(at)), path: Arc::clone(&self.queues[at].path) }
     }
 
     /// The first piece of a capture, to be taken where nothing can come in between: which places
     /// there are.
     pub(crate) fn capture_entities(&self, put: &mut dyn FnMut(&Record)) -> Cursor {
-        for at in 0..self.queues.len() {
-            put(&self.declared(at));
+        for (key, known) in &self.registry {
+            // The others are in the topology file.
+            if !self.declared.contains(key) {
+                let (definition, at) = (Arc::clone(&known.definition), known.created_at);
+                put(&Record::Defined { definition, at });
+            }
+        }
+        for (at, queue) in self.queues.iter().enumerate() {
+            if !queue.gone {
+                put(&self.declaration(at));
+            }
         }
         Cursor { queues: self.queues.len(), ..Cursor::default() }
     }
@@ -90,6 +150,9 @@ impl Broker {
                 let sequence = place.next_sequence() - 1;
                 put(&Record::Numbered { queue, sequence });
                 self.capture_rules(queue, put);
+                for (session, state, at) in place.sessions.iter().flat_map(Sessions::states) {
+                    put(&Record::SessionState { queue, session, state: Some(state), at });
+                }
                 cursor.part = Part::Window(Timestamp::from_millis(i64::MIN));
             }
             Part::Window(after) => {
@@ -152,7 +215,7 @@ impl Broker {
             expires_at: entry.expires_at,
             delivery_count: entry.delivery_count,
             arrival,
-            message: Arc::clone(&entry.message),
+            message: entry.message.load(),
         });
         if entry.deferred {
             put(&Record::Unlocked {

@@ -246,6 +246,14 @@ impl Message {
         self.with_application(pairs)
     }
 
+    /// The message with one more annotation, in place of the sender's.
+    pub(crate) fn with_annotation(&self, key: &str, text: &str) -> Message {
+        let mut annotations = self.annotations.clone();
+        annotations.retain(|(known, _)| known.as_text() != Some(key));
+        annotations.push((Value::symbol(key), Value::string(text)));
+        Message { annotations, ..self.clone() }
+    }
+
     fn with_application(&self, pairs: Vec<(Value, Value)>) -> Message {
         let mut out = BytesMut::with_capacity(self.bare.len() + 256);
         out.put_slice(&self.bare[..self.application_at]);

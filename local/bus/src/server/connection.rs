@@ -96,7 +96,9 @@ pub(super) async fn serve(
                 }
                 engine.tick(now);
             }
-            () = shutdown.cancelled(), if !engine.is_closing() => engine.shut_down(clock::now()),
+            () = shutdown.cancelled(), if !engine.is_closing() && !engine.is_draining() => {
+                engine.drain(clock::now());
+            }
         }
     }
 }

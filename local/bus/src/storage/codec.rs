@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::input::{CodecError, Input, put_bytes, put_some_time, put_time};
 use super::rules::{put_rule, rule};
@@ -15,6 +15,9 @@ const VERSION: u8 = 1;
 
 /// The group goes on in the next record of the journal.
 const CONTINUES: u8 = 1;
+
+/// The place of a record that is about none.
+const NOWHERE: QueueId = QueueId(u32::MAX);
 
 /// Kinds of records. Numbers are never given twice.
 mod kind {
@@ -30,23 +33,32 @@ mod kind {
     pub(super) const RULE_ADDED: u8 = 9;
     pub(super) const RULE_REMOVED: u8 = 10;
     pub(super) const NUMBERED: u8 = 11;
+    pub(super) const SESSION_STATE: u8 = 12;
+    pub(super) const DEFINED: u8 = 13;
+    pub(super) const DROPPED: u8 = 14;
 }
 
-const REMOVALS: [(u8, Removal); 6] = [
+const REMOVALS: [(u8, Removal); 7] = [
     (1, Removal::Completed),
     (2, Removal::Expired),
     (3, Removal::DeadLettered),
     (4, Removal::Cancelled),
     (5, Removal::Activated),
     (6, Removal::Deleted),
+    (7, Removal::Forwarded),
 ];
+
+/// Some bytes of a group: where they start and how many there are.
+pub(crate) type Span = (usize, u32);
 
 /// Records that happen together, on their way to the journal.
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     bytes: BytesMut,
-    /// The message that a copy may refer to.
-    message: Option<Arc<Message>>,
+    /// The message that a copy may refer to, and where it is in `bytes`.
+    message: Option<(Arc<Message>, Span)>,
+    /// Where the messages are.
+    stored: Vec<(QueueId, i64, Span)>,
     /// A part of the group is written already.
     continued: bool,
 }
@@ -78,6 +90,13 @@ impl Group {
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.message = None;
+        self.stored.clear();
+    }
+
+    /// The places and numbers of its messages, and where each is in what [`finish`](Group::finish)
+    /// returned.
+    pub(crate) fn stored(&self) -> &[(QueueId, i64, Span)] {
+        &self.stored
     }
 
     fn begin(&mut self) {
@@ -108,8 +127,9 @@ impl Group {
                 arrival,
                 message,
             } => {
-                let copy = self.message.as_ref().is_some_and(|last| Arc::ptr_eq(last, message));
-                begin(if copy { kind::ENQUEUED_COPY } else { kind::ENQUEUED }, queue);
+                let same = |(last, _): &&(Arc<Message>, Span)| Arc::ptr_eq(last, message);
+                let copy = self.message.as_ref().filter(same).map(|(_, span)| *span);
+                begin(if copy.is_some() { kind::ENQUEUED_COPY } else { kind::ENQUEUED }, queue);
                 out.put_i64_le(*sequence);
                 out.put_i64_le(*original_sequence);
                 put_time(out, *enqueued_at);
@@ -120,10 +140,12 @@ impl Group {
                     Arrival::At(due) => Some(*due),
                 };
                 put_some_time(out, due);
-                if !copy {
-                    message.store(out);
-                    self.message = Some(Arc::clone(message));
-                }
+                let span = copy.unwrap_or_else(|| {
+                    let span = store(message, out);
+                    self.message = Some((Arc::clone(message), span));
+                    span
+                });
+                self.stored.push((*queue, *sequence, span));
             }
             Record::Removed { queue, sequence, removal } => {
                 begin(kind::REMOVED, queue);
@@ -149,7 +171,7 @@ impl Group {
                 out.put_u8(u8::from(*deferred));
                 out.put_u8(u8::from(changed.is_some()));
                 if let Some(message) = changed {
-                    message.store(out);
+                    self.stored.push((*queue, *sequence, store(message, out)));
                 }
             }
             Record::Remembered { queue, key, until } => {
@@ -169,12 +191,42 @@ impl Group {
                 begin(kind::NUMBERED, queue);
                 out.put_i64_le(*sequence);
             }
+            Record::SessionState { queue, session, state, at } => {
+                begin(kind::SESSION_STATE, queue);
+                put_bytes(out, session.as_bytes());
+                put_time(out, *at);
+                out.put_u8(u8::from(state.is_some()));
+                if let Some(state) = state {
+                    put_bytes(out, state);
+                }
+            }
+            Record::Defined { definition, at } => {
+                begin(kind::DEFINED, &NOWHERE);
+                put_time(out, *at);
+                // Texts and numbers only, which JSON always takes.
+                let text = serde_json::to_vec(&**definition).unwrap_or_default();
+                put_bytes(out, &text);
+            }
+            Record::Dropped { path } => {
+                begin(kind::DROPPED, &NOWHERE);
+                put_bytes(out, path.as_bytes());
+            }
         }
     }
 }
 
+fn store(message: &Message, out: &mut BytesMut) -> Span {
+    let start = out.len();
+    message.store(out);
+    // Bounded by the largest message.
+    (start, u32::try_from(out.len() - start).unwrap_or(u32::MAX))
+}
+
 /// Reads the records of one record of the journal; whether their group goes on in the next.
-pub(crate) fn read_group(bytes: &[u8], mut each: impl FnMut(Record)) -> Result<bool, CodecError> {
+pub(crate) fn read_group(
+    bytes: &[u8],
+    mut each: impl FnMut(Record, Option<Span>),
+) -> Result<bool, CodecError> {
     let mut input = Input::new(bytes);
     let version = input.u8()?;
     if version != VERSION {
@@ -183,15 +235,20 @@ pub(crate) fn read_group(bytes: &[u8], mut each: impl FnMut(Record)) -> Result<b
     let continues = input.u8()? & CONTINUES != 0;
     let mut message = None;
     while !input.is_empty() {
-        each(record(&mut input, &mut message)?);
+        let (record, span) = record(&mut input, &mut message)?;
+        each(record, span);
     }
     Ok(continues)
 }
 
-fn record(input: &mut Input<'_>, last: &mut Option<Arc<Message>>) -> Result<Record, CodecError> {
+fn record(
+    input: &mut Input<'_>,
+    last: &mut Option<(Arc<Message>, Span)>,
+) -> Result<(Record, Option<Span>), CodecError> {
     let kind = input.u8()?;
     let queue = QueueId(input.u32()?);
-    Ok(match kind {
+    let mut span = None;
+    let record = match kind {
         kind::DECLARED => Record::Declared { queue, path: Arc::from(input.text("path")?) },
         kind::ENQUEUED | kind::ENQUEUED_COPY => {
             let (sequence, original_sequence) = (input.i64()?, input.i64()?);
@@ -200,9 +257,10 @@ fn record(input: &mut Input<'_>, last: &mut Option<Arc<Message>>) -> Result<Reco
             let delivery_count = input.u32()?;
             let arrival = input.some_time()?.map_or(Arrival::Now, Arrival::At);
             if kind == kind::ENQUEUED {
-                *last = Some(Arc::new(Message::restore(input)?));
+                *last = Some(restore(input)?);
             }
-            let message = last.clone().ok_or(CodecError::Field("copy"))?;
+            let (message, at) = last.clone().ok_or(CodecError::Field("copy"))?;
+            span = Some(at);
             Record::Enqueued {
                 queue,
                 sequence,
@@ -235,7 +293,11 @@ fn record(input: &mut Input<'_>, last: &mut Option<Arc<Message>>) -> Result<Reco
             deferred: input.u8()? != 0,
             changed: match input.u8()? {
                 0 => None,
-                _ => Some(Arc::new(Message::restore(input)?)),
+                _ => {
+                    let (message, at) = restore(input)?;
+                    span = Some(at);
+                    Some(message)
+                }
             },
         },
         kind::REMEMBERED => {
@@ -246,6 +308,30 @@ fn record(input: &mut Input<'_>, last: &mut Option<Arc<Message>>) -> Result<Reco
             Record::RuleRemoved { queue, name: input.text("rule name")?.to_owned() }
         }
         kind::NUMBERED => Record::Numbered { queue, sequence: input.i64()? },
+        kind::SESSION_STATE => Record::SessionState {
+            queue,
+            session: Arc::from(input.text("session")?),
+            at: input.time()?,
+            state: match input.u8()? {
+                0 => None,
+                _ => Some(Bytes::copy_from_slice(input.bytes()?)),
+            },
+        },
+        kind::DEFINED => {
+            let at = input.time()?;
+            let definition = serde_json::from_slice(input.bytes()?);
+            let definition = definition.map_err(|_| CodecError::Field("definition"))?;
+            Record::Defined { definition: Arc::new(definition), at }
+        }
+        kind::DROPPED => Record::Dropped { path: Arc::from(input.text("path")?) },
         kind => return Err(CodecError::Kind(kind)),
-    })
+    };
+    Ok((record, span))
+}
+
+fn restore(input: &mut Input<'_>) -> Result<(Arc<Message>, Span), CodecError> {
+    let start = input.position();
+    let message = Arc::new(Message::restore(input)?);
+    let length = input.position() - start;
+    Ok((message, (start, u32::try_from(length).unwrap_or(u32::MAX))))
 }

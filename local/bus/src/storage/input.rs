@@ -22,15 +22,21 @@ pub(crate) enum CodecError {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input<'a> {
     rest: &'a [u8],
+    bytes: usize,
 }
 
 impl<'a> Input<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Input<'a> {
-        Input { rest: bytes }
+        Input { rest: bytes, bytes: bytes.len() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn position(&self) -> usize {
+        self.bytes - self.rest.len()
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {

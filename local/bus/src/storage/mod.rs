@@ -22,19 +22,24 @@ mod disk;
 pub(crate) mod input;
 mod replay;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use journal::Log;
 
+#[cfg(test)]
+pub(crate) use codec::Group;
 pub(crate) use compaction::compact;
+pub(crate) use replay::Replay;
 
+use crate::broker::body::Shelf;
 use crate::broker::{Broker, NoJournal};
 use crate::limits::GROUP_BYTES;
 use crate::topology::{Namespace, NamespaceError};
-use disk::Disk;
-use replay::Replay;
+use disk::{Bookshelf, Disk};
 
 /// What a start found on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,15 +70,22 @@ pub(crate) fn recover(
     namespace: &Namespace,
     directory: &Path,
     options: journal::Options,
+    memory_bytes: u64,
     seed: u64,
 ) -> Result<(Broker, Arc<Log>, Recovered), RecoverError> {
     let mut broker = Broker::new(namespace, Box::new(NoJournal), seed)?;
+    broker.limit_memory(memory_bytes);
     let mut replay = Replay::default();
-    let (log, opened) = Log::open(directory, options, |bytes, _| {
-        replay.group(&mut broker, bytes).map_err(Into::into)
+    let bookshelf = Arc::new(Bookshelf::default());
+    let shelf: Arc<dyn Shelf> = Arc::clone(&bookshelf) as Arc<dyn Shelf>;
+    let (log, opened) = Log::open(directory, options, |bytes, at| {
+        replay.group(&mut broker, bytes, Some((&shelf, at))).map_err(Into::into)
     })?;
     let log = Arc::new(log);
-    broker.adopt(Box::new(Disk::new(Arc::clone(&log))));
+    bookshelf.open(&log);
+    // Of what both know the file has the last word.
+    broker.declare_all(namespace);
+    broker.adopt(Box::new(Disk::new(Arc::clone(&log), shelf)));
     let recovered = Recovered {
         records: opened.records,
         messages: broker.message_count(),

@@ -1,7 +1,7 @@
 //! What every part of one connection works with.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -34,12 +34,22 @@ pub(super) struct Context {
     pub(super) grants: Grants,
     /// Channel and handle of each receiver of this connection.
     pub(super) receivers: HashMap<ReceiverId, (u16, u32)>,
+    /// Attaches that wait for a session: until when, channel and handle.
+    pub(super) session_waits: BTreeSet<(Timestamp, u16, u32)>,
     /// Whether deliveries wait for room in the output buffer.
     pub(super) starved: bool,
     /// Header and annotations of the delivery being encoded; kept for its capacity.
     pub(super) scratch: BytesMut,
     /// What waits in `out` may be told once the journal is durable up to here.
     pub(super) told_at: Cell<Position>,
+    /// Nothing is handed out or taken any more.
+    pub(super) draining: bool,
+    /// How long the client may still settle what it has.
+    pub(super) drain_until: Option<Timestamp>,
+    /// A fault holds everything back until then.
+    pub(super) slow_until: Timestamp,
+    /// A fault ends the connection.
+    pub(super) dropped: bool,
     /// Deliveries accepted in a row but not yet answered: channel, first and last.
     accepted: Option<(u16, u32, u32)>,
 }
@@ -54,9 +64,14 @@ impl Context {
             frame_bytes: FRAME_BYTES_MIN as usize,
             grants: Grants::default(),
             receivers: HashMap::new(),
+            session_waits: BTreeSet::new(),
             starved: false,
             scratch: BytesMut::new(),
             told_at: Cell::new(0),
+            draining: false,
+            drain_until: None,
+            slow_until: Timestamp::from_millis(i64::MIN),
+            dropped: false,
             accepted: None,
         }
     }
@@ -67,6 +82,11 @@ impl Context {
             self.hub.with_position(Some(self.id), |broker| command(broker, self.now));
         self.told_at.set(position);
         result
+    }
+
+    /// Says nothing for so long.
+    pub(super) fn slow_down(&mut self, millis: u32) {
+        self.slow_until = self.now.plus(i64::from(millis));
     }
 
     /// Answers a stored message. Answers to consecutive deliveries become one frame.
