@@ -24,7 +24,7 @@ test('an order is accepted at once and completes while one watches', async ({ pa
   await expect(page.getByText('Order completed')).toBeVisible();
   await expect(page.locator('.document mark').first()).toBeVisible();
   await page.getByText('order.created', { exact: true }).click();
-  await expect(page.getByText('"specversion"')).toBeVisible();
+  await expect(page.getByText('"specversion"').first()).toBeVisible();
   await expect(page.getByText('order accepted').first()).toBeVisible();
   await page.getByRole('button', { name: 'Copy as curl' }).click();
   expect(await page.evaluate(() => navigator.clipboard.readText())).toContain(`/api/orders/${id}`);

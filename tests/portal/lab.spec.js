@@ -18,7 +18,7 @@ test('a switch in the lab reaches what is ordered in the shop', async ({ page, a
   await page.goto('/lab');
   await page.getByLabel('Notification', { exact: true }).selectOption({ label: 'Fails twice' });
   await expect(page.getByText('Notification: fails twice (100 %)')).toBeVisible();
-  await page.getByRole('link', { name: 'Shop' }).click();
+  await page.getByRole('link', { name: 'Shop', exact: true }).click();
   await expect(page.getByText('Switched on in the lab')).toBeVisible();
   await page.getByRole('button', { name: 'Submit order' }).click();
   const answer = page.getByRole('region', { name: 'Answer to the last submit' });

@@ -6,6 +6,7 @@
 
 import { test as base, expect } from '@playwright/test';
 import { createRequire } from 'node:module';
+import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { OUTPUT } from './stack.js';
 
@@ -64,8 +65,15 @@ class Api {
 
   /** Submits an order; its id. @param {object} [more] */
   async order(more = {}) {
-    const { orderId } = await this.post('/api/orders', { customerId: 'c-test', currency: 'EUR', items: [{ sku: 'vitamin-c', quantity: 1 }], ...more });
-    return orderId;
+    const data = { customerId: 'c-test', currency: 'EUR', items: [{ sku: 'vitamin-c', quantity: 1 }], ...more };
+    const headers = { 'idempotency-key': randomUUID() };
+    let answer;
+    // As a careful client: a refusal for the moment is asked again under the same key.
+    await expect(async () => {
+      answer = await this.request.post('/api/orders', { data, headers });
+      expect(answer.status()).toBe(202);
+    }).toPass({ timeout: 30_000 });
+    return (await answer.json()).orderId;
   }
 
   /** Waits until an order is as wanted; the order then. @param {string} id @param {(order: any) => boolean} wanted */

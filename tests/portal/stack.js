@@ -28,7 +28,8 @@ export default async function start() {
     if (exited || Date.now() > deadline) throw new Error(`the stack did not start:\n${readFileSync(`${directory}/log`, 'utf8')}`);
     await pause(100);
   }
-  process.env.PORTAL_URL = JSON.parse(readFileSync(ready, 'utf8')).http;
+  const { http, cosmos, cosmosKey } = JSON.parse(readFileSync(ready, 'utf8'));
+  Object.assign(process.env, { PORTAL_URL: http, COSMOS_URL: cosmos, COSMOS_KEY: cosmosKey });
   return async () => {
     stack.stdin.end();
     await gone;
