@@ -33,6 +33,9 @@ const FILES_EVERY_MS = 1_500;
 const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const main = byId('main');
 
+/** Whether any page was: the first one leaves the focus where the browser puts it. */
+let shown = false;
+
 /** @param {boolean} isOther */
 async function show(isOther) {
   const [title, element, module] = PAGES[location.pathname] ?? ['Shop', 'shop-page', './shop.js'];
@@ -48,7 +51,8 @@ async function show(isOther) {
   }
   if (path !== location.pathname) return;
   fill(main, document.createElement(element));
-  if (isOther) main.focus({ preventScroll: true });
+  if (isOther && shown) main.focus({ preventScroll: true });
+  shown = true;
 }
 
 /** @type {string[]} */

@@ -12,6 +12,9 @@ import { overallOf } from './words.js';
 /** Requests in flight: what a browser opens connections for. */
 const IN_FLIGHT = 6;
 
+/** Counts are drawn this often at most. */
+const DRAW_EVERY_MS = 150;
+
 /** The most that one burst sends. */
 export const BURST_MAX = 1_000;
 
@@ -22,10 +25,19 @@ export const BURST_MAX = 1_000;
  */
 export function burst(make, count, onchange) {
   const it = new Burst(count);
+  let drawing = false;
+  const draw = () => {
+    if (drawing) return;
+    drawing = true;
+    setTimeout(() => {
+      drawing = false;
+      onchange(it);
+    }, DRAW_EVERY_MS);
+  };
   const stop = listen((changed) => {
     let touched = false;
     for (const id of changed) if (it.ids.has(id)) touched = it.follow(id) || touched;
-    if (touched) onchange(it);
+    if (touched) draw();
     if (it.isOver) stop();
   });
   it.sent = (async () => {
@@ -46,12 +58,12 @@ export function burst(make, count, onchange) {
           if (!it.problem.isTransient) it.stopped = true;
         }
         it.sendingMs = performance.now() - began;
-        onchange(it);
+        draw();
       }
     };
     await Promise.all(Array.from({ length: Math.min(IN_FLIGHT, count) }, lane));
     it.isSent = true;
-    onchange(it);
+    draw();
     if (it.isOver) stop();
   })();
   return it;

@@ -9,6 +9,7 @@ mod chaos;
 mod clients;
 mod contracts;
 mod crash;
+mod feed;
 mod grid;
 mod harness;
 mod input;

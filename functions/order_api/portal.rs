@@ -3,8 +3,10 @@
 //! included, and compressed for whoever takes that.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::Path;
@@ -86,8 +88,8 @@ fn serve(file: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let at = found.ok_or_else(|| Problem::not_found("No route has this path."))?;
     let name = ASSETS[at].0;
     let encodes = takes_deflate(headers);
-    let served = match from_sources(name) {
-        Some(content) => Cow::Owned(Served::new(content, encodes)),
+    let served = match from_sources(name, encodes) {
+        Some(served) => Cow::Owned(served),
         None => Cow::Borrowed(&EMBEDDED[usize::from(encodes)][at]),
     };
     if let Some(unchanged) = not_modified(headers, &served.etag) {
@@ -143,13 +145,24 @@ static EMBEDDED: LazyLock<[Vec<Served>; 2]> = LazyLock::new(|| {
     })
 });
 
+/// Files of the sources, plain or compressed, with the time at which each was written.
+static WRITTEN: Mutex<BTreeMap<(&str, bool), (SystemTime, Served)>> = Mutex::new(BTreeMap::new());
+
 /// The file as it is in the sources; in a release build there are none.
-fn from_sources(name: &str) -> Option<Vec<u8>> {
-    if cfg!(debug_assertions) {
-        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../portal"));
-        std::fs::read(folder.join(name)).ok()
-    } else {
-        None
+fn from_sources(name: &'static str, encodes: bool) -> Option<Served> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../portal")).join(name);
+    let written = path.metadata().and_then(|about| about.modified()).ok()?;
+    let mut known = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    match known.get(&(name, encodes)) {
+        Some((at, served)) if *at == written => Some(served.clone()),
+        _ => {
+            let served = Served::new(std::fs::read(path).ok()?, encodes);
+            known.insert((name, encodes), (written, served.clone()));
+            Some(served)
+        }
     }
 }
 

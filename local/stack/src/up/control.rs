@@ -33,6 +33,9 @@ use super::journal::{Filter, Journal};
 /// Longest pause of a process: after it, it goes on by itself, whoever forgot it.
 const PAUSE_SECONDS_MAX: u64 = 120;
 
+/// Time for an answer to travel before the process that passes it on is killed.
+const ANSWER_FIRST: Duration = Duration::from_millis(100);
+
 /// How long a host may take to say which handler it runs, and the bank to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -224,7 +227,14 @@ async fn kill(
     let Some(pid) = pid else {
         return problem(StatusCode::CONFLICT, "It runs no handler right now.");
     };
-    told(signal("KILL", &[pid]).await, &json!({"name": name, "pid": pid, "signal": "KILL"}))
+    // The answer first: it may travel through the very process.
+    let tasks = control.tasks.clone();
+    tasks.spawn(async move {
+        tokio::time::sleep(ANSWER_FIRST).await;
+        // A process that is gone by then needs no signal.
+        let _ = signal("KILL", &[pid]).await;
+    });
+    told(Ok(()), &json!({"name": name, "pid": pid, "signal": "KILL"}))
 }
 
 async fn pause(
