@@ -368,6 +368,13 @@ struct Storage {
     _connection: Option<String>,
     /// Names of the queues.
     queues: Vec<String>,
+    // What only a deployment has: blobs, and the queue that Event Grid delivers to.
+    #[serde(default, rename = "packageContainerPrefix")]
+    _package_container_prefix: Option<String>,
+    #[serde(default, rename = "eventQueue")]
+    _event_queue: Option<String>,
+    #[serde(default, rename = "eventDeadLetterContainer")]
+    _event_dead_letter_container: Option<String>,
 }
 
 fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyhow::Result<T> {
