@@ -5,7 +5,7 @@
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
 //! | `OrdersGrid__topicEndpointUri`, `OrdersGrid__key` or an identity | notification | Event Grid topic; none: nothing is published |
-//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api | Storage queues, for the poison queue |
+//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api, outbox | Storage queues, for the poison queue |
 //! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
@@ -74,7 +74,8 @@ pub struct Settings {
     pub bus: BusConnection,
     /// The topic that tells the world outside; `None` if there is none.
     pub grid: Option<GridConnection>,
-    /// The account with the poison queue; without it operators see no dead letters of payments.
+    /// The account with the poison queue; without it operators see no dead letters of payments, and
+    /// nobody measures them.
     pub queues: Option<QueueConnection>,
     /// Who is let in; only for the app that serves HTTP routes.
     pub access: Option<AccessSettings>,

@@ -21,6 +21,7 @@ mod outage;
 mod outbox;
 mod proof;
 mod saga;
+mod subscribers;
 mod telemetry;
 mod terminal;
 mod tidy;

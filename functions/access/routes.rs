@@ -107,6 +107,13 @@ pub(super) fn rule(method: &Method, path: &str) -> Ruling {
     if allow.is_empty() { Ruling::Unlisted } else { Ruling::NoSuchMethod(allow.join(", ").into()) }
 }
 
+/// Whether a request changes something or looks at operations, so that it matters even who tries
+/// without any credentials.
+pub(super) fn is_guarded_closely(method: &Method, path: &str) -> bool {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    !reads || path.starts_with(OPERATIONS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +128,19 @@ mod tests {
         assert_eq!(rule(&Method::GET, "/api/ops/anything"), Ruling::Needs(OPERATES));
         assert_eq!(rule(&Method::POST, "/api/ops/anything"), Ruling::Needs(REPLAYS));
         assert_eq!(rule(&Method::DELETE, "/api/ops/anything"), Ruling::Needs(REPLAYS));
+    }
+
+    #[test]
+    fn what_changes_something_and_operations_are_guarded_closely() {
+        for (method, path, closely) in [
+            (Method::GET, "/api/orders", false),
+            (Method::HEAD, "/api/orders/{id}", false),
+            (Method::POST, "/api/orders", true),
+            (Method::GET, "/api/ops/audit", true),
+            (Method::DELETE, "/api/ops/anything", true),
+        ] {
+            assert_eq!(is_guarded_closely(&method, path), closely, "{method} {path}");
+        }
     }
 
     #[test]

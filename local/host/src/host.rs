@@ -243,6 +243,7 @@ impl Host {
             self.config.handler.initialization_timeout,
             self.config.handler.stderr_is_for_errors_only,
             self.log.clone(),
+            stop_accepting.clone(),
         );
         let queues = triggers::QueueShared::new(self.config.queues.clone(), self.queue_lease);
         let (give_up, mut give_ups) = mpsc::channel(GIVE_UPS_MAX);

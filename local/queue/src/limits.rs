@@ -74,3 +74,11 @@ pub const BODY_READ: Duration = Duration::from_secs(15);
 
 /// Time that shutdown waits for requests under way.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes of commits that wait for the disk; further changes are refused as the disk cannot follow.
+/// A second's worth of a slow disk.
+pub const JOURNAL_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes of commits after which a snapshot is written, so that a start reads little more than
+/// what there is.
+pub const SNAPSHOT_AFTER_BYTES: u64 = 64 * 1024 * 1024;

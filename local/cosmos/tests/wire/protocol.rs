@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use cosmos::{EMULATOR_KEY, auth};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use listener::testing::Client;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -156,12 +155,10 @@ async fn binary_bodies_are_read_and_text_is_answered() {
 #[tokio::test]
 async fn http_2_without_tls_works_the_same() {
     let service = start().await;
-    let mut builder = Client::builder(TokioExecutor::new());
-    let client = builder.http2_only(true).build_http();
     let date = auth::http_date(START_MS / 1000);
     let token = auth::sign(EMULATOR_KEY, "GET", "/", &date);
     let headers = [("authorization", token.as_str()), ("x-ms-date", &date)];
-    let answer = service.send_by(&client, "GET", "/", &headers, "").await;
+    let answer = service.send_by(&Client::http2(), "GET", "/", &headers, "").await;
     assert_eq!(answer.status, 200);
     let endpoint = format!("http://{}/", service.address);
     assert_eq!(answer.json()["writableLocations"][0]["databaseAccountEndpoint"], endpoint);

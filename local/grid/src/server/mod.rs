@@ -3,11 +3,12 @@
 
 mod control;
 mod courier;
-mod listener;
 mod morgue;
 mod publish;
 mod pump;
 mod reply;
+mod start;
+mod storage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,12 +16,12 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Response};
 use http_body_util::Full;
+use listener::Clock;
 use tokio::sync::Notify;
 
-pub use listener::{BindError, Options, ServeError, Server};
+pub use start::{BindError, Options, Server};
 
 use crate::access::Key;
-use crate::clock::Clock;
 use crate::store::Store;
 use reply::Refusal;
 
@@ -48,7 +49,10 @@ fn answer(state: &State, parts: &Parts, body: Result<Bytes, Refusal>) -> Respons
         (&Method::POST, [topic, "api", "events"]) => publish::publish(state, parts, topic, body),
         (_, [_, "api", "events"]) => Err(Refusal::method("POST")),
         (&Method::GET, ["healthz"]) => Ok(reply::json(200, &serde_json::json!({"status": "ok"}))),
-        (method, ["admin", rest @ ..]) => control::control(state, method, rest, body),
+        (method, ["admin", rest @ ..]) => {
+            let code = publish::query(parts, "code");
+            control::control(state, method, rest, code.as_deref(), body)
+        }
         _ => Err(Refusal::not_found("there is nothing at this address")),
     };
     answered.unwrap_or_else(|refusal| {

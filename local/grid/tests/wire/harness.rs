@@ -3,19 +3,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use grid::{LOCAL_KEY, Options, Server};
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
+use listener::testing::{self, Client};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -30,22 +30,22 @@ pub(crate) const TIME_SCALE: u32 = 100;
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
     pub(crate) dead_letters: PathBuf,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client,
     shutdown: CancellationToken,
     _running: JoinSet<()>,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
+pub(crate) struct Answer(testing::Answer);
+
+impl Deref for Answer {
+    type Target = testing::Answer;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Answer {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap()
-    }
-
     /// Status and code of an error, and that the body is of the documented shape.
     pub(crate) fn code(&self) -> (u16, String) {
         let error = &self.json()["error"];
@@ -57,7 +57,13 @@ impl Answer {
 
 /// Starts a service with topic `orders` and these subscriptions.
 pub(crate) async fn start(subscriptions: Value) -> Service {
-    let declaration = json!({"topics": [{"name": "orders", "subscriptions": subscriptions}]});
+    start_with("CloudEventSchemaV1_0", subscriptions).await
+}
+
+/// The same with a topic of this schema.
+pub(crate) async fn start_with(schema: &str, subscriptions: Value) -> Service {
+    let declaration = json!({"topics": [{"name": "orders", "inputSchema": schema,
+        "subscriptions": subscriptions}]});
     let declaration = serde_json::from_value(declaration).unwrap();
     let dead_letters = std::env::temp_dir().join(format!("grid-{}", uuid::Uuid::new_v4()));
     let options =
@@ -67,7 +73,7 @@ pub(crate) async fn start(subscriptions: Value) -> Service {
     let mut running = JoinSet::new();
     let stop = shutdown.clone();
     running.spawn(async move { server.run(stop).await.unwrap() });
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let client = Client::default();
     Service { address, dead_letters, client, shutdown, _running: running }
 }
 
@@ -92,15 +98,7 @@ impl Service {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let uri = format!("http://{}{target}", self.address);
-        let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(body.into())).unwrap();
-        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
-        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+        Answer(self.client.send(self.address, method, target, headers, body).await)
     }
 
     /// Publishes a batch, as a publisher with the key does.
@@ -109,6 +107,13 @@ impl Service {
             ("content-type", "application/cloudevents-batch+json; charset=utf-8"),
             ("aeg-sas-key", LOCAL_KEY),
         ];
+        let target = "/orders/api/events?api-version=2018-01-01";
+        self.send("POST", target, &headers, events.to_string()).await
+    }
+
+    /// Publishes a list in the Event Grid schema.
+    pub(crate) async fn publish_own(&self, events: &Value) -> Answer {
+        let headers = [("content-type", "application/json"), ("aeg-sas-key", LOCAL_KEY)];
         let target = "/orders/api/events?api-version=2018-01-01";
         self.send("POST", target, &headers, events.to_string()).await
     }
@@ -163,6 +168,8 @@ pub(crate) struct Got {
 struct Script {
     acts: VecDeque<Act>,
     deaf: bool,
+    /// Answers handshakes of the Event Grid schema with 202, to agree later.
+    hesitant: bool,
     got: Vec<Got>,
 }
 
@@ -200,6 +207,11 @@ impl Subscriber {
         self.script.lock().unwrap().deaf = deaf;
     }
 
+    /// Answers validation events without the code.
+    pub(crate) fn set_hesitant(&self) {
+        self.script.lock().unwrap().hesitant = true;
+    }
+
     /// Everything that came, or the events alone.
     pub(crate) fn got(&self, method: &Method) -> Vec<Got> {
         let script = self.script.lock().unwrap();
@@ -224,9 +236,22 @@ async fn answer(
         at: Instant::now(),
     };
     let origin = got.headers.get("webhook-request-origin").cloned();
+    let validation = got.headers.get("aeg-event-type").is_some_and(|kind| kind != "Notification");
+    let code =
+        serde_json::from_str::<Value>(&got.body).unwrap_or_default()[0]["data"]["validationCode"]
+            .clone();
     let (act, deaf) = {
         let mut script = script.lock().unwrap();
         script.got.push(got);
+        if validation {
+            let answer = json!({ "validationResponse": code }).to_string();
+            let mut response = Response::new(Full::from(answer));
+            if script.hesitant {
+                *response.body_mut() = Full::default();
+                *response.status_mut() = http::StatusCode::ACCEPTED;
+            }
+            return Ok(response);
+        }
         let act = if parts.method == Method::POST { script.acts.pop_front() } else { None };
         (act, script.deaf)
     };

@@ -12,7 +12,7 @@ mod reply;
 mod request;
 mod server;
 
-pub use server::{BindError, Options, ServeError, Server, connection_string};
+pub use server::{BindError, Options, Server, connection_string};
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,10 +20,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
+use listener::Clock;
 
 use crate::auth::{self, Grant, Key};
-use crate::clock::Clock;
-use crate::store::Store;
+use crate::durable::Durable;
+use crate::store::{Store, StoreError};
 use operation::Operation;
 use reply::{Answer, Envelope, Refusal};
 use request::Request;
@@ -31,6 +32,8 @@ use request::Request;
 /// What all connections share.
 struct State {
     store: Mutex<Store>,
+    /// What the store commits to, if that outlives the process.
+    durable: Option<Durable>,
     clock: Clock,
     account: String,
     key: Key,
@@ -45,7 +48,7 @@ impl State {
 }
 
 /// Answers one request, whatever it is.
-fn answer(
+async fn answer(
     state: &State,
     source: IpAddr,
     parts: http::request::Parts,
@@ -54,7 +57,14 @@ fn answer(
     let now_ms = state.clock.now_ms();
     let envelope = Envelope::new(&parts.headers, now_ms);
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let reply = admit(state, source, parts, body, now_ms).unwrap_or_else(|refusal| {
+    let mut answer = admit(state, source, parts, body, now_ms);
+    // Not even a refusal may tell of something that a crash could still undo.
+    if let Some(durable) = &state.durable
+        && durable.settled().await.is_err()
+    {
+        answer = Err(StoreError::LogUnavailable.into());
+    }
+    let reply = answer.unwrap_or_else(|refusal| {
         tracing::debug!(
             http.method = %method,
             http.path = path,

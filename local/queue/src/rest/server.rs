@@ -1,33 +1,31 @@
-//! The listening socket: accepting, bounding and ending connections.
+//! What is served, and where: declarations in, a bound service out.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use listener::{BodyError, Clock, Limits, Listener, Request, ServeError};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::State;
 use super::reply::Refusal;
 use crate::auth::{EMULATOR_ACCOUNT, EMULATOR_KEY, InvalidKey, Key};
-use crate::clock::Clock;
+use crate::durable::Durable;
 use crate::limits;
-use crate::store::{CommitLog, Metadata, Store, StoreError, Volatile};
+use crate::store::{Metadata, Store, StoreError, Volatile};
 
-/// Pause after the system refused a connection, most likely for want of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+const LIMITS: Limits = Limits {
+    connections: limits::MAX_CONNECTIONS,
+    http2_streams: None,
+    connection_idle: limits::CONNECTION_IDLE,
+    body_bytes: limits::MAX_REQUEST_BYTES,
+    body_read: limits::BODY_READ,
+    shutdown_grace: limits::SHUTDOWN_GRACE,
+};
 
 /// How to serve.
 pub struct Options {
@@ -41,8 +39,9 @@ pub struct Options {
     pub key: String,
     /// The time.
     pub clock: Clock,
-    /// Takes every change before it becomes visible.
-    pub log: Box<dyn CommitLog>,
+    /// The directory that keeps the account; created if there is none. Without one everything is
+    /// gone with the process.
+    pub data: Option<PathBuf>,
     /// Makes message ids and pop receipts differ from those of other runs. The same one, with the
     /// same requests at the same times, gives the same ids.
     pub incarnation: u64,
@@ -59,7 +58,7 @@ impl Default for Options {
             account: EMULATOR_ACCOUNT.to_owned(),
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
-            log: Box::new(Volatile),
+            data: None,
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             deletion: Duration::ZERO,
         }
@@ -72,6 +71,9 @@ pub enum BindError {
     /// The key is unusable.
     #[error(transparent)]
     Key(#[from] InvalidKey),
+    /// What was kept cannot be used.
+    #[error("the data of the account cannot be used")]
+    Data(#[from] journal::OpenError),
     /// A declared queue is unusable.
     #[error("the declaration of the queue '{name}' is not valid")]
     Declaration {
@@ -81,21 +83,8 @@ pub enum BindError {
         source: StoreError,
     },
     /// The address is taken or not ours.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The reason.
-        source: std::io::Error,
-    },
-}
-
-/// The service ended by itself.
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The listening socket is broken.
-    #[error("the listening socket failed")]
-    Accept(#[source] std::io::Error),
+    #[error(transparent)]
+    Listen(#[from] listener::BindError),
 }
 
 /// The connection string of a service at `address` with the emulators' account and key.
@@ -108,8 +97,7 @@ pub fn connection_string(address: SocketAddr) -> String {
 
 /// A bound service.
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
     state: Arc<State>,
 }
 
@@ -121,24 +109,38 @@ impl Server {
     pub async fn bind(options: Options) -> Result<Self, BindError> {
         let key = Key::parse(&options.key)?;
         let deletion_ms = u64::try_from(options.deletion.as_millis()).unwrap_or(u64::MAX);
-        let mut store = Store::new(options.incarnation, deletion_ms, options.log);
+        let (mut store, durable) = match &options.data {
+            None => (Store::new(options.incarnation, deletion_ms, Box::new(Volatile)), None),
+            Some(directory) => {
+                let (store, durable, opened) =
+                    Durable::open(directory, options.incarnation, deletion_ms)?;
+                if opened.torn_bytes > 0 {
+                    tracing::warn!(
+                        bytes = opened.torn_bytes,
+                        "the last record was torn and is dropped; nobody was answered for it"
+                    );
+                }
+                (store, Some(durable))
+            }
+        };
         let now_ms = options.clock.now_ms();
         for name in options.queues {
-            if let Err(source) = store.create_queue(&name, Metadata::new(), now_ms) {
-                return Err(BindError::Declaration { name, source });
+            match store.create_queue(&name, Metadata::new(), now_ms) {
+                // What was kept stays as it is.
+                Ok(_) | Err(StoreError::QueueAlreadyExists | StoreError::QueueBeingDeleted) => {}
+                Err(source) => return Err(BindError::Declaration { name, source }),
             }
         }
-        let failed = |source| BindError::Listen { address: options.listen, source };
-        let listener = TcpListener::bind(options.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let listener = Listener::bind(options.listen, LIMITS).await?;
         let store = Mutex::new(store);
-        let state = State { store, clock: options.clock, account: options.account, key };
-        Ok(Self { listener, address, state: Arc::new(state) })
+        let (clock, account) = (options.clock, options.account);
+        let state = State { store, durable, clock, account, key };
+        Ok(Self { listener, state: Arc::new(state) })
     }
 
     /// The address that was bound.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.listener.local_addr()
     }
 
     /// Serves until `shutdown`, then lets requests under way finish for a while.
@@ -146,98 +148,22 @@ impl Server {
     /// # Errors
     /// [`ServeError`] when the listening socket breaks.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
-        let slots = Arc::new(Semaphore::new(limits::MAX_CONNECTIONS));
         let tasks = TaskTracker::new();
         tasks.spawn(sweep(self.state.clone(), shutdown.clone()));
-        let served = loop {
-            let accepted = tokio::select! {
-                () = shutdown.cancelled() => break Ok(()),
-                accepted = accept(&self.listener, &slots) => accepted,
-            };
-            match accepted {
-                Ok((stream, peer, slot)) => {
-                    let (state, shutdown) = (self.state.clone(), shutdown.clone());
-                    tasks.spawn(async move {
-                        connection(stream, peer.ip(), state, shutdown).await;
-                        drop(slot);
-                    });
-                }
-                Err(error) if is_fatal(&error) => break Err(ServeError::Accept(error)),
-                Err(error) => {
-                    tracing::warn!(error = %error, "connection not accepted");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            }
+        let state = self.state.clone();
+        let service = move |Request { peer, parts, body }: Request| {
+            let state = state.clone();
+            let body = body.map_err(|error| match error {
+                BodyError::TooLarge => Refusal::too_large(),
+                BodyError::Incomplete => Refusal::body_incomplete(),
+                BodyError::Late => Refusal::body_late(),
+            });
+            async move { Ok::<_, Infallible>(super::answer(&state, peer.ip(), parts, body).await) }
         };
-        // The sweeper ends with the service, however that ends.
-        shutdown.cancel();
-        tasks.close();
-        if timeout(limits::SHUTDOWN_GRACE, tasks.wait()).await.is_err() {
-            tracing::warn!(open_connections = tasks.len(), "connections left open at shutdown");
-        }
+        let served = self.listener.run(service, tasks, shutdown).await;
+        snapshot(&self.state).await;
         served
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    // Answers are small and whole; waiting to fill a segment only delays them.
-    stream.set_nodelay(true)?;
-    Ok((stream, peer, slot))
-}
-
-fn is_fatal(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::NotConnected)
-}
-
-async fn connection(
-    stream: TcpStream,
-    source: IpAddr,
-    state: Arc<State>,
-    shutdown: CancellationToken,
-) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(respond(&state, source, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Runs between requests as well, so that it bounds idle connections too.
-        .header_read_timeout(limits::CONNECTION_IDLE)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => {
-            if let Err(error) = result {
-                tracing::debug!(error = %error, "connection ended");
-            }
-            return;
-        }
-        () = shutdown.cancelled() => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = timeout(limits::SHUTDOWN_GRACE, connection).await;
-}
-
-async fn respond(
-    state: &State,
-    source: IpAddr,
-    request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    let (parts, body) = request.into_parts();
-    let limited = Limited::new(body, limits::MAX_REQUEST_BYTES);
-    let body = match timeout(limits::BODY_READ, limited.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large()),
-        Ok(Err(_)) => Err(Refusal::body_incomplete()),
-        Err(_) => Err(Refusal::body_late()),
-    };
-    super::answer(state, source, parts, body)
 }
 
 async fn sweep(state: Arc<State>, shutdown: CancellationToken) {
@@ -249,5 +175,17 @@ async fn sweep(state: Arc<State>, shutdown: CancellationToken) {
         while state.store().sweep(state.clock.now_ms()) {
             tokio::task::yield_now().await;
         }
+        if state.durable.as_ref().is_some_and(Durable::wants_snapshot) {
+            snapshot(&state).await;
+        }
+    }
+}
+
+async fn snapshot(state: &Arc<State>) {
+    let Some(durable) = state.durable.clone() else { return };
+    let state = state.clone();
+    let written = tokio::task::spawn_blocking(move || durable.snapshot(|| state.store())).await;
+    if let Err(error) = written.map_err(std::io::Error::other).flatten() {
+        tracing::warn!(%error, "no snapshot could be written; the next start takes longer");
     }
 }

@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::message::{Message, Receipt};
+use super::message::{Message, Receipt, shared_text};
 use super::queue::{AccessPolicy, Metadata};
 
 /// An atomic change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Commit {
     /// Position among all commits of the account, starting at 1, without gaps.
     pub sequence: u64,
@@ -25,7 +26,7 @@ pub struct Commit {
 }
 
 /// What a commit changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// A queue comes into being.
     CreateQueue {
@@ -85,6 +86,7 @@ pub enum Change {
         /// When it can be taken again, epoch milliseconds.
         visible_at_ms: u64,
         /// Its new text, if that changes.
+        #[serde(with = "shared_text::optional")]
         text: Option<Arc<str>>,
     },
     /// Whoever holds a message is done with it.
@@ -109,7 +111,7 @@ pub enum Change {
 }
 
 /// A message that was handed out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// Its id.
     pub id: Uuid,

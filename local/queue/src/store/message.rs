@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
 /// A message with its state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// Its id.
     pub id: Uuid,
     /// Position among all messages of the account.
     pub number: u64,
     /// What was put. Usually Base64, which is the client's business.
+    #[serde(with = "shared_text")]
     pub text: Arc<str>,
     /// When it was put, epoch milliseconds.
     pub inserted_at_ms: u64,
@@ -37,7 +39,7 @@ impl Message {
 }
 
 /// Proof that a message was handed out to whoever shows it, and not to anybody since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The run of the service that gave it.
     pub incarnation: u64,
@@ -78,6 +80,46 @@ impl fmt::Display for Receipt {
         bytes.extend(self.commit.to_be_bytes());
         bytes.extend(self.index.to_be_bytes());
         formatter.write_str(&STANDARD.encode(bytes))
+    }
+}
+
+/// Shared text as a string, without the `rc` feature of serde, which would be everybody's.
+pub(super) mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(in crate::store) fn serialize<S: Serializer>(
+        text: &Arc<str>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(in crate::store) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+
+    /// The same for a text that may be missing.
+    pub(in crate::store) mod optional {
+        use std::sync::Arc;
+
+        use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+        pub(in crate::store) fn serialize<S: Serializer>(
+            text: &Option<Arc<str>>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            text.as_deref().serialize(serializer)
+        }
+
+        pub(in crate::store) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Arc<str>>, D::Error> {
+            Ok(Option::<String>::deserialize(deserializer)?.map(Arc::from))
+        }
     }
 }
 

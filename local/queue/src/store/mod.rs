@@ -9,6 +9,7 @@ mod commit;
 mod error;
 mod message;
 mod queue;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use commit::{Change, Commit, CommitLog, LogError, Taken, Volatile};
 pub use error::StoreError;
 pub use message::{InvalidReceipt, Message, Receipt};
 pub use queue::{AccessPolicy, Metadata, Queue, check_name};
+pub use snapshot::Record;
 
 use crate::limits::SWEEP_STEP_MESSAGES;
 
@@ -63,6 +65,11 @@ impl Store {
             deleted: BTreeMap::new(),
             properties: BTreeMap::new(),
         }
+    }
+
+    /// Gives every further commit to `log`.
+    pub fn set_log(&mut self, log: Box<dyn CommitLog>) {
+        self.log = log;
     }
 
     /// Sequence of the latest commit.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::commit::Taken;
@@ -14,7 +15,7 @@ use crate::limits::QUEUE_NAME_LENGTH;
 pub type Metadata = BTreeMap<String, String>;
 
 /// A stored access policy, which shared access signatures may refer to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AccessPolicy {
     /// Its id, chosen by the owner.
     pub id: String,
@@ -86,6 +87,11 @@ impl Queue {
     pub(super) fn expired(&self, now_ms: u64, limit: usize) -> Vec<Uuid> {
         let over = self.by_expiry.iter().take_while(|(at_ms, _)| *at_ms <= now_ms);
         over.take(limit).map(|(_, id)| *id).collect()
+    }
+
+    /// Every message, those that have expired included.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Message> {
+        self.messages.values()
     }
 
     pub(super) fn set_metadata(&mut self, metadata: Metadata) {

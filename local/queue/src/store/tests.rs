@@ -286,8 +286,21 @@ proptest! {
         }
         prop_assert_eq!(replayed.sequence(), store.sequence());
         prop_assert_eq!(replayed.queue(Q, now_ms), store.queue(Q, now_ms));
+        let mut restored = Store::new(3, 0, Box::new(Volatile));
+        for record in store.snapshot() {
+            let kept = serde_json::to_vec(&record).unwrap();
+            restored.restore(serde_json::from_slice(&kept).unwrap());
+        }
+        prop_assert_eq!(restored.sequence(), store.sequence());
+        prop_assert_eq!(restored.queue(Q, now_ms), store.queue(Q, now_ms));
+        let commits = log.commits.lock().unwrap().clone();
+        for commit in commits {
+            let kept = serde_json::to_vec(&Record::Commit(commit.clone())).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Record>(&kept).unwrap(), Record::Commit(commit));
+        }
         let (one, other) = (store.put(Q, "x", 0, None, now_ms), replayed.put(Q, "x", 0, None, now_ms));
-        prop_assert_eq!(one, other);
+        prop_assert_eq!(&one, &other);
+        prop_assert_eq!(one, restored.put(Q, "x", 0, None, now_ms));
     }
 }
 

@@ -1,21 +1,16 @@
 //! A server on a free port and a plain HTTP client that signs.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use queue::{Clock, EMULATOR_ACCOUNT, EMULATOR_KEY, Options, Server, auth};
+use listener::testing::{self, Client, Time};
+use queue::{EMULATOR_ACCOUNT, EMULATOR_KEY, Options, Server, auth};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Where the test clock starts: 2026-01-01T00:00:00Z, a Thursday.
-pub(crate) const START_MS: u64 = 1_767_225_600_000;
+pub(crate) use listener::testing::START_MS;
 
 /// A queue that exists from the start.
 pub(crate) const QUEUE: &str = "/devstoreaccount1/payments";
@@ -25,23 +20,23 @@ pub(crate) const MESSAGES: &str = "/devstoreaccount1/payments/messages";
 
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
-    pub(crate) now_ms: Arc<AtomicU64>,
+    time: Time,
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<Result<(), queue::ServeError>>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client,
 }
 
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
+pub(crate) struct Answer(testing::Answer);
+
+impl Deref for Answer {
+    type Target = testing::Answer;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl Answer {
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
     /// Status and error code, which header and body must agree on.
     pub(crate) fn code(&self) -> (u16, &str) {
         let code = self.header("x-ms-error-code");
@@ -74,18 +69,15 @@ pub(crate) async fn start() -> Service {
 }
 
 pub(crate) async fn start_with(change: impl FnOnce(&mut Options)) -> Service {
-    let now_ms = Arc::new(AtomicU64::new(START_MS));
-    let source = now_ms.clone();
-    let clock = Clock::from_fn(move || source.load(Ordering::Relaxed));
+    let time = Time::default();
     let queues = vec!["payments".to_owned()];
-    let mut options = Options { queues, clock, incarnation: 1, ..Options::default() };
+    let mut options = Options { queues, clock: time.clock(), incarnation: 1, ..Options::default() };
     change(&mut options);
     let server = Server::bind(options).await.unwrap();
     let (address, shutdown) = (server.local_addr(), CancellationToken::new());
     #[expect(clippy::disallowed_methods, reason = "the handle is joined by the shutdown test")]
     let running = tokio::spawn(server.run(shutdown.clone()));
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    Service { address, now_ms, shutdown, running, client }
+    Service { address, time, shutdown, running, client: Client::default() }
 }
 
 /// The body that puts `text`.
@@ -95,7 +87,7 @@ pub(crate) fn body(text: &str) -> String {
 
 impl Service {
     pub(crate) fn advance_seconds(&self, by: u64) {
-        self.now_ms.fetch_add(by * 1000, Ordering::Relaxed);
+        self.time.advance_ms(by * 1000);
     }
 
     /// Sends a signed request without a body.
@@ -112,7 +104,7 @@ impl Service {
         body: impl Into<Bytes>,
     ) -> Answer {
         let body = body.into();
-        let date = auth::http_date(self.now_ms.load(Ordering::Relaxed));
+        let date = auth::http_date(self.time.now_ms());
         let mut sent = vec![("x-ms-date", date.as_str()), ("x-ms-version", "2024-11-04")];
         sent.extend(headers);
         let signed: HeaderMap = sent
@@ -134,16 +126,7 @@ impl Service {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        let mut request =
-            http::Request::builder().method(method).uri(format!("http://{}{target}", self.address));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::new(body.into())).unwrap();
-        let (parts, body) = self.client.request(request).await.unwrap().into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+        Answer(self.client.send(self.address, method, target, headers, body).await)
     }
 
     /// Puts a message; `query` begins with a question mark if there is one.

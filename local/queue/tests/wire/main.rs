@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as tests")]
 
 mod access;
+mod durable;
 mod harness;
 mod messages;
 mod protocol;

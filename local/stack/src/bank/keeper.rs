@@ -1,12 +1,13 @@
 //! The one thread that owns book and ledger, and commits in groups: while the disk is busy with one
 //! write, requests gather for the next, and all of them are answered once it is done.
 
+use listener::Clock;
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::book::{
     Account, Book, Charge, Contradiction, Decision, Entry, Refusal, Standing, Summary,
 };
-use super::clock::Clock;
 use super::ledger::Ledger;
 use super::limits;
 
@@ -163,7 +164,7 @@ impl Keeper {
             Ok(Decision::New(effects)) => effects,
         };
         let repeated = effects.is_empty();
-        let at = (self.clock)();
+        let at = utc(self.clock.now_ms());
         for effect in effects {
             let sequence = self.book.lines() + 1;
             let entry = Entry { sequence, at, key: key.to_owned(), effect };
@@ -175,13 +176,18 @@ impl Keeper {
     }
 }
 
+/// A time in whole milliseconds, as the ledger writes it.
+fn utc(epoch_ms: u64) -> OffsetDateTime {
+    let nanos = i128::from(epoch_ms) * 1_000_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use super::*;
     use crate::bank::book::State;
-    use crate::bank::system_clock;
 
     fn charge(reference: &str) -> Charge {
         Charge {
@@ -196,7 +202,7 @@ mod tests {
     fn keeper() -> (Keeper, Teller, PathBuf) {
         let path = std::env::temp_dir().join(format!("keeper-{}", uuid::Uuid::new_v4()));
         let (ledger, book, _) = Ledger::open(&path).unwrap();
-        let (keeper, teller) = Keeper::new(book, ledger, system_clock());
+        let (keeper, teller) = Keeper::new(book, ledger, Clock::system());
         (keeper, teller, path)
     }
 

@@ -48,9 +48,6 @@ pub const BODY_READ: Duration = Duration::from_secs(10);
 /// Time that a stop waits for requests under way.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
-/// Pause after the system refused a connection, most likely for want of file descriptors.
-pub const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
 /// Rules of one script: more than a test that a person can follow needs.
 pub const RULES_MAX: usize = 256;
 

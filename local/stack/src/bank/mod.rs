@@ -10,7 +10,6 @@
 //! `routes` and `server` speak HTTP.
 
 pub mod book;
-mod clock;
 mod keeper;
 pub mod ledger;
 pub mod limits;
@@ -19,5 +18,5 @@ mod routes;
 pub mod script;
 mod server;
 
-pub use clock::{Clock, system_clock};
+pub use listener::Clock;
 pub use server::{BindError, Options, ServeError, Server};

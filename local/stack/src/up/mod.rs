@@ -105,12 +105,19 @@ pub struct Options {
     /// temporary file that goes with the stack.
     #[arg(long)]
     pub bank_ledger: Option<PathBuf>,
+    /// Keeps what the services store in this directory, one folder for each, and goes on with it if
+    /// it is there. Otherwise it is a temporary directory that goes with the stack.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Does not build the handler first.
     #[arg(long)]
     pub no_build: bool,
     /// Starts with an empty store.
     #[arg(long)]
     pub no_seed: bool,
+    /// Starts the services alone, for hosts of your own (`func`).
+    #[arg(long)]
+    pub no_hosts: bool,
     /// Stages into this directory.
     #[arg(long)]
     pub apps_dir: Option<PathBuf>,
@@ -168,23 +175,27 @@ pub async fn up(options: Options) -> Result<(), Fault> {
         ports::check_free(port, option)?;
     }
 
-    if options.no_build {
+    if options.no_build || options.no_hosts {
         report.step(Outcome::Skipped, "Building handler", None);
     } else {
         build(&workspace, &report).await?;
     }
-    let since = Instant::now();
-    let staged = stage::stage(&workspace, &topology, &[])?;
-    let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
-    report.step(Outcome::Done, &text, Some(since));
+    if !options.no_hosts {
+        let since = Instant::now();
+        let staged = stage::stage(&workspace, &topology, &[])?;
+        let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
+        report.step(Outcome::Done, &text, Some(since));
+    }
 
     let readers = TaskTracker::new();
     let control = Control::new(workspace.root.join("portal"), options.watch);
     let verbose = Arc::new(AtomicBool::new(options.verbose));
     let (wishes, wished) = mpsc::channel(WISHES_MAX);
-    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(temporary_ledger);
+    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(|| temporary("bank.jsonl"));
+    let data = options.data.clone().unwrap_or_else(|| temporary("data"));
     let mut stack = Stack {
         bank_ledger: std::path::absolute(&bank_ledger).unwrap_or(bank_ledger),
+        data: std::path::absolute(&data).unwrap_or(data),
         lines: line_sink(Arc::clone(&verbose), Arc::clone(&control)),
         verbose,
         control,
@@ -225,6 +236,8 @@ struct Stack {
     readers: TaskTracker,
     /// The bank's ledger.
     bank_ledger: PathBuf,
+    /// What the services store, a folder for each.
+    data: PathBuf,
     /// The stand-ins, each with how to start it again.
     services: Vec<(Spec, Running)>,
     /// One host per app.
@@ -237,12 +250,20 @@ impl Stack {
     async fn start(&mut self, report: &Report) -> Result<(), Fault> {
         let topology = arguments("--topology", &self.workspace.topology());
         let with = || topology.clone();
-        let cosmos = self.launch("cosmos", self.options.cosmos_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data.join("cosmos")));
+        let cosmos = self.launch("cosmos", self.options.cosmos_port, further).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
         cosmos.say("http://", &text, report);
 
-        let bus = self.launch("bus", self.options.bus_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data.join("bus")));
+        if self.options.data.is_none() {
+            // What goes with the stack has to outlive processes, not the machine.
+            further.push("--no-fsync".to_owned());
+        }
+        let bus = self.launch("bus", self.options.bus_port, further).await?;
         bus.say("amqp://", &self.topology.topics(), report);
 
         let queue = self.launch("queue", self.options.queue_port, with()).await?;
@@ -295,7 +316,8 @@ impl Stack {
 
         let since = Instant::now();
         let settings = plan::settings(&self.topology, &endpoints, &self.options);
-        for (index, app) in self.topology.apps.iter().enumerate() {
+        let apps = if self.options.no_hosts { &[][..] } else { &self.topology.apps };
+        for (index, app) in apps.iter().enumerate() {
             // The first app is the one that people open; the others have only admin endpoints.
             let port = if index == 0 { self.options.port } else { 0 };
             let spec = plan::host(&self.workspace, app, port, &self.options, &settings);
@@ -303,12 +325,12 @@ impl Stack {
             self.control.started(known(&running, "host"));
             self.hosts.push((plan::pin_port(spec, running.address()), running));
         }
-        let text = format!("Starting {} hosts", self.hosts.len());
-        report.step(Outcome::Done, &text, Some(since));
-
-        let address = self.hosts.first().map(|(_, host)| host.address()).unwrap_or_default();
-        endpoints.http = format!("http://{address}");
-        self.say_where(&endpoints, report);
+        if let Some((_, host)) = self.hosts.first() {
+            let text = format!("Starting {} hosts", self.hosts.len());
+            report.step(Outcome::Done, &text, Some(since));
+            endpoints.http = format!("http://{}", host.address());
+            self.say_where(&endpoints, report);
+        }
         self.endpoints = Some(endpoints);
         self.write_ready_file().map_err(|why| {
             Fault::new("The ready file cannot be written.", why, "choose another path")
@@ -451,10 +473,6 @@ impl Stack {
             *running = start_again(spec, &self.lines, &self.readers, report).await?;
             self.control.started(known(running, if is_service { "service" } else { "host" }));
             report.step(Outcome::Done, &format!("Starting {}", spec.name), None);
-            if spec.name == "cosmos" {
-                let endpoint = format!("http://{}", running.address());
-                self.seed(&endpoint, report).await?;
-            }
             self.tell_where(report);
         }
     }
@@ -505,6 +523,9 @@ impl Stack {
         if self.options.bank_ledger.is_none() {
             // Not there if the bank never started.
             let _ = std::fs::remove_file(&self.bank_ledger);
+        }
+        if self.options.data.is_none() {
+            let _ = std::fs::remove_dir_all(&self.data);
         }
         report.step(Outcome::Done, "Stopping", Some(since));
     }
@@ -567,12 +588,12 @@ impl Launched {
     }
 }
 
-/// A file that no other run has used.
+/// A path that no other run has used.
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
-fn temporary_ledger() -> PathBuf {
+fn temporary(what: &str) -> PathBuf {
     let form = time::macros::format_description!("[year][month][day]-[hour][minute][second]");
     let now = time::OffsetDateTime::now_utc().format(&form).unwrap_or_default();
-    std::env::temp_dir().join(format!("bulkhead-bank-{now}-{}.jsonl", std::process::id()))
+    std::env::temp_dir().join(format!("bulkhead-{now}-{}-{what}", std::process::id()))
 }
 
 /// Waits for all, side by side.
