@@ -5,6 +5,7 @@
 //! from the environment. It has never heard of an order, but for [`slo`] and [`dlq`], which are
 //! clients of the running system's API like any other.
 
+pub mod app;
 pub mod bank;
 pub mod child;
 pub mod dlq;

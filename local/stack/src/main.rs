@@ -6,7 +6,7 @@ use clap::Parser;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
-use stack::{dlq, doctor, serve, slo, stage, up};
+use stack::{app, dlq, doctor, serve, slo, stage, up};
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Cli {
     Doctor,
     /// Says how a running system keeps its service levels; fails where it does not.
     Slo(slo::Options),
+    /// Runs any custom-handler app from its folder, as `func start` does.
+    Host(app::Options),
     /// Runs one service by itself.
     #[command(subcommand)]
     Serve(serve::Role),
@@ -83,6 +85,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let kept = slo::slo(&options).await.map_err(Failure::Other)?;
             return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Cli::Host(options) => app::run(options).await.map_err(Failure::Other)?,
         Cli::Serve(role) => {
             init_logging();
             serve::serve(role).await.map_err(Failure::Other)?;
