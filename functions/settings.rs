@@ -5,12 +5,13 @@
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
 //! | `OrdersGrid__topicEndpointUri`, `OrdersGrid__key` or an identity | notification | Event Grid topic; none: nothing is published |
-//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api | Storage queues, for the poison queue |
+//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api, outbox | Storage queues, for the poison queue |
 //! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
 //! | `AUTH_…` | order-api | who is let in; see [`crate::access::settings`] |
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
+//! | `STACK_URL` | order-api | the local stack, for what only it knows; not in Azure |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | all | where traces and metrics go; nowhere without it |
@@ -38,7 +39,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 19] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",
@@ -47,6 +48,7 @@ pub const NAMES: [&str; 18] = [
     "BANK_URL",
     "FAULTS_ALLOWED",
     "CUSTOMER_ORDERS_PER_SECOND",
+    "STACK_URL",
     "LOG_FORMAT",
     "RUST_LOG",
     "CRASH_POINTS",
@@ -72,7 +74,8 @@ pub struct Settings {
     pub bus: BusConnection,
     /// The topic that tells the world outside; `None` if there is none.
     pub grid: Option<GridConnection>,
-    /// The account with the poison queue; without it operators see no dead letters of payments.
+    /// The account with the poison queue; without it operators see no dead letters of payments, and
+    /// nobody measures them.
     pub queues: Option<QueueConnection>,
     /// Who is let in; only for the app that serves HTTP routes.
     pub access: Option<AccessSettings>,
@@ -80,6 +83,8 @@ pub struct Settings {
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
     pub customer_orders_per_second: Option<NonZeroU32>,
+    /// The local stack's own address; only beside one.
+    pub stack: Option<Url>,
     /// Where armed crash points lie; for tests only.
     pub crash_points: Option<PathBuf>,
     /// Whether an order may ask for failures.
@@ -156,6 +161,10 @@ impl Settings {
                 }
             },
         };
+        let stack = stack_url(look_up("STACK_URL"))
+            .map_err(|problem| problems.push(problem))
+            .ok()
+            .flatten();
         let faults_allowed = match look_up("FAULTS_ALLOWED").as_deref() {
             None | Some("" | "false" | "0") => false,
             Some("true" | "1") => true,
@@ -186,6 +195,7 @@ impl Settings {
                     access,
                     bank,
                     customer_orders_per_second,
+                    stack,
                     crash_points: crash_points.map(PathBuf::from),
                     faults_allowed,
                     log_format,
@@ -243,6 +253,12 @@ fn bank_url(value: Option<String>) -> Result<Url, String> {
     url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| expected.to_owned())
 }
 
+fn stack_url(value: Option<String>) -> Result<Option<Url>, String> {
+    let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let url = Url::parse(&text).ok().filter(|url| url.scheme() == "http");
+    url.map(Some).ok_or_else(|| "STACK_URL must be an address, e.g. http://127.0.0.1:7070".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,11 +287,12 @@ mod tests {
                 ("PaymentsQueue", "the queue"),
                 ("BANK_URL", "the bank"),
                 ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
+                ("STACK_URL", "here"),
             ],
         );
         let text = error.unwrap_err().to_string();
         // A key alone is no connection, so it can be no problem.
-        let named = NAMES[..9].iter().filter(|name| !name.ends_with("__key"));
+        let named = NAMES[..10].iter().filter(|name| !name.ends_with("__key"));
         for name in named.chain(&["AUTH_MODE"]) {
             assert!(text.contains(name), "{name} in {text}");
         }

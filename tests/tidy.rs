@@ -127,6 +127,7 @@ fn the_topology_and_every_function_json_agree() {
         }
     }
     let mut declared = BTreeSet::new();
+    let mut timers = 0;
     for app in entries(&topology["apps"]) {
         for function in entries(&app["functions"]) {
             let folder = root().join("functions").join(text(&app["folder"])).join(text(&function));
@@ -138,6 +139,11 @@ fn the_topology_and_every_function_json_agree() {
                     *readers.unwrap_or_else(|| panic!("{path:?} reads unknown {source:?}")) += 1;
                     assert_eq!(text(&binding["connection"]), connection, "{path:?}");
                 }
+                if binding["type"] == "timerTrigger" {
+                    let schedule = &topology["schedules"][text(&function)];
+                    assert_eq!(schedule, &binding["schedule"], "{path:?}");
+                    timers += 1;
+                }
             }
             declared.insert(path);
         }
@@ -145,6 +151,7 @@ fn the_topology_and_every_function_json_agree() {
     for (subscription, readers) in subscriptions {
         assert_eq!(readers, 1, "{subscription:?} needs exactly one reader");
     }
+    assert_eq!(topology["schedules"].as_object().map(serde_json::Map::len), Some(timers));
     let found: BTreeSet<PathBuf> = files("json")
         .into_iter()
         .filter(|path| {

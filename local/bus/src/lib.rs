@@ -15,11 +15,15 @@ mod filter;
 mod limits;
 mod message;
 mod server;
+mod storage;
 mod topology;
 
 pub use broker::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub use filter::SyntaxError;
+pub use journal::{Loss, OpenError, Repaired, repair};
 pub use server::{BindError, Handle, Options, ServeError, Server};
+pub use storage::Recovered;
 pub use topology::{
-    CorrelationSpec, Namespace, NamespaceError, Queue, RuleSpec, Span, Subscription, Topic,
+    AuthorizationRule, CorrelationSpec, EntityStatus, Namespace, NamespaceError, Queue, Right,
+    RuleSpec, Span, Subscription, Topic,
 };

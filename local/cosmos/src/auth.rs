@@ -35,11 +35,20 @@ pub enum Denied {
     /// The header cannot be read.
     #[error("the authorization token is malformed")]
     MalformedToken,
-    /// An Entra ID or resource token.
+    /// A resource token, or an Entra ID token where no tenant is configured.
     #[error(
         "this service accepts master-key signatures only (type=master); connect with the account key"
     )]
     UnsupportedToken,
+    /// The key or the token does not permit what was asked for.
+    #[error(
+        "insufficient permissions provided in the authorization header for the corresponding \
+         request; please retry with another authorization header"
+    )]
+    ReadOnly,
+    /// Databases, containers and offers take a key.
+    #[error("the request cannot be authorized by an Entra ID token in the data plane")]
+    ControlPlane,
     /// Neither `x-ms-date` nor `date` can be read.
     #[error("the x-ms-date header is missing or malformed")]
     MissingDate,
@@ -52,6 +61,100 @@ pub enum Denied {
     /// The clocks are too far apart.
     #[error("the authorization token is not valid at the current time: the date is too far off")]
     ClockSkew,
+}
+
+/// Who may do what.
+#[derive(Clone)]
+pub(crate) struct Access {
+    /// The account key and its text.
+    key: (Key, String),
+    read_only: Option<Key>,
+    tenant: Option<String>,
+}
+
+/// What a request may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grant {
+    /// Everything.
+    Full,
+    /// Looking.
+    ReadOnly,
+    /// Everything with items, nothing with what holds them.
+    Data,
+}
+
+/// What a request wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// Look at anything.
+    Read,
+    /// Change items.
+    WriteItems,
+    /// Change databases, containers or offers.
+    WriteControl,
+}
+
+impl Access {
+    /// The full key, a key that only reads, and the tenant whose development tokens are taken.
+    ///
+    /// # Errors
+    /// [`InvalidKey`].
+    pub(crate) fn new(
+        key: &str,
+        read_only: Option<&str>,
+        tenant: Option<String>,
+    ) -> Result<Self, InvalidKey> {
+        let read_only = read_only.map(Key::parse).transpose()?;
+        Ok(Self { key: (Key::parse(key)?, key.trim().to_owned()), read_only, tenant })
+    }
+
+    /// Checks who sent a request. `path` is the path of the request target, still encoded.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub(crate) fn admit(
+        &self,
+        authorization: Option<&str>,
+        verb: &str,
+        path: &str,
+        date: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Grant, Denied> {
+        let (key, key_text) = &self.key;
+        if let (Some(tenant), Some(token)) = (&self.tenant, authorization.and_then(entra_token)) {
+            return crate::entra::verify(&token, tenant, &key.0, key_text, now_ms)
+                .map(|()| Grant::Data);
+        }
+        match (verify(key, authorization, verb, path, date, now_ms), &self.read_only) {
+            (Ok(()), _) => Ok(Grant::Full),
+            (Err(Denied::WrongSignature), Some(read_only)) => {
+                verify(read_only, authorization, verb, path, date, now_ms).map(|()| Grant::ReadOnly)
+            }
+            (Err(denied), _) => Err(denied),
+        }
+    }
+}
+
+impl Grant {
+    /// Whether it covers `intent`.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub(crate) fn permit(self, intent: Intent) -> Result<(), Denied> {
+        match (self, intent) {
+            (Self::Full, _) | (_, Intent::Read) | (Self::Data, Intent::WriteItems) => Ok(()),
+            (Self::ReadOnly, _) => Err(Denied::ReadOnly),
+            (Self::Data, Intent::WriteControl) => Err(Denied::ControlPlane),
+        }
+    }
+}
+
+/// The JSON web token of `type=aad`, if it is one.
+fn entra_token(authorization: &str) -> Option<String> {
+    let token = percent_decode_str(authorization).decode_utf8().ok()?;
+    let is_entra = token.split('&').any(|part| part == "type=aad");
+    is_entra
+        .then(|| token.split('&').find_map(|part| part.strip_prefix("sig=")).map(str::to_owned))?
 }
 
 impl Key {

@@ -7,11 +7,14 @@
 
 pub mod auth;
 mod binary;
+mod disk;
+mod entra;
 pub mod limits;
 mod rest;
 pub mod sql;
 pub mod store;
 
 pub use auth::EMULATOR_KEY;
-pub use listener::{Clock, ServeError};
-pub use rest::{Account, BindError, DatabaseDeclaration, Options, Server};
+pub use disk::StorageError;
+pub use listener::Clock;
+pub use rest::{Account, BindError, DatabaseDeclaration, Options, ServeError, Server};

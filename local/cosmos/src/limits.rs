@@ -103,3 +103,32 @@ pub const EXPIRY_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Clock difference that a signature may have. Published limit.
 pub const MAX_CLOCK_SKEW_SECONDS: i64 = 15 * 60;
+
+/// Size at which the log begins another file. The oldest file is given up as a whole, and is read
+/// into memory for that.
+pub const MAX_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Bytes that may wait for the disk before writes are refused with 503. Every client waits for its
+/// write, so only a disk that stands still gets this far behind.
+pub const MAX_UNWRITTEN_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of item texts that stay in memory after they were written. Older ones are read back from
+/// the log, which costs a system call each.
+pub const MAX_RECENT_TEXT_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of items that are copied out of the oldest file in one step, during which writes wait.
+pub const MAX_KEPT_BYTES: usize = 1024 * 1024;
+
+/// Bytes that may be out of date in the log, on top of as many as are current, before the oldest
+/// file is given up.
+pub const MIN_OUTDATED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Rules of fault injection: a script that needs more is several scripts.
+pub const MAX_FAULT_RULES: usize = 64;
+
+/// Request units per second of a container without an offer.
+pub const DEFAULT_THROUGHPUT: u64 = 400;
+
+/// Partition key ranges that a container can be cut into. Enough to exercise clients, which ask
+/// every one of them.
+pub const MAX_PARTITION_KEY_RANGES: u16 = 100;

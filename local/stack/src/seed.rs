@@ -27,7 +27,8 @@ struct Seed {
     documents: Vec<Value>,
 }
 
-/// Upserts every document of `file`; how many there were.
+/// Creates every document of `file` that is not there yet; how many were not. What a store has
+/// kept from an earlier run stays as it is: stock has moved since.
 ///
 /// # Errors
 /// The file cannot be read, or the store does not take a document.
@@ -52,7 +53,6 @@ pub async fn seed(file: &Path, endpoint: &str, key: &str) -> Result<usize, Fault
                 .header("authorization", cosmos::auth::sign(key, "post", &path, &date))
                 .header("x-ms-date", &date)
                 .header("x-ms-version", "2020-07-15")
-                .header("x-ms-documentdb-is-upsert", "True")
                 .header("x-ms-documentdb-partitionkey", partition_key.to_string())
                 .body(Full::new(Bytes::from(document.to_string())))
                 .map_err(|error| unusable(error.to_string()))?;
@@ -61,7 +61,10 @@ pub async fn seed(file: &Path, endpoint: &str, key: &str) -> Result<usize, Fault
                 .map_err(|_| unusable("the store did not answer".to_owned()))?
                 .map_err(|error| unusable(error.to_string()))?;
             let status = response.status();
-            if status != StatusCode::CREATED && status != StatusCode::OK {
+            if status == StatusCode::CONFLICT {
+                continue;
+            }
+            if status != StatusCode::CREATED {
                 let body = response.into_body().collect().await;
                 let body = body.map(|body| body.to_bytes()).unwrap_or_default();
                 return Err(unusable(format!("{status}: {}", String::from_utf8_lossy(&body))));

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::bank;
 use crate::child::ready_text;
+use crate::cosmos_role;
 use crate::endpoints::write_ready_file;
 use crate::signal::stop_signal;
 use crate::subscriber;
@@ -56,6 +57,12 @@ pub enum Role {
         /// The topology whose `serviceBus` section declares the entities.
         #[arg(long)]
         topology: PathBuf,
+        /// How it keeps what it is given.
+        #[command(flatten)]
+        keeping: BusKeeping,
+        /// What clients may use, and what operators see.
+        #[command(flatten)]
+        operation: BusOperation,
     },
     /// The Cosmos DB stand-in: REST.
     Cosmos {
@@ -65,6 +72,9 @@ pub enum Role {
         /// The topology whose `cosmos` section declares databases and containers.
         #[arg(long)]
         topology: PathBuf,
+        /// Where it keeps things.
+        #[command(flatten)]
+        store: cosmos_role::Store,
     },
     /// The Storage queue stand-in: REST.
     Queue {
@@ -129,32 +139,133 @@ pub enum Role {
     },
 }
 
+/// How the Service Bus stand-in keeps messages.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusKeeping {
+    /// The directory of its journal; created if there is none, continued if there is.
+    #[arg(long, default_value = "target/bus", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Keeps everything in memory, and nothing when it ends.
+    #[arg(long, conflicts_with = "data")]
+    pub ephemeral: bool,
+    /// Answers once the system has a change, without waiting for the disk: survives a crash of the
+    /// process, not one of the machine.
+    #[arg(long)]
+    pub no_fsync: bool,
+    /// Before it starts, keeps what can still be read of a damaged journal.
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub repair: bool,
+}
+
+/// Limits of the Service Bus stand-in, and its endpoint for operators.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusOperation {
+    /// Where `/healthz`, `/status` and `/metrics` are answered over HTTP.
+    #[arg(long, value_name = "ADDRESS")]
+    pub operations: Option<SocketAddr>,
+    /// Lets `PUT /faults` of that endpoint make things go wrong.
+    #[arg(long, requires = "operations")]
+    pub faults: bool,
+    /// Connections served at once.
+    #[arg(long)]
+    pub max_connections: Option<usize>,
+    /// Links of one session.
+    #[arg(long)]
+    pub max_links: Option<usize>,
+    /// Unsettled deliveries of one session, beyond which nothing more is delivered.
+    #[arg(long)]
+    pub max_unsettled: Option<usize>,
+    /// Largest frame accepted, in bytes.
+    #[arg(long)]
+    pub max_frame_bytes: Option<u32>,
+    /// Largest message accepted, in bytes.
+    #[arg(long)]
+    pub max_message_bytes: Option<u64>,
+    /// Messages in memory, in bytes: what comes beyond stays in the journal, or is refused where
+    /// there is none.
+    #[arg(long)]
+    pub max_memory_bytes: Option<u64>,
+}
+
+impl BusOperation {
+    fn apply(&self, options: bus::Options) -> bus::Options {
+        bus::Options {
+            operations: self.operations,
+            faults: self.faults,
+            max_connections: self.max_connections.unwrap_or(options.max_connections),
+            max_links: self.max_links.unwrap_or(options.max_links),
+            max_unsettled: self.max_unsettled.unwrap_or(options.max_unsettled),
+            max_frame_bytes: self.max_frame_bytes.unwrap_or(options.max_frame_bytes),
+            max_message_bytes: self.max_message_bytes.unwrap_or(options.max_message_bytes),
+            max_memory_bytes: self.max_memory_bytes.or(options.max_memory_bytes),
+            ..options
+        }
+    }
+}
+
+impl BusKeeping {
+    /// Repairs if that is asked for; where the journal is to be.
+    fn prepare(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.ephemeral {
+            return Ok(None);
+        }
+        if self.repair {
+            let repaired = bus::repair(&self.data).context("the journal cannot be repaired")?;
+            for loss in &repaired.losses {
+                let (path, bytes, offset) = (loss.path.display(), loss.bytes, loss.offset);
+                eprintln!("{path}: lost {bytes} bytes at {offset}; the damaged file is beside it");
+            }
+            eprintln!("kept {} frames, lost {}", repaired.frames_kept, repaired.losses.len());
+        }
+        Ok(Some(self.data.clone()))
+    }
+}
+
+/// What to do about a journal that cannot be used.
+fn with_advice(error: bus::BindError) -> anyhow::Error {
+    use bus::{BindError, OpenError};
+    let advice = match &error {
+        BindError::Journal { source: OpenError::Damaged { .. }, .. } => {
+            "run it again with --repair to keep what can still be read"
+        }
+        BindError::Journal { source: OpenError::Locked(_), .. } => {
+            "choose another directory with --data, or --ephemeral"
+        }
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(advice)
+}
+
 /// Runs a role until it is told to stop.
 ///
 /// # Errors
 /// It cannot start, or stopped by itself.
 pub async fn serve(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Bus { common, topology } => {
+        Role::Bus { common, topology, keeping, operation } => {
             let options = bus::Options {
                 listen: common.listen,
                 namespace: section(&topology, "serviceBus")?,
                 shared_access_key_name: BUS_KEY_NAME.to_owned(),
                 shared_access_key: BUS_KEY.to_owned(),
+                data: keeping.prepare()?,
+                fsync: !keeping.no_fsync,
                 ..bus::Options::default()
             };
-            let server = bus::Server::bind(options).await?;
+            let options = operation.apply(options);
+            let server = bus::Server::bind(options).await.map_err(with_advice)?;
             let address = server.local_addr();
-            announce(&common, address, json!({}))?;
+            let recovered = server.recovered();
+            let ready = json!({
+                "messages": recovered.messages,
+                "tornBytes": recovered.torn_bytes,
+                "operations": server.operations_addr().map(|address| address.to_string()),
+            });
+            announce(&common, address, ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Cosmos { common, topology } => {
-            let options = cosmos::Options {
-                listen: common.listen,
-                account: section(&topology, "cosmos")?,
-                key: COSMOS_KEY.to_owned(),
-                ..cosmos::Options::default()
-            };
+        Role::Cosmos { common, topology, store } => {
+            let options = store.options(common.listen, section(&topology, "cosmos")?);
             let server = cosmos::Server::bind(options).await?;
             let address = server.local_addr();
             announce(&common, address, json!({}))?;
@@ -238,7 +349,10 @@ pub(crate) fn time_scale() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// Reads `NAME=VALUE`.
-pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+///
+/// # Errors
+/// It has no `=`, or nothing before it.
+pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("wanted: NAME=VALUE".to_owned()),

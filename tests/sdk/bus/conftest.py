@@ -27,7 +27,7 @@ def default_command():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     stack = target / "debug" / "stack"
     return (
-        f"{shlex.quote(str(stack))} serve bus --listen 127.0.0.1:0"
+        f"{shlex.quote(str(stack))} serve bus --ephemeral --listen 127.0.0.1:0"
         " --topology {topology} --ready-file {ready}"
     )
 

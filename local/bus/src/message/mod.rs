@@ -6,6 +6,7 @@
 //! every delivery. Knows the message format (AMQP 1.0 part 3) and nothing of connections or links.
 
 mod delivery;
+mod stored;
 mod view;
 
 use std::sync::Arc;
@@ -243,6 +244,14 @@ impl Message {
             }
         }
         self.with_application(pairs)
+    }
+
+    /// The message with one more annotation, in place of the sender's.
+    pub(crate) fn with_annotation(&self, key: &str, text: &str) -> Message {
+        let mut annotations = self.annotations.clone();
+        annotations.retain(|(known, _)| known.as_text() != Some(key));
+        annotations.push((Value::symbol(key), Value::string(text)));
+        Message { annotations, ..self.clone() }
     }
 
     fn with_application(&self, pairs: Vec<(Value, Value)>) -> Message {

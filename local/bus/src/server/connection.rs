@@ -36,9 +36,19 @@ pub(super) async fn serve(
     let mut waiting_since = None;
     let mut armed = Timestamp::NEVER;
     let mut timer = pin!(sleep_until(Instant::now()));
+    let mut durable = hub.durable();
 
     while !engine.is_finished() {
-        let pending = !engine.output().is_empty();
+        let (position, failed) = {
+            let durable = durable.borrow_and_update();
+            (durable.position, durable.failed.is_some())
+        };
+        if failed {
+            // Whether what was asked for was done, nobody can say.
+            break;
+        }
+        let sendable = engine.sendable(position);
+        let (pending, held) = (sendable > 0, sendable < engine.output().len());
         if !pending {
             waiting_since = None;
         } else if waiting_since.is_none() {
@@ -52,16 +62,18 @@ pub(super) async fn serve(
             timer.as_mut().reset(Instant::now() + Duration::from_millis(ms));
             armed = deadline;
         }
-        let reads = engine.accepts_input();
+        let congested = held && hub.is_congested();
+        let reads = engine.accepts_input() && !congested;
         if reads && input.capacity() - input.len() < READ_BUFFER_BYTES / 4 {
             input.reserve(READ_BUFFER_BYTES);
         }
         tokio::select! {
             biased;
-            written = writer.write_buf(engine.output()), if pending => {
+            written = writer.write(&engine.output()[..sendable]), if pending => {
                 match written {
                     Ok(n) if n > 0 => {
                         waiting_since = None;
+                        engine.sent(n);
                         engine.flushed(clock::now());
                     }
                     _ => break,
@@ -73,6 +85,7 @@ pub(super) async fn serve(
                     _ => break,
                 }
             }
+            _ = durable.changed(), if held => {}
             () = woken.notified() => engine.deliver(clock::now()),
             () = timer.as_mut(), if armed != Timestamp::NEVER => {
                 armed = Timestamp::NEVER;
@@ -83,7 +96,9 @@ pub(super) async fn serve(
                 }
                 engine.tick(now);
             }
-            () = shutdown.cancelled(), if !engine.is_closing() => engine.shut_down(clock::now()),
+            () = shutdown.cancelled(), if !engine.is_closing() && !engine.is_draining() => {
+                engine.drain(clock::now());
+            }
         }
     }
 }

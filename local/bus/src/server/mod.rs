@@ -9,29 +9,37 @@ mod clock;
 mod connection;
 mod engine;
 mod hub;
+mod operations;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use journal::Log;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use access::SharedAccessKey;
-use hub::Hub;
+use access::Keys;
+use hub::{Hub, Limits};
 
 use crate::broker::{Broker, NoJournal, Status};
-use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, EPHEMERAL_MEMORY_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MIN,
+    LINKS_PER_SESSION_MAX, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX, UNSETTLED_PER_SESSION_MAX,
+};
+use crate::storage::{self, RecoverError, Recovered};
 use crate::topology::{Namespace, NamespaceError};
 
 /// Pause after a failed accept (usually: no file descriptor left), so that it does not spin.
 const ACCEPT_RETRY_MS: u64 = 50;
 
 /// How long connections may take to say goodbye at shutdown.
-const SHUTDOWN_MS_MAX: u64 = 3_000;
+const SHUTDOWN_MS_MAX: u64 = 5_000;
 
 /// What to serve, where, and to whom.
 #[derive(Clone)]
@@ -48,6 +56,27 @@ pub struct Options {
     pub max_message_bytes: u64,
     /// Connections served at once; further ones are closed at once.
     pub max_connections: usize,
+    /// The directory of the journal; `None` keeps everything in memory only.
+    pub data: Option<PathBuf>,
+    /// Bytes of messages kept in memory; what comes beyond is left in the journal until somebody
+    /// receives it. Without a journal everything is in memory.
+    ///
+    /// By default 128 MiB with a journal and 2 GiB without; then what comes beyond is refused.
+    pub max_memory_bytes: Option<u64>,
+    /// Largest frame accepted and announced, in bytes; at least 512.
+    pub max_frame_bytes: u32,
+    /// Links of one session.
+    pub max_links: usize,
+    /// Deliveries that the clients of one session have not settled; beyond it nothing more is
+    /// delivered to them.
+    pub max_unsettled: usize,
+    /// Where the endpoint for operators listens; `None` for nowhere.
+    pub operations: Option<SocketAddr>,
+    /// Whether that endpoint may make things go wrong on purpose.
+    pub faults: bool,
+    /// Whether an answer waits for the disk (`fdatasync`) or only for the system: the first
+    /// survives a crash of the machine, the second a crash of the process.
+    pub fsync: bool,
 }
 
 impl Default for Options {
@@ -60,6 +89,14 @@ impl Default for Options {
             shared_access_key: "SAS_KEY_VALUE".into(),
             max_message_bytes: MESSAGE_BYTES_MAX,
             max_connections: CONNECTIONS_MAX,
+            data: None,
+            max_memory_bytes: None,
+            max_frame_bytes: FRAME_BYTES_MAX,
+            max_links: LINKS_PER_SESSION_MAX,
+            max_unsettled: UNSETTLED_PER_SESSION_MAX,
+            operations: None,
+            faults: false,
+            fsync: true,
         }
     }
 }
@@ -81,6 +118,17 @@ pub enum BindError {
     /// The declared entities are not usable.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// The journal cannot be used; [`repair`](crate::repair) may help.
+    #[error("the journal in {directory} cannot be used")]
+    Journal {
+        /// Where it is.
+        directory: PathBuf,
+        /// Why.
+        source: journal::OpenError,
+    },
+    /// The state could not be read back because something in here panicked.
+    #[error("the journal could not be read")]
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 /// Why a running server stopped. Errors of connections end connections, never the server.
@@ -89,6 +137,9 @@ pub enum ServeError {
     /// The listening socket is gone.
     #[error("the listener failed")]
     Listener(#[source] io::Error),
+    /// The disk does not take what clients were to be told.
+    #[error(transparent)]
+    Journal(#[from] journal::Failed),
 }
 
 /// A server that listens; connections wait until [`run`](Server::run).
@@ -97,6 +148,8 @@ pub struct Server {
     local_addr: SocketAddr,
     hub: Arc<Hub>,
     max_connections: usize,
+    recovered: Recovered,
+    operations: Option<TcpListener>,
 }
 
 /// A cheap way to ask a running server how it is.
@@ -119,18 +172,41 @@ impl Server {
     /// # Errors
     /// [`BindError`] says whether the port is taken or the namespace wrong.
     pub async fn bind(options: Options) -> Result<Server, BindError> {
-        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        let broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        let (broker, log, recovered) = recover(&options).await?;
         let address = options.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => BindError::AddressInUse(address),
-            _ => BindError::Listen { address, source },
-        })?;
+        let listener = listen(address).await?;
         let local_addr =
             listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
-        let key = SharedAccessKey::new(options.shared_access_key_name, options.shared_access_key);
-        let hub = Arc::new(Hub::new(broker, key, options.max_message_bytes));
-        Ok(Server { listener, local_addr, hub, max_connections: options.max_connections })
+        let keys = Keys::new(
+            options.shared_access_key_name,
+            options.shared_access_key,
+            &options.namespace.authorization_rules,
+        );
+        let limits = Limits {
+            frame_bytes: options.max_frame_bytes.max(FRAME_BYTES_MIN),
+            links_per_session: options.max_links.max(1),
+            unsettled_per_session: options.max_unsettled.max(1),
+        };
+        let hub = Hub::new(broker, log, keys, options.max_message_bytes);
+        let hub = Arc::new(hub.limited(limits, options.faults));
+        let operations = match options.operations {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let max_connections = options.max_connections;
+        Ok(Server { listener, local_addr, hub, max_connections, recovered, operations })
+    }
+
+    /// Where the endpoint for operators listens, if it does.
+    #[must_use]
+    pub fn operations_addr(&self) -> Option<SocketAddr> {
+        self.operations.as_ref()?.local_addr().ok()
+    }
+
+    /// What was found in the journal.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
     /// Where it listens, with the port it got.
@@ -163,10 +239,30 @@ impl Server {
         let tasks = TaskTracker::new();
         let places = Arc::new(Semaphore::new(self.max_connections));
         tasks.spawn(Arc::clone(&self.hub).run_timers(shutdown.clone()));
+        tasks.spawn(Arc::clone(&self.hub).run_compaction(shutdown.clone()));
+        if let Some(listener) = self.operations {
+            let served = operations::serve(listener, Arc::clone(&self.hub), shutdown.clone());
+            tasks.spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the endpoint for operators failed");
+                }
+            });
+        }
+        let mut durable = self.hub.durable();
+        let failed = async move {
+            let failed = durable.wait_for(|durable| durable.failed.is_some()).await;
+            match failed.ok().and_then(|durable| durable.failed.clone()) {
+                Some(failed) => failed,
+                // There is no disk that could fail.
+                None => std::future::pending().await,
+            }
+        };
+        let mut failed = pin!(failed);
         let mut last_id = 0_u64;
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
+                failed = &mut failed => return Err(failed.into()),
                 accepted = self.listener.accept() => accepted,
             };
             let (stream, peer) = match accepted {
@@ -195,6 +291,44 @@ impl Server {
         if wait.await.is_err() {
             tracing::warn!(connections = tasks.len(), "connections did not close in time");
         }
+        let hub = Arc::clone(&self.hub);
+        // So that the next start is a short one. It reports its own errors.
+        let _ = tokio::task::spawn_blocking(move || hub.compact()).await;
         Ok(())
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddressInUse(address),
+        _ => BindError::Listen { address, source },
+    })
+}
+
+/// The broker as its journal left it.
+async fn recover(options: &Options) -> Result<(Broker, Option<Arc<Log>>, Recovered), BindError> {
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let Some(directory) = options.data.clone() else {
+        let mut broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        broker.limit_memory(options.max_memory_bytes.unwrap_or(EPHEMERAL_MEMORY_BYTES_MAX));
+        return Ok((broker, None, Recovered::default()));
+    };
+    let namespace = options.namespace.clone();
+    let how = journal::Options { fsync: options.fsync, ..journal::Options::default() };
+    let path = directory.clone();
+    let memory = options.max_memory_bytes.unwrap_or(MESSAGE_MEMORY_BYTES_MAX);
+    let read = move || storage::recover(&namespace, &path, how, memory, seed);
+    let recovered = tokio::task::spawn_blocking(read).await.map_err(BindError::Interrupted)?;
+    let (broker, log, recovered) = recovered.map_err(|error| match error {
+        RecoverError::Namespace(error) => BindError::Namespace(error),
+        RecoverError::Journal(source) => BindError::Journal { directory, source },
+    })?;
+    if recovered.torn_bytes > 0 {
+        let bytes = recovered.torn_bytes;
+        tracing::warn!(bytes, "a change that was being written at the last end was dropped");
+    }
+    for (path, messages) in &recovered.undeclared {
+        tracing::warn!(%path, messages, "the entity is not declared any more; its messages are gone");
+    }
+    Ok((broker, Some(log), recovered))
 }

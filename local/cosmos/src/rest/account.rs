@@ -6,11 +6,10 @@ use serde_json::{Map, Value, json};
 use super::query;
 use super::reply::{Answer, Origin, Refusal, Reply};
 use super::request::Request;
-use super::state::{State, Target};
-use crate::store::{Container, ContainerRid, Database};
-
-/// Throughput that a container has unless it was created with another.
-const DEFAULT_THROUGHPUT: u64 = 400;
+use super::state::State;
+use super::target::Target;
+use crate::limits::DEFAULT_THROUGHPUT;
+use crate::store::{Container, ContainerRid, Database, epk_to_hex};
 
 /// `GET /`. Endpoints are those under which the client reached us, whatever we are bound to.
 pub(super) fn account(request: &Request) -> Answer {
@@ -99,11 +98,13 @@ pub(super) fn containers(state: &State, request: &Request, database: &str) -> An
             let declared = object(request)?;
             let mut store = state.write();
             let database_id = store.database(database)?.id.clone();
-            let container = store.create_container(database, &declared, state.clock.now_ms())?;
+            let now_ms = state.clock.now_ms();
+            let rid = store.create_container(database, &declared, now_ms)?.rid();
             if let Some(content) = offered(request) {
-                state.throughput().insert(container.rid(), content);
+                store.put_offer(rid, content, now_ms)?;
             }
-            let origin = Origin::new(&database_id, container);
+            let container = store.container_at(rid)?;
+            let origin = Origin::new(&database_id, container, state.ranges);
             let etag = etag(container.version);
             Ok(Reply::json(StatusCode::CREATED, &container_json(container))
                 .header("etag", etag)
@@ -120,7 +121,7 @@ pub(super) fn container(state: &State, request: &Request, database: &str, name: 
         Reply::json(StatusCode::OK, &container_json(container))
             .header("etag", etag(container.version))
             .header(progress, 100)
-            .of(&Origin::new(database, container))
+            .of(&Origin::new(database, container, state.ranges))
     };
     match request.method {
         Method::GET => {
@@ -139,39 +140,42 @@ pub(super) fn container(state: &State, request: &Request, database: &str, name: 
         }
         Method::DELETE => {
             let mut store = state.write();
-            let rid = store.container(database, name).map_err(missing)?.rid();
-            store.drop_container(database, name, state.clock.now_ms())?;
-            state.throughput().remove(&rid);
+            store.drop_container(database, name, state.clock.now_ms()).map_err(missing)?;
             Ok(Reply::empty(StatusCode::NO_CONTENT))
         }
         _ => Err(unknown()),
     }
 }
 
-/// `/dbs/{database}/colls/{container}/pkranges`: one range that holds everything.
+/// `/dbs/{database}/colls/{container}/pkranges`
 pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
     // The set of ranges never changes. Clients ask again until they hear so.
     let etag = "\"1\"";
     if request.header("if-none-match").is_some_and(|known| known.trim_matches('"') == "1") {
         return Ok(Reply::empty(StatusCode::NOT_MODIFIED).header("etag", etag).of(&target.origin));
     }
-    let (rid, container) = (target.rid.range(1), &target.origin.rid);
+    let container = &target.origin.rid;
     let database = target.rid.0.text();
-    let range = json!({
-        "id": "0",
-        "_rid": rid,
-        "_self": format!("dbs/{database}/colls/{container}/pkranges/{rid}/"),
-        "_etag": etag,
-        "_ts": 0,
-        "minInclusive": "",
-        "maxExclusive": "FF",
-        "ridPrefix": 0,
-        "throughputFraction": 1,
-        "status": "online",
-        "parents": [],
-        "lsn": target.origin.lsn,
-    });
-    let reply = listing(container, "PartitionKeyRanges", &[range]);
+    let range = |index: u16| {
+        let rid = target.rid.range(u64::from(index) + 1);
+        let (min, max) = target.ranges.bounds(index);
+        json!({
+            "id": index.to_string(),
+            "_rid": rid,
+            "_self": format!("dbs/{database}/colls/{container}/pkranges/{rid}/"),
+            "_etag": etag,
+            "_ts": 0,
+            "minInclusive": epk_to_hex(&min),
+            "maxExclusive": epk_to_hex(&max),
+            "ridPrefix": index,
+            "throughputFraction": 1.0 / f64::from(target.ranges.len()),
+            "status": "online",
+            "parents": [],
+            "lsn": target.origin.lsn,
+        })
+    };
+    let all: Vec<_> = (0..target.ranges.len()).map(range).collect();
+    let reply = listing(container, "PartitionKeyRanges", &all);
     Ok(reply.header("etag", etag).of(&target.origin))
 }
 
@@ -179,10 +183,10 @@ pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
 pub(super) fn offers(state: &State, request: &Request, id: Option<&str>) -> Answer {
     let all = || {
         let store = state.read();
-        let throughput = state.throughput();
-        let databases: Vec<_> = store.databases().map(|database| database.rid).collect();
-        let containers = databases.into_iter().flat_map(|rid| store.containers(rid));
-        containers.map(|c| offer_json(c.rid(), throughput.get(&c.rid()))).collect::<Vec<_>>()
+        store
+            .all_containers()
+            .map(|c| offer_json(c.rid(), store.offer(c.rid())))
+            .collect::<Vec<_>>()
     };
     match (&request.method, id) {
         (&Method::GET, None) => Ok(listing("", "Offers", &all())),
@@ -195,13 +199,11 @@ pub(super) fn offers(state: &State, request: &Request, id: Option<&str>) -> Answ
             if request.method == Method::PUT {
                 let content = object(request)?.remove("content").unwrap_or(Value::Null);
                 offer["content"] = content.clone();
-                let store = state.read();
-                let databases = store.databases().map(|database| database.rid);
-                let rid = databases
-                    .flat_map(|rid| store.containers(rid))
-                    .map(Container::rid)
-                    .find(|rid| offer["offerResourceId"] == rid.text());
-                rid.map(|rid| state.throughput().insert(rid, content));
+                let mut store = state.write();
+                let all = store.all_containers().map(Container::rid);
+                let rid = all.into_iter().find(|rid| offer["offerResourceId"] == rid.text());
+                let rid = rid.ok_or_else(Refusal::not_found)?;
+                store.put_offer(rid, content, state.clock.now_ms())?;
             }
             Ok(Reply::json(StatusCode::OK, &offer))
         }

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::items;
-use super::reply::{Answer, Origin, Refusal, Reply};
+use super::reply::{Answer, Refusal, Reply};
 use super::request::Request;
-use super::state::{State, Target};
+use super::state::State;
+use super::target::Target;
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_OPERATIONS};
 use crate::store::{
     Action, ItemBody, Operation, Outcome, OutcomeKind, PartitionKey, Patch, StoreError,
@@ -56,7 +57,7 @@ fn atomic(state: &State, target: &Target, request: &Request, wire: Vec<Wire<'_>>
     let (result, origin) = {
         let mut store = state.write();
         let result = store.execute(target.rid, &key, &operations, state.clock.now_ms());
-        (result, Origin::new(&target.database, target.container(&store)?))
+        (result, target.origin_of(target.container(&store)?, &key))
     };
     let mut charge = 0.0;
     let (status, results) = match result {
@@ -115,7 +116,7 @@ fn bulk(state: &State, target: &Target, request: &Request, wire: Vec<Wire<'_>>) 
         });
     }
     let status = if all_well { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-    let origin = Origin::new(&target.database, target.container(&state.read())?);
+    let origin = target.origin(target.container(&state.read())?);
     Ok(Reply::new(status, format!("[{}]", results.join(","))).charge(charge).of(&origin))
 }
 
@@ -129,6 +130,11 @@ fn bulk_operation(
         Some(key) => PartitionKey::parse(key)?,
         None => target.key(request)?,
     };
+    if target.range.is_some() && target.range_of(&key).is_some_and(|own| Some(own) != target.range)
+    {
+        let message = "the partition key does not lie in the partition key range";
+        return Err(Refusal::new(StatusCode::GONE, 1002, message));
+    }
     let operation = operation(wire, target)?;
     let mut store = state.write();
     let outcomes =
@@ -152,7 +158,9 @@ fn operation(wire: Wire<'_>, target: &Target) -> Result<Operation, Refusal> {
         }
         "read" => Action::Read { id: id()? },
         "delete" => Action::Delete { id: id()? },
-        "patch" => Action::Patch { id: id()?, patch: Patch::parse(text()?, &target.key_paths)? },
+        "patch" => {
+            Action::Patch { id: id()?, patch: Patch::parse(text()?, &target.partition_key.paths)? }
+        }
         other => return Err(Refusal::bad(format!("unknown operation type '{other}'"))),
     };
     Ok(Operation { action, if_match: wire.if_match, if_none_match: wire.if_none_match })
@@ -163,11 +171,11 @@ fn succeeded(outcome: &Outcome, minimal: bool) -> String {
     let mut text = format!("{{\"statusCode\":{status},\"requestCharge\":{charge}");
     if let Some(document) = &outcome.document {
         text.push_str(",\"eTag\":");
-        text.push_str(&serde_json::Value::from(&*document.etag).to_string());
+        text.push_str(&serde_json::Value::from(document.etag()).to_string());
         // What was asked for is never left out.
         if !minimal || outcome.kind == OutcomeKind::Read {
             text.push_str(",\"resourceBody\":");
-            text.push_str(&String::from_utf8_lossy(&document.text));
+            text.push_str(&String::from_utf8_lossy(&document.text.read()));
         }
     }
     text.push('}');

@@ -2,9 +2,10 @@
 
 use http::StatusCode;
 
-use super::reply::{Answer, Origin, Refusal, Reply};
+use super::reply::{Answer, Refusal, Reply};
 use super::request::Request;
-use super::state::{State, Target};
+use super::state::State;
+use super::target::Target;
 use crate::auth::parse_http_date;
 use crate::limits::{DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS};
 use crate::store::feed::{self, Start};
@@ -27,7 +28,11 @@ pub(super) fn read(state: &State, target: &Target, request: &Request) -> Answer 
         let store = state.read();
         let container = target.container(&store)?;
         let page = feed::read(container, &scope, start, limit, state.clock.now_ms());
-        (page, Origin::new(&target.database, container))
+        let origin = match &scope {
+            feed::Scope::Partition(key) => target.origin_of(container, key),
+            _ => target.origin(container),
+        };
+        (page, origin)
     };
     let etag = format!("\"{}\"", page.position);
     if page.documents.is_empty() {
@@ -72,10 +77,11 @@ fn start(request: &Request) -> Result<Start, Refusal> {
 
 /// Stored text is an object that ends in its system properties, so one more can follow.
 fn write(document: &Document, envelope: bool, out: &mut Vec<u8>) {
-    let Document { lsn, ts, text, .. } = document;
+    let Document { lsn, ts, .. } = document;
+    let text = document.text.read();
     if envelope {
         out.extend_from_slice(b"{\"current\":");
-        out.extend_from_slice(text);
+        out.extend_from_slice(&text);
         let metadata = format!(
             ",\"metadata\":{{\"lsn\":{lsn},\"crts\":{ts},\"operationType\":\"replace\"}}}}"
         );

@@ -2,9 +2,10 @@
 
 use http::{Method, StatusCode};
 
-use super::reply::{Answer, Origin, Refusal, Reply};
+use super::reply::{Answer, Refusal, Reply};
 use super::request::Request;
-use super::state::{State, Target};
+use super::state::State;
+use super::target::Target;
 use crate::store::{
     self, Action, ItemBody, Operation, Outcome, OutcomeKind, PartitionKey, Patch, item_number,
 };
@@ -29,7 +30,7 @@ pub(super) fn point(state: &State, target: &Target, request: &Request, id: &str)
         Method::PUT => Action::Replace { id, body: ItemBody::parse(request.text()?)? },
         Method::DELETE => Action::Delete { id },
         Method::PATCH => {
-            Action::Patch { id, patch: Patch::parse(request.text()?, &target.key_paths)? }
+            Action::Patch { id, patch: Patch::parse(request.text()?, &target.partition_key.paths)? }
         }
         _ => return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, 0, "unknown operation")),
     };
@@ -60,19 +61,20 @@ fn read(state: &State, target: &Target, request: &Request, key: &PartitionKey, i
         let store = state.read();
         let container = target.container(&store)?;
         let document = container.get(key, id, state.clock.now_ms()).cloned();
-        (document, Origin::new(&target.database, container))
+        (document, target.origin_of(container, key))
     };
     let document = document.ok_or(store::StoreError::ItemMissing)?;
     let unchanged = request.header("if-none-match").is_some_and(|etag| document.matches(etag));
     let (status, body) = match unchanged {
         true => (StatusCode::NOT_MODIFIED, bytes::Bytes::new()),
-        false => (StatusCode::OK, document.text.clone()),
+        false => (StatusCode::OK, document.text.read()),
     };
     Ok(Reply::new(status, body)
         .charge(store::read_charge(document.text.len()))
-        .header("etag", &document.etag)
+        .header("etag", document.etag())
         .header("x-ms-item-lsn", document.lsn)
-        .of(&origin))
+        .of(&origin)
+        .after(document.sequence))
 }
 
 fn write(
@@ -92,14 +94,14 @@ fn write(
         let outcomes = store
             .execute(target.rid, key, std::slice::from_ref(&operation), state.clock.now_ms())
             .map_err(|failure| failure.error)?;
-        (outcomes, Origin::new(&target.database, target.container(&store)?))
+        (outcomes, target.origin_of(target.container(&store)?, key))
     };
     let outcome = outcome.into_iter().next().ok_or_else(Refusal::not_found)?;
     let mut reply = Reply::empty(status(&outcome)).charge(outcome.charge);
     if let Some(document) = &outcome.document {
-        reply = reply.header("etag", &document.etag).header("x-ms-item-lsn", document.lsn);
+        reply = reply.header("etag", document.etag()).header("x-ms-item-lsn", document.lsn);
         if !request.wants_minimal() {
-            reply.body = document.text.clone();
+            reply.body = document.text.read();
         }
     }
     Ok(reply.of(&origin))

@@ -9,13 +9,16 @@ use serde_json::{Map, Value, json};
 
 use super::reply::{Answer, Origin, Refusal, Reply};
 use super::request::Request;
-use super::state::{State, Target};
+use super::state::State;
+use super::target::Target;
 use crate::limits::{MAX_INLINE_SCAN_DOCUMENTS, MAX_QUERY_BYTES};
-use crate::sql::Query;
 use crate::sql::ast::Projection;
 use crate::sql::eval;
-use crate::store::query::{Page, Plan};
-use crate::store::query_charge;
+use crate::sql::{self, Query};
+use crate::store::ContainerRid;
+use crate::store::feed::Scope;
+use crate::store::query::{Page, Plan, Run};
+use crate::store::{epk_to_hex, query_charge};
 
 #[derive(Deserialize)]
 struct Wire {
@@ -32,7 +35,7 @@ struct Parameter {
 }
 
 /// Reads the body of a query request.
-pub(super) fn parse(request: &Request) -> Result<Query, Refusal> {
+fn read(request: &Request) -> Result<(String, Map<String, Value>), Refusal> {
     let text = request.text()?;
     // The oldest clients send the bare text.
     let wire = if text.trim_start().starts_with('{') {
@@ -45,13 +48,20 @@ pub(super) fn parse(request: &Request) -> Result<Query, Refusal> {
         return Err(Refusal::bad("the query text is too long"));
     }
     let parameters = wire.parameters.into_iter().flatten();
-    let parameters: Map<String, Value> = parameters.map(|p| (p.name, p.value)).collect();
-    Ok(Query::parse(&wire.query, &parameters)?)
+    Ok((wire.query, parameters.map(|p| (p.name, p.value)).collect()))
+}
+
+/// Reads the body of a query request as a query.
+pub(super) fn parse(request: &Request) -> Result<Query, Refusal> {
+    let (text, parameters) = read(request)?;
+    Ok(Query::parse(&text, &parameters)?)
 }
 
 /// `POST …/docs` as a query.
 pub(super) async fn items(state: &State, target: &Target, request: &Request) -> Answer {
-    run(state, target, request, parse(request)?).await
+    let (text, parameters) = read(request)?;
+    check_fan_out(target, request, &target.scope(request)?, &text, &parameters)?;
+    run(state, target, request, Query::parse(&text, &parameters)?).await
 }
 
 /// `GET …/docs`: all items.
@@ -59,33 +69,71 @@ pub(super) async fn read_feed(state: &State, target: &Target, request: &Request)
     run(state, target, request, Query::parse("SELECT * FROM c", &Map::new())?).await
 }
 
-/// The plan of a query. There is one range, so every query can be sent to it as it is.
-pub(super) fn plan(request: &Request) -> Answer {
-    parse(request)?;
+/// The plan of a query. With one range every query can be sent to it as it is.
+pub(super) fn plan(target: &Target, request: &Request) -> Answer {
+    let (text, parameters) = read(request)?;
+    Query::parse(&text, &parameters)?;
+    let mut planned = sql::plan::plan("SELECT VALUE c FROM c", &parameters)?;
+    planned.info["hasSelectValue"] = false.into();
+    if !target.ranges.is_one() {
+        planned = sql::plan::plan(&text, &parameters)?;
+        let able = request.header("x-ms-cosmos-supported-query-features").unwrap_or_default();
+        let able: Vec<_> = able.split(',').map(str::trim).collect();
+        if let Some(missing) = planned.needs.iter().find(|need| !able.contains(need)) {
+            return Err(Refusal::bad(format!(
+                "Query contains 1 or more unsupported features. Upgrade your SDK to a version \
+                 that does support the requested features: Query contained {missing}, which the \
+                 calling client does not support."
+            )));
+        }
+    }
+    let (min, max) = match target.scope(request)? {
+        Scope::Range { min, max } => (epk_to_hex(&min), epk_to_hex(&max)),
+        Scope::Partition(key) => {
+            let key = epk_to_hex(&target.partition_key.partition(key).epk);
+            (key.clone(), key)
+        }
+        Scope::All | Scope::Prefix(_) => (String::new(), "FF".to_owned()),
+    };
+    let single = min == max;
     let plan = json!({
         "partitionedQueryExecutionInfoVersion": 2,
-        "queryInfo": {
-            "distinctType": "None",
-            "top": null,
-            "offset": null,
-            "limit": null,
-            "orderBy": [],
-            "orderByExpressions": [],
-            "groupByExpressions": [],
-            "groupByAliases": [],
-            "aggregates": [],
-            "groupByAliasToAggregateType": {},
-            "rewrittenQuery": "",
-            "hasSelectValue": false,
-            "hasNonStreamingOrderBy": false,
-            "dCountInfo": null,
-        },
+        "queryInfo": planned.info,
         "queryRanges": [
-            {"min": "", "max": "FF", "isMinInclusive": true, "isMaxInclusive": false},
+            {"min": min, "max": max, "isMinInclusive": true, "isMaxInclusive": single},
         ],
         "hybridSearchQueryInfo": null,
     });
     Ok(Reply::json(StatusCode::OK, &plan))
+}
+
+/// A query over several ranges at once: the service answers it by itself only if the parts can be
+/// put one after another.
+fn check_fan_out(
+    target: &Target,
+    request: &Request,
+    scope: &Scope,
+    text: &str,
+    parameters: &Map<String, Value>,
+) -> Result<(), Refusal> {
+    if target.ranges.is_one() || *scope != Scope::All {
+        return Ok(());
+    }
+    if !request.flag("x-ms-documentdb-query-enablecrosspartition") {
+        return Err(Refusal::bad(
+            "Cross partition query is required but disabled. Please set \
+             x-ms-documentdb-query-enablecrosspartition to true, specify \
+             x-ms-documentdb-partitionkey, or revise your query to avoid this exception.",
+        ));
+    }
+    match sql::plan::plan(text, parameters)?.is_simple() {
+        true => Ok(()),
+        false => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            1004,
+            "The provided cross partition query can not be directly served by the gateway.",
+        )),
+    }
 }
 
 /// Evaluates a query over resources that are not items, such as databases.
@@ -107,6 +155,7 @@ pub(super) fn over(query: &Query, resources: Vec<Value>) -> Vec<Value> {
 
 async fn run(state: &State, target: &Target, request: &Request, query: Query) -> Answer {
     let scope = target.scope(request)?;
+    let scope_of_answer = scope.clone();
     let now_ms = state.clock.now_ms();
     let (plan, unprepared) = {
         let store = state.read();
@@ -119,11 +168,25 @@ async fn run(state: &State, target: &Target, request: &Request, query: Query) ->
     if unprepared {
         state.write().prepare(target.rid, &plan);
     }
-    let mut run = plan.run(request.max_items(), now_ms, target.default_ttl);
+    let run = plan.run(request.max_items(), now_ms, target.default_ttl);
+    let finished = complete(state, target.rid, run).await?;
+    let origin = match &scope_of_answer {
+        Scope::Partition(key) => target.origin_of(target.container(&state.read())?, key),
+        _ => target.origin(target.container(&state.read())?),
+    };
+    Ok(page(finished, &origin))
+}
+
+/// Carries a run to the end of its page.
+pub(super) async fn complete(
+    state: &State,
+    rid: ContainerRid,
+    mut run: Run,
+) -> Result<Page, Refusal> {
     loop {
         let candidates = {
             let store = state.read();
-            run.fetch(target.container(&store)?)
+            run.fetch(store.container_at(rid)?)
         };
         let flow = if candidates.len() <= MAX_INLINE_SCAN_DOCUMENTS {
             run.evaluate(&candidates)
@@ -143,8 +206,7 @@ async fn run(state: &State, target: &Target, request: &Request, query: Query) ->
             break;
         }
     }
-    let origin = Origin::new(&target.database, target.container(&state.read())?);
-    Ok(page(run.finish(), &origin))
+    Ok(run.finish())
 }
 
 fn page(page: Page, origin: &Origin) -> Reply {

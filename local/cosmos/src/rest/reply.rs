@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use crate::auth::Denied;
 use crate::sql::SqlError;
-use crate::store::{Container, StoreError};
+use crate::store::{Container, Ranges, StoreError};
+
+/// The status that asks to try the same again at once.
+pub(super) const RETRY_WITH: u16 = 449;
 
 /// An answer, before the headers that every answer has.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     /// In request units.
     pub(super) charge: f64,
+    /// The commit that the answer depends on; it leaves only once that is durable.
+    pub(super) after: u64,
 }
 
 /// A refusal.
@@ -35,7 +40,7 @@ pub(super) type Answer = Result<Reply, Refusal>;
 
 impl Reply {
     pub(super) fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), charge: 1.0 }
+        Self { status, headers: Vec::new(), body: body.into(), charge: 1.0, after: 0 }
     }
 
     pub(super) fn json(status: StatusCode, body: &Value) -> Self {
@@ -56,13 +61,24 @@ impl Reply {
         self
     }
 
+    /// Names the commit that the answer depends on.
+    pub(super) fn after(mut self, sequence: u64) -> Self {
+        self.after = sequence;
+        self
+    }
+
     /// Adds what clients track about the container that answered.
     pub(super) fn of(self, container: &Origin) -> Self {
-        self.header("x-ms-session-token", format_args!("0:-1#{}", container.lsn))
+        let reply = self
+            .after(container.sequence)
+            .header("x-ms-session-token", container.session_token())
             .header("lsn", container.lsn)
-            .header("x-ms-documentdb-partitionkeyrangeid", "0")
             .header("x-ms-alt-content-path", &container.path)
-            .header("x-ms-content-path", &container.rid)
+            .header("x-ms-content-path", &container.rid);
+        match container.range {
+            Some(range) => reply.header("x-ms-documentdb-partitionkeyrangeid", range),
+            None => reply,
+        }
     }
 
     /// The finished response.
@@ -76,7 +92,7 @@ impl Reply {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         headers.insert("x-ms-activity-id", activity_id.clone());
         headers.insert("x-ms-version", HeaderValue::from_static("2020-07-15"));
         headers.insert("x-ms-gatewayversion", HeaderValue::from_static("version=2.0.0"));
@@ -91,16 +107,40 @@ impl Reply {
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
     pub(super) lsn: u64,
+    sequence: u64,
     pub(super) rid: String,
     path: String,
+    ranges: Ranges,
+    /// The range that was asked; `None` when there are several.
+    range: Option<u16>,
 }
 
 impl Origin {
-    pub(super) fn new(database: &str, container: &Container) -> Self {
+    /// The container as it is now. `ranges` are those of the service.
+    pub(super) fn new(database: &str, container: &Container, ranges: Ranges) -> Self {
+        let ranges = container.ranges(ranges);
         Self {
             lsn: container.lsn(),
+            sequence: container.sequence,
             rid: container.rid().text(),
             path: format!("dbs/{database}/colls/{}", container.settings().id),
+            ranges,
+            range: ranges.is_one().then_some(0),
+        }
+    }
+
+    /// The same, about one range.
+    pub(super) fn in_range(mut self, range: Option<u16>) -> Self {
+        self.range = range.or(self.range);
+        self
+    }
+
+    /// Log sequence numbers are those of the container, which is finer than clients need.
+    fn session_token(&self) -> String {
+        let one = |range: u16| format!("{range}:-1#{}", self.lsn);
+        match self.range {
+            Some(range) => one(range),
+            None => (0..self.ranges.len()).map(one).collect::<Vec<_>>().join(","),
         }
     }
 }
@@ -132,6 +172,7 @@ impl Refusal {
             StatusCode::PRECONDITION_FAILED => "PreconditionFailed",
             StatusCode::PAYLOAD_TOO_LARGE => "RequestEntityTooLarge",
             StatusCode::TOO_MANY_REQUESTS => "429",
+            status if status.as_u16() == RETRY_WITH => "449",
             StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
             _ => "InternalServerError",
         }
@@ -185,13 +226,14 @@ impl From<SqlError> for Refusal {
 impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let status = match denied {
-            Denied::ClockSkew => StatusCode::FORBIDDEN,
+            Denied::ClockSkew | Denied::ReadOnly | Denied::ControlPlane => StatusCode::FORBIDDEN,
             Denied::MissingToken
             | Denied::MalformedToken
             | Denied::UnsupportedToken
             | Denied::MissingDate
             | Denied::WrongSignature => StatusCode::UNAUTHORIZED,
         };
-        Self::new(status, 0, denied.to_string())
+        let substatus = if denied == Denied::ControlPlane { 5300 } else { 0 };
+        Self::new(status, substatus, denied.to_string())
     }
 }

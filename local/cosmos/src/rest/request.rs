@@ -13,6 +13,8 @@ pub(super) struct Request {
     pub(super) method: Method,
     /// Decoded, without empty segments: clients add slashes in front and behind.
     pub(super) segments: Vec<String>,
+    /// What follows the question mark, still encoded.
+    pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
     /// Host and port as the client knows them.
     pub(super) authority: String,
@@ -40,7 +42,8 @@ impl Request {
             }
             false => body,
         };
-        Ok(Self { method: parts.method, segments, headers: parts.headers, authority, body })
+        let query = parts.uri.query().map(str::to_owned);
+        Ok(Self { method: parts.method, segments, query, headers: parts.headers, authority, body })
     }
 
     /// The header `name`, if it is there and printable.

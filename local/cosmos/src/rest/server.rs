@@ -1,25 +1,26 @@
 //! What is served, and where: declarations in, a bound service out.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use listener::{BodyError, Clock, Limits, Listener, Request, ServeError};
+use listener::{BodyError, Clock, Limits, Listener, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Dropped;
 use super::reply::Refusal;
 use super::state::State;
-use super::throttle::Throttle;
-use crate::auth::{EMULATOR_KEY, InvalidKey, Key};
+use crate::auth::{Access, EMULATOR_KEY, InvalidKey};
+use crate::disk;
 use crate::limits;
-use crate::store::{CommitLog, Store, StoreError, Volatile};
+use crate::store::{CommitLog, LogError, Store, StoreError, Volatile};
 
 const LIMITS: Limits = Limits {
     connections: limits::MAX_CONNECTIONS,
@@ -58,13 +59,25 @@ pub struct Options {
     pub key: String,
     /// The time.
     pub clock: Clock,
-    /// Takes every change before it becomes visible.
+    /// The directory that keeps everything; `None` keeps it in memory and in [`Options::log`].
+    pub data: Option<PathBuf>,
+    /// Takes every change before it becomes visible, unless a directory does.
     pub log: Box<dyn CommitLog>,
     /// Makes resource ids and ETags differ from those of other runs. The same one, with the same
     /// requests at the same times, gives the same ids.
     pub incarnation: u64,
     /// Request units per second above which requests are refused with 429; `None` for no limit.
     pub request_units_per_second: Option<f64>,
+    /// Refuses requests with 429 that exceed the throughput offered for their container.
+    pub enforce_throughput: bool,
+    /// A second key in Base64, that only reads.
+    pub read_only_key: Option<String>,
+    /// The tenant whose development tokens are taken; `None` takes none.
+    pub entra_tenant: Option<String>,
+    /// Into how many partition key ranges every container is cut.
+    pub partition_key_ranges: u16,
+    /// Lets faults be ordered under `/admin/faults`.
+    pub faults: bool,
 }
 
 impl Default for Options {
@@ -74,9 +87,15 @@ impl Default for Options {
             account: Account::default(),
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
+            data: None,
             log: Box::new(Volatile),
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             request_units_per_second: None,
+            enforce_throughput: false,
+            read_only_key: None,
+            entra_tenant: None,
+            partition_key_ranges: 1,
+            faults: false,
         }
     }
 }
@@ -87,6 +106,9 @@ pub enum BindError {
     /// The key is unusable.
     #[error(transparent)]
     Key(#[from] InvalidKey),
+    /// The data directory is unusable.
+    #[error("the data cannot be read")]
+    Storage(#[from] disk::StorageError),
     /// A declared database or container is unusable.
     #[error("the declaration of '{name}' is not valid")]
     Declaration {
@@ -100,6 +122,17 @@ pub enum BindError {
     Listen(#[from] listener::BindError),
 }
 
+/// The service ended by itself.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The listening socket is broken.
+    #[error(transparent)]
+    Listener(#[from] listener::ServeError),
+    /// Nothing can be made durable any more.
+    #[error("the data directory has failed")]
+    Log(#[from] LogError),
+}
+
 /// A bound service.
 pub struct Server {
     listener: Listener,
@@ -111,15 +144,23 @@ impl Server {
     ///
     /// # Errors
     /// [`BindError`].
-    pub async fn bind(options: Options) -> Result<Self, BindError> {
-        let key = Key::parse(&options.key)?;
-        let mut store = Store::new(options.incarnation, options.log);
+    pub async fn bind(mut options: Options) -> Result<Self, BindError> {
+        let read_only = options.read_only_key.as_deref();
+        let access = Access::new(&options.key, read_only, options.entra_tenant.clone())?;
+        let (mut store, compactor) = match &options.data {
+            None => {
+                let log = std::mem::replace(&mut options.log, Box::new(Volatile));
+                (Store::new(options.incarnation, log), None)
+            }
+            Some(directory) => {
+                let (store, compactor) =
+                    disk::open(directory, options.incarnation, disk::Sizes::default())?;
+                (store, Some(compactor))
+            }
+        };
         declare(&mut store, &options.account, options.clock.now_ms())?;
         let listener = Listener::bind(options.listen, LIMITS).await?;
-        let now_ms = options.clock.now_ms();
-        let throttle =
-            options.request_units_per_second.map(|units| Throttle::new(units.max(1.0), now_ms));
-        let state = Arc::new(State::new(store, options.clock, key, throttle));
+        let state = Arc::new(State::new(store, compactor, access, &options));
         Ok(Self { listener, state })
     }
 
@@ -131,16 +172,29 @@ impl Server {
     /// Serves until `shutdown`, then lets requests under way finish for a while.
     ///
     /// # Errors
-    /// [`ServeError`] when the listening socket breaks.
+    /// [`ServeError`] when the listening socket or the data directory breaks.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let tasks = TaskTracker::new();
         tasks.spawn(sweep(self.state.clone(), shutdown.clone()));
         let state = self.state;
+        let durability = state.durability.clone();
         let service = move |request| {
             let state = state.clone();
-            async move { Ok::<_, Infallible>(respond(&state, request).await) }
+            async move { respond(&state, request).await }
         };
-        self.listener.run(service, tasks, shutdown).await
+        let failed = durability.failed();
+        tokio::pin!(failed);
+        let served = self.listener.run(service, tasks, shutdown.clone());
+        tokio::pin!(served);
+        tokio::select! {
+            served = &mut served => Ok(served?),
+            // Whoever restarts the process gets what the disk has; going on would only pretend.
+            error = &mut failed => {
+                shutdown.cancel();
+                served.await?;
+                Err(error.into())
+            }
+        }
     }
 }
 
@@ -164,7 +218,7 @@ fn declare(store: &mut Store, account: &Account, now_ms: u64) -> Result<(), Bind
     Ok(())
 }
 
-async fn respond(state: &State, request: Request) -> Response<Full<Bytes>> {
+async fn respond(state: &State, request: Request) -> Result<Response<Full<Bytes>>, Dropped> {
     let body = request.body.map_err(|error| match error {
         BodyError::TooLarge => Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -188,5 +242,8 @@ async fn sweep(state: Arc<State>, shutdown: CancellationToken) {
         while state.write().sweep(state.clock.now_ms()) {
             tokio::task::yield_now().await;
         }
+        let compacting = state.clone();
+        // A panic in there has been reported; the old files stay.
+        drop(tokio::task::spawn_blocking(move || compacting.compact()).await);
     }
 }

@@ -25,6 +25,11 @@ impl Throttle {
         Err((-self.available * 1000.0 / self.units_per_second).ceil().max(1.0) as u64)
     }
 
+    /// Goes on with another rate.
+    pub(super) fn set_rate(&mut self, units_per_second: f64) {
+        self.units_per_second = units_per_second.max(1.0);
+    }
+
     /// Takes what a request turned out to cost.
     pub(super) fn spend(&mut self, units: f64) {
         self.available -= units;

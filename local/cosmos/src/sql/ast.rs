@@ -136,6 +136,30 @@ pub(crate) enum Aggregate {
     Avg,
 }
 
+impl Aggregate {
+    /// Its name in a query.
+    pub(super) fn function(self) -> &'static str {
+        match self {
+            Self::Count => "COUNT",
+            Self::Sum => "SUM",
+            Self::Min => "MIN",
+            Self::Max => "MAX",
+            Self::Avg => "AVG",
+        }
+    }
+
+    /// Its name in a query plan.
+    pub(super) fn plan_name(self) -> &'static str {
+        match self {
+            Self::Count => "Count",
+            Self::Sum => "Sum",
+            Self::Min => "Min",
+            Self::Max => "Max",
+            Self::Avg => "Average",
+        }
+    }
+}
+
 impl Expr {
     /// Calls `visit` on every direct subexpression, not on subqueries.
     pub(crate) fn children_mut(&mut self, visit: &mut dyn FnMut(&mut Expr)) {

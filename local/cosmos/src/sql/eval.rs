@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 
 use super::aggregate::Accumulator;
 use super::ast::{Binary, Expr, Projection, Select, Source, SubqueryKind, Unary};
-use super::like;
+use super::{like, order};
 use crate::limits::{MAX_ROWS_PER_DOCUMENT, MAX_STRING_RESULT_BYTES};
 
 /// The values that slots and aggregates stand for.
@@ -272,19 +272,24 @@ fn bits(value: &Value) -> Option<i32> {
 }
 
 fn subquery(kind: SubqueryKind, select: &Select, scope: &Scope<'_>) -> Option<Value> {
-    let mut results = Vec::new();
+    let mut rows: Vec<(Vec<u8>, Value)> = Vec::new();
     let mut accumulators: Vec<Accumulator> =
         select.aggregates.iter().map(|a| Accumulator::new(a.kind)).collect();
     let outer = Scope { slots: scope.slots.clone(), aggregates: &[] };
+    let any_will_do = kind == SubqueryKind::Exists && select.offset.is_none();
     let _ = for_each_row(&select.sources, &outer, &mut |row| {
         if select.filter.as_ref().is_some_and(|filter| !is_true(filter, row)) {
             return ControlFlow::Continue(());
         }
         if accumulators.is_empty() {
-            results.extend(project(&select.projection, row));
-            return match kind {
-                SubqueryKind::Exists if !results.is_empty() => ControlFlow::Break(()),
-                _ => ControlFlow::Continue(()),
+            if let Some(value) = project(&select.projection, row) {
+                let keys = select.order_by.iter();
+                let keys = keys.map(|o| order::key(eval(&o.by, row).as_deref(), o.descending));
+                rows.push((keys.flatten().collect(), value));
+            }
+            return match any_will_do && !rows.is_empty() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             };
         }
         for (accumulator, aggregate) in accumulators.iter_mut().zip(&select.aggregates) {
@@ -295,8 +300,21 @@ fn subquery(kind: SubqueryKind, select: &Select, scope: &Scope<'_>) -> Option<Va
     if !accumulators.is_empty() {
         let values: Vec<_> = accumulators.into_iter().map(Accumulator::finish).collect();
         let row = Scope { slots: scope.slots.clone(), aggregates: &values };
-        results.extend(project(&select.projection, &row));
+        rows.extend(project(&select.projection, &row).map(|value| (Vec::new(), value)));
     }
+    if select.distinct {
+        let mut seen = std::collections::HashSet::new();
+        rows.retain(|(_, value)| seen.insert(order::key(Some(value), false)));
+    }
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let count = |expr: &Option<Expr>| match expr {
+        Some(Expr::Literal(value)) => value.as_u64().and_then(|n| usize::try_from(n).ok()),
+        _ => None,
+    };
+    let most = [&select.top, &select.limit].into_iter().filter_map(count).min();
+    let rows = rows.into_iter().map(|(_, value)| value);
+    let rows = rows.skip(count(&select.offset).unwrap_or(0)).take(most.unwrap_or(usize::MAX));
+    let mut results: Vec<_> = rows.collect();
     match kind {
         SubqueryKind::Exists => Some((!results.is_empty()).into()),
         SubqueryKind::Array => Some(Value::Array(results)),

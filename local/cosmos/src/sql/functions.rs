@@ -22,6 +22,11 @@ pub(crate) struct Function {
 }
 
 impl Function {
+    /// Its upper-case name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(super) fn accepts(&self, count: usize) -> bool {
         (self.least..=self.most).contains(&count)
     }

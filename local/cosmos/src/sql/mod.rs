@@ -12,6 +12,8 @@ mod like;
 mod needs;
 pub(crate) mod order;
 mod parser;
+pub(crate) mod plan;
+mod print;
 mod resolve;
 
 use serde_json::{Map, Value};
@@ -75,6 +77,9 @@ impl Query {
             Some(_) => Err(SqlError::new(0, &format!("{what} must be a non-negative integer"))),
         };
         let grouped = !select.group_by.is_empty() || !select.aggregates.is_empty();
+        if grouped {
+            check_grouping(&select)?;
+        }
         if grouped && !select.order_by.is_empty() {
             return Err(SqlError::new(
                 0,
@@ -96,6 +101,38 @@ impl Query {
     pub(crate) fn is_grouped(&self) -> bool {
         !self.select.group_by.is_empty() || !self.select.aggregates.is_empty()
     }
+}
+
+/// Whatever stands beside an aggregate must be the same for all rows of a group.
+fn check_grouping(select: &Select) -> Result<(), SqlError> {
+    // Resolved expressions are equal exactly if they print the same way.
+    let keys: Vec<_> = select.group_by.iter().map(|key| format!("{key:?}")).collect();
+    fn is_constant(expr: &Expr, keys: &[String]) -> bool {
+        if keys.contains(&format!("{expr:?}")) {
+            return true;
+        }
+        match expr {
+            Expr::Slot(_) | Expr::Subquery(..) => false,
+            other => {
+                let mut constant = true;
+                other.clone().children_mut(&mut |child| constant &= is_constant(child, keys));
+                constant
+            }
+        }
+    }
+    let wrong = || {
+        SqlError::new(
+            0,
+            "a property in the select list is contained neither in an aggregate function nor in \
+             the GROUP BY clause",
+        )
+    };
+    let constant = match &select.projection {
+        ast::Projection::Star => false,
+        ast::Projection::Value(value) => is_constant(value, &keys),
+        ast::Projection::List(items) => items.iter().all(|(_, value)| is_constant(value, &keys)),
+    };
+    constant.then_some(()).ok_or_else(wrong)
 }
 
 /// The condition of a PATCH, `FROM alias WHERE expression`.

@@ -100,7 +100,18 @@ impl<'a> Resolver<'a> {
                 source.collection = Some(Expr::Name(source.alias.clone()));
             }
         }
-        let result = self.clauses(select);
+        if !select.group_by.is_empty() {
+            return Err(SqlError::new(0, "GROUP BY is not supported in a subquery"));
+        }
+        let result = self.clauses(select).and_then(|()| {
+            for limit in [&select.top, &select.offset, &select.limit].into_iter().flatten() {
+                if !matches!(limit, Expr::Literal(value) if value.is_u64()) {
+                    let what = "TOP, OFFSET and LIMIT must be non-negative integers";
+                    return Err(SqlError::new(0, what));
+                }
+            }
+            Ok(())
+        });
         self.names.truncate(names);
         self.slots = slots;
         self.aggregates = aggregates;

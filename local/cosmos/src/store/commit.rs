@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::document::Document;
+use super::durability::Durability;
 use super::partition::Partition;
 use super::rid::{ContainerRid, DatabaseRid};
 
@@ -51,6 +52,20 @@ pub enum Change {
         /// Its number.
         rid: ContainerRid,
     },
+    /// A container gets an offer of throughput.
+    PutOffer {
+        /// The container.
+        rid: ContainerRid,
+        /// The `content` of the offer.
+        content: Value,
+    },
+    /// What has expired by now is gone, whatever settings come later.
+    Expire {
+        /// The container.
+        container: ContainerRid,
+        /// Its default time to live so far.
+        default_ttl: Option<i64>,
+    },
     /// Items of one partition change together.
     Items {
         /// The container they are in.
@@ -86,6 +101,11 @@ pub trait CommitLog: Send + Sync {
     /// # Errors
     /// [`LogError`] when the commit was not accepted; the change is then refused.
     fn append(&mut self, commit: &Commit) -> Result<(), LogError>;
+
+    /// Tells how far the log has come with what it accepted.
+    fn durability(&self) -> Durability {
+        Durability::immediate()
+    }
 }
 
 /// The log did not take a commit.

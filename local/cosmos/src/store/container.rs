@@ -5,6 +5,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -12,8 +13,10 @@ use serde_json::{Map, Value, json};
 use super::StoreError;
 use super::commit::Write;
 use super::document::Document;
+use super::epk::Scheme;
 use super::index::{OrderedIndex, Shape};
 use super::partition::{Definition, Partition, PartitionKey, Path, lookup, parse_path};
+use super::ranges::Ranges;
 use super::rid::ContainerRid;
 use crate::limits::{
     MAX_FEED_SECONDS, MAX_INDEXES_PER_CONTAINER, MAX_RESOURCE_ID_BYTES, MAX_UNIQUE_KEY_PATHS,
@@ -48,7 +51,14 @@ pub struct Container {
     pub(crate) lsn: u64,
     /// The number that the next created item gets.
     pub(crate) next_number: u64,
-    partitions: HashMap<PartitionKey, Contents>,
+    /// Sequence of the latest commit that changed an item.
+    pub(crate) sequence: u64,
+    /// By hash of the partition key, hash of the id, and number: one map finds an item and lists a
+    /// partition, and grows without ever being rebuilt.
+    by_key: BTreeMap<(u64, u64, u64), Arc<Document>>,
+    hashes: RandomState,
+    /// Encoded partition key and unique key values, to the number of the item that has them.
+    unique: HashMap<Vec<u8>, u64>,
     by_number: BTreeMap<u64, Arc<Document>>,
     /// Latest versions in the order in which they were written.
     pub(super) feed: BTreeMap<(u64, u32), Arc<Document>>,
@@ -58,15 +68,6 @@ pub struct Container {
     expiring: BTreeSet<(u64, u64)>,
     /// Newest first; the oldest goes when there are too many.
     indexes: Vec<OrderedIndex>,
-}
-
-/// What one logical partition holds.
-#[derive(Debug)]
-struct Contents {
-    partition: Arc<Partition>,
-    items: BTreeMap<Arc<str>, Arc<Document>>,
-    /// Encoded unique key values, to the number of the item that has them.
-    unique: HashMap<Vec<u8>, u64>,
 }
 
 impl Settings {
@@ -155,7 +156,10 @@ impl Container {
             version,
             lsn: 0,
             next_number: 1,
-            partitions: HashMap::new(),
+            sequence: 0,
+            by_key: BTreeMap::new(),
+            hashes: RandomState::new(),
+            unique: HashMap::new(),
             by_number: BTreeMap::new(),
             feed: BTreeMap::new(),
             seconds: BTreeMap::new(),
@@ -167,6 +171,15 @@ impl Container {
     /// Its number.
     pub fn rid(&self) -> ContainerRid {
         self.rid
+    }
+
+    /// Into how many ranges it is cut when others are cut into `wanted`. The keys of version 1 are
+    /// laid out in another way; those containers stay whole.
+    pub fn ranges(&self, wanted: Ranges) -> Ranges {
+        match self.settings.partition_key.scheme {
+            Scheme::HashV1 => Ranges::ONE,
+            Scheme::HashV2 | Scheme::MultiHash => wanted,
+        }
     }
 
     /// Its declaration.
@@ -191,7 +204,7 @@ impl Container {
 
     /// The item with this id, if it exists at `now_ms`.
     pub fn get(&self, key: &PartitionKey, id: &str, now_ms: u64) -> Option<&Arc<Document>> {
-        let document = self.partitions.get(key)?.items.get(id)?;
+        let document = self.find(key, id)?;
         self.is_live(document, now_ms).then_some(document)
     }
 
@@ -205,19 +218,41 @@ impl Container {
     }
 
     pub(super) fn partition(&self, key: &PartitionKey) -> Option<&Arc<Partition>> {
-        self.partitions.get(key).map(|contents| &contents.partition)
+        self.partition_items(key).next().map(|document| &document.partition)
     }
 
-    pub(super) fn partition_len(&self, key: &PartitionKey) -> usize {
-        self.partitions.get(key).map_or(0, |contents| contents.items.len())
+    /// The logical partition of a complete key, shared with the items that are in it.
+    pub(crate) fn partition_of(&self, key: &PartitionKey) -> Arc<Partition> {
+        let known = self.partition(key).cloned();
+        known.unwrap_or_else(|| self.settings.partition_key.partition(key.clone()))
+    }
+
+    /// Number of items in a partition, counted up to `limit`.
+    pub(super) fn partition_len(&self, key: &PartitionKey, limit: usize) -> usize {
+        self.partition_items(key).take(limit).count()
     }
 
     /// The items of one partition, in no particular order.
-    pub(super) fn partition_items(
-        &self,
-        key: &PartitionKey,
-    ) -> impl Iterator<Item = &Arc<Document>> {
-        self.partitions.get(key).into_iter().flat_map(|contents| contents.items.values())
+    pub(super) fn partition_items<'a, 'k>(
+        &'a self,
+        key: &'k PartitionKey,
+    ) -> impl Iterator<Item = &'a Arc<Document>> + use<'a, 'k> {
+        let hash = self.hashes.hash_one(key);
+        let same_hash = self.by_key.range((hash, 0, 0)..=(hash, u64::MAX, u64::MAX));
+        same_hash.map(|(_, document)| document).filter(|document| document.partition.key == *key)
+    }
+
+    fn find(&self, key: &PartitionKey, id: &str) -> Option<&Arc<Document>> {
+        let (key_hash, id_hash) = (self.hashes.hash_one(key), self.hashes.hash_one(id));
+        let same_hash = self.by_key.range((key_hash, id_hash, 0)..=(key_hash, id_hash, u64::MAX));
+        same_hash
+            .map(|(_, document)| document)
+            .find(|document| *document.id == *id && document.partition.key == *key)
+    }
+
+    fn place(&self, document: &Document) -> (u64, u64, u64) {
+        let key_hash = self.hashes.hash_one(&document.partition.key);
+        (key_hash, self.hashes.hash_one(&*document.id), document.number)
     }
 
     /// All items created after `number`, in the order of their creation.
@@ -227,7 +262,7 @@ impl Container {
 
     /// The number of the item that has these unique key values.
     pub(super) fn unique_owner(&self, key: &PartitionKey, values: &[u8]) -> Option<u64> {
-        self.partitions.get(key)?.unique.get(values).copied()
+        self.unique.get(&unique_place(key, values)).copied()
     }
 
     /// The encoded values that `item` has under each unique key; a missing one counts as null.
@@ -244,23 +279,53 @@ impl Container {
     }
 
     /// Applies the writes of one commit.
-    pub(super) fn apply(&mut self, lsn: u64, at_ms: u64, writes: &[Write]) {
-        self.lsn = lsn;
-        self.seconds.entry(at_ms / 1000).or_insert(lsn);
-        if self.seconds.len() > MAX_FEED_SECONDS {
-            self.seconds.pop_first();
-        }
+    pub(super) fn apply(&mut self, lsn: u64, sequence: u64, at_ms: u64, writes: &[Write]) {
+        self.raise(lsn, sequence);
+        self.note_second(at_ms / 1000, lsn);
         for write in writes {
             match write {
                 Write::Put(document) => self.put(document.clone()),
                 Write::Remove { partition, id } => {
-                    let found = self.partitions.get(&partition.key);
-                    if let Some(document) = found.and_then(|p| p.items.get(id)).cloned() {
+                    if let Some(document) = self.find(&partition.key, id).cloned() {
                         self.take(&document);
                     }
                 }
             }
         }
+    }
+
+    /// Takes back a version that the log had kept by itself, unless a newer one is there.
+    pub(crate) fn restore(&mut self, document: Arc<Document>) {
+        let known = self.by_number.get(&document.number);
+        if known.is_some_and(|known| (known.lsn, known.ordinal) > (document.lsn, document.ordinal))
+        {
+            return;
+        }
+        self.raise(document.lsn, document.sequence);
+        self.note_second(document.ts, document.lsn);
+        self.put(document);
+    }
+
+    /// Makes sure that no number that was given out before is given out again.
+    pub(crate) fn raise(&mut self, lsn: u64, sequence: u64) {
+        self.lsn = self.lsn.max(lsn);
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    fn note_second(&mut self, second: u64, lsn: u64) {
+        let first = self.seconds.entry(second).or_insert(lsn);
+        *first = lsn.min(*first);
+        if self.seconds.len() > MAX_FEED_SECONDS {
+            self.seconds.pop_first();
+        }
+    }
+
+    /// Removes everything that has expired by `now_ms` under this default.
+    pub(super) fn expire(&mut self, default_ttl: Option<i64>, now_ms: u64) {
+        let all = self.by_number.values();
+        let expired = all.filter(|document| !document.is_live(default_ttl, now_ms));
+        let expired: Vec<_> = expired.cloned().collect();
+        expired.iter().for_each(|document| self.take(document));
     }
 
     /// Removes what has expired by `now_ms`, at most `limit` items; returns how many.
@@ -309,62 +374,55 @@ impl Container {
     }
 
     fn put(&mut self, document: Arc<Document>) {
-        let key = &document.partition.key;
-        let old = self.partitions.get(key).and_then(|p| p.items.get(&document.id)).cloned();
-        if let Some(old) = old {
-            self.take(&old);
-        }
+        let old = self.find(&document.partition.key, &document.id).cloned();
+        old.inspect(|old| self.take(old));
         self.next_number = self.next_number.max(document.number + 1);
-        let unique = match self.settings.unique_keys.is_empty() {
-            true => Vec::new(),
-            false => self.stored_unique_values(&document),
-        };
-        let contents = self.partitions.entry(key.clone()).or_insert_with(|| Contents {
-            partition: document.partition.clone(),
-            items: BTreeMap::new(),
-            unique: HashMap::new(),
-        });
-        contents.items.insert(document.id.clone(), document.clone());
-        contents.unique.extend(unique.into_iter().map(|values| (values, document.number)));
+        for values in self.stored_unique_values(&document) {
+            self.unique.insert(unique_place(&document.partition.key, &values), document.number);
+        }
         if let Some(deadline) = document.deadline(self.settings.default_ttl) {
             self.expiring.insert((deadline, document.number));
         }
         self.indexes.iter_mut().for_each(|index| index.insert(&document));
+        self.by_key.insert(self.place(&document), document.clone());
         self.by_number.insert(document.number, document.clone());
         self.feed.insert((document.lsn, document.ordinal), document);
     }
 
     fn take(&mut self, document: &Document) {
         self.indexes.iter_mut().for_each(|index| index.remove(document));
+        self.by_key.remove(&self.place(document));
         self.by_number.remove(&document.number);
         self.feed.remove(&(document.lsn, document.ordinal));
         if let Some(deadline) = document.deadline(self.settings.default_ttl) {
             self.expiring.remove(&(deadline, document.number));
         }
-        let unique = match self.settings.unique_keys.is_empty() {
-            true => Vec::new(),
-            false => self.stored_unique_values(document),
-        };
-        let key = &document.partition.key;
-        let Some(contents) = self.partitions.get_mut(key) else { return };
-        contents.items.remove(&document.id);
-        for values in unique {
+        for values in self.stored_unique_values(document) {
             // Within one batch another item may have taken the values over already.
-            if let Entry::Occupied(owner) = contents.unique.entry(values)
+            let place = unique_place(&document.partition.key, &values);
+            if let Entry::Occupied(owner) = self.unique.entry(place)
                 && *owner.get() == document.number
             {
                 owner.remove();
             }
         }
-        if contents.items.is_empty() {
-            self.partitions.remove(key);
-        }
     }
 
     fn stored_unique_values(&self, document: &Document) -> Vec<Vec<u8>> {
-        let item = serde_json::from_slice(&document.text).unwrap_or(Value::Null);
+        if self.settings.unique_keys.is_empty() {
+            return Vec::new();
+        }
+        let item = serde_json::from_slice(&document.text.read()).unwrap_or(Value::Null);
         self.unique_values(&item)
     }
+}
+
+/// What unique key values are known by: they are unique within a partition only.
+fn unique_place(key: &PartitionKey, values: &[u8]) -> Vec<u8> {
+    let mut place = Vec::with_capacity(values.len() + 32);
+    key.encode(&mut place);
+    place.extend_from_slice(values);
+    place
 }
 
 /// Checks the id of a database or container.

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::partition::Partition;
+use super::text::Text;
 
 /// A committed item. Never changes; a write makes a new one.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,27 +14,33 @@ pub struct Document {
     pub id: Arc<str>,
     /// The number behind `_rid`; stays through replacements, grows with creation.
     pub number: u64,
-    /// The commit that wrote this version.
+    /// The commit of the container that wrote this version.
     pub lsn: u64,
+    /// The commit of the account that wrote it; what its durability is measured by.
+    pub sequence: u64,
+    /// That of the store; keeps its ETags apart from those of other stores.
+    pub incarnation: u64,
     /// Position among the writes of that commit.
     pub ordinal: u32,
     /// When it was written, epoch seconds: `_ts`.
     pub ts: u64,
     /// Its own `ttl`.
-    pub ttl: Option<i64>,
-    /// `_etag`, with its quotes.
-    pub etag: Box<str>,
+    pub ttl: Option<i32>,
     /// The JSON text, system properties included.
-    pub text: Bytes,
+    pub text: Text,
 }
 
 impl Document {
+    /// `_etag`, with its quotes.
+    pub fn etag(&self) -> String {
+        etag(self.incarnation, self.lsn, self.ordinal)
+    }
+
     /// The epoch second from which it no longer exists, given the container's default.
     /// `None` means never.
     pub fn deadline(&self, default_ttl: Option<i64>) -> Option<u64> {
         // Without a default the container ignores what items say.
-        let ttl = self.ttl.unwrap_or(default_ttl?);
-        default_ttl?;
+        let ttl = self.ttl.map_or(default_ttl?, i64::from);
         u64::try_from(ttl).ok().map(|ttl| self.ts.saturating_add(ttl))
     }
 
@@ -47,6 +52,18 @@ impl Document {
     /// Whether an `If-Match` or `If-None-Match` value names this version. Quotes are optional.
     pub fn matches(&self, etag: &str) -> bool {
         let bare = |text: &str| text.trim().trim_start_matches("W/").trim_matches('"').to_owned();
-        etag.trim() == "*" || bare(etag) == bare(&self.etag)
+        etag.trim() == "*" || bare(etag) == bare(&self.etag())
     }
+}
+
+/// The ETag of the version that write `ordinal` of commit `lsn` made.
+pub(super) fn etag(incarnation: u64, lsn: u64, ordinal: u32) -> String {
+    format!(
+        "\"{:08x}-{:04x}-{:04x}-{:04x}-{:012x}\"",
+        incarnation as u32,
+        (incarnation >> 32) as u16,
+        (incarnation >> 48) as u16,
+        ordinal as u16,
+        lsn & 0xFFFF_FFFF_FFFF,
+    )
 }

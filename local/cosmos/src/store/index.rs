@@ -115,7 +115,7 @@ impl OrderedIndex {
 
     fn key(&self, document: &Document) -> Option<Vec<u8>> {
         let item = match self.shape.paths().next() {
-            Some(_) => self.needs.read(&document.text)?,
+            Some(_) => self.needs.read(&document.text.read())?,
             None => Value::Null,
         };
         let mut key = Vec::with_capacity(64);

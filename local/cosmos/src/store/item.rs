@@ -24,7 +24,7 @@ pub struct ItemBody {
     /// Its `id`.
     pub id: String,
     /// Its `ttl` in seconds, -1 for never; `None` leaves it to the container.
-    pub ttl: Option<i64>,
+    pub ttl: Option<i32>,
     /// The item as a value, for keys and indexes; without system properties.
     pub value: Value,
     /// The text up to, not including, the closing brace; without system properties.
@@ -69,7 +69,8 @@ impl ItemBody {
             None => None,
             Some(ttl) => Some(
                 ttl.as_i64()
-                    .filter(|ttl| *ttl == -1 || (1..=i64::from(i32::MAX)).contains(ttl))
+                    .and_then(|ttl| i32::try_from(ttl).ok())
+                    .filter(|ttl| *ttl == -1 || *ttl > 0)
                     .ok_or_else(|| {
                         StoreError::bad("the ttl of an item must be -1 or a positive integer")
                     })?,
@@ -91,6 +92,7 @@ impl ItemBody {
             "{comma}\"_rid\":\"{rid}\",\"_self\":\"{self_link}\",\"_etag\":\"\\\"{etag}\\\"\",\
              \"_attachments\":\"attachments/\",\"_ts\":{ts}}}"
         ));
+        text.shrink_to_fit();
         Bytes::from(text)
     }
 }

@@ -8,6 +8,7 @@ mod charge;
 mod commit;
 mod container;
 mod document;
+mod durability;
 mod epk;
 mod error;
 pub mod feed;
@@ -16,9 +17,11 @@ mod item;
 mod partition;
 mod patch;
 pub mod query;
+mod ranges;
 mod rid;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transaction;
 mod tree;
 
@@ -29,15 +32,21 @@ use serde_json::{Map, Value};
 pub use commit::{Change, Commit, CommitLog, LogError, Volatile, Write};
 pub use container::{Container, Settings};
 pub use document::Document;
+pub use durability::Durability;
 pub use error::StoreError;
 pub use item::{ItemBody, check_id};
 pub use partition::{Component, Definition, Partition, PartitionKey};
 pub use patch::Patch;
+pub use ranges::Ranges;
 pub use rid::{ContainerRid, DatabaseRid, item_number};
+pub use text::Text;
 pub use transaction::{Action, Failure, Operation, Outcome, OutcomeKind};
 
 pub(crate) use charge::{query as query_charge, read as read_charge};
+pub(crate) use durability::Progress;
 pub(crate) use epk::from_hex as epk_from_hex;
+pub(crate) use ranges::hex as epk_to_hex;
+pub(crate) use text::Place;
 
 /// Expired items removed in one step of the sweeper, so that it never holds the store for long.
 const SWEEP_STEP_ITEMS: usize = 1000;
@@ -66,6 +75,7 @@ pub struct Store {
     containers: BTreeMap<ContainerRid, Container>,
     database_ids: BTreeMap<String, DatabaseRid>,
     container_ids: BTreeMap<(DatabaseRid, String), ContainerRid>,
+    offers: BTreeMap<ContainerRid, Value>,
 }
 
 impl Store {
@@ -84,12 +94,59 @@ impl Store {
             containers: BTreeMap::new(),
             database_ids: BTreeMap::new(),
             container_ids: BTreeMap::new(),
+            offers: BTreeMap::new(),
         }
     }
 
     /// Sequence of the latest commit.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// How far the log has come.
+    pub fn durability(&self) -> Durability {
+        self.log.durability()
+    }
+
+    /// Gives the store another log, as recovery does once everything is read back.
+    pub(crate) fn set_log(&mut self, log: Box<dyn CommitLog>) {
+        self.log = log;
+    }
+
+    /// Makes sure that no number that was given out before is given out again.
+    pub(crate) fn raise(&mut self, sequence: u64, next_database: u32, next_container: u32) {
+        self.sequence = self.sequence.max(sequence);
+        self.next_database = self.next_database.max(next_database);
+        self.next_container = self.next_container.max(next_container);
+    }
+
+    /// The container with this number, to restore items into.
+    pub(crate) fn container_mut(&mut self, rid: ContainerRid) -> Option<&mut Container> {
+        self.containers.get_mut(&rid)
+    }
+
+    /// Every container of the account.
+    pub(crate) fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values()
+    }
+
+    /// The `content` of a container's throughput offer, if one was made.
+    pub fn offer(&self, rid: ContainerRid) -> Option<&Value> {
+        self.offers.get(&rid)
+    }
+
+    /// Makes an offer of throughput for a container.
+    ///
+    /// # Errors
+    /// [`StoreError::ContainerMissing`] or [`StoreError::LogUnavailable`].
+    pub fn put_offer(
+        &mut self,
+        rid: ContainerRid,
+        content: Value,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        self.container_at(rid)?;
+        self.commit(Change::PutOffer { rid, content }, now_ms)
     }
 
     /// All databases, oldest first.
@@ -198,6 +255,11 @@ impl Store {
                 "id, partitionKey and uniqueKeyPolicy of a container cannot be changed",
             ));
         }
+        let default_ttl = current.default_ttl;
+        if settings.default_ttl != default_ttl {
+            // Under new settings what has expired would otherwise come back to life.
+            self.commit(Change::Expire { container: rid, default_ttl }, now_ms)?;
+        }
         self.commit(Change::PutContainer { rid, properties: settings.properties }, now_ms)?;
         self.containers.get(&rid).ok_or(StoreError::ContainerMissing)
     }
@@ -248,7 +310,8 @@ impl Store {
         }
         // What has expired holds neither its id nor its unique keys any longer.
         container.sweep(now_ms, usize::MAX);
-        let stamp = transaction::Stamp { now_ms, lsn: container.lsn() + 1, incarnation };
+        let (lsn, sequence) = (container.lsn() + 1, self.sequence + 1);
+        let stamp = transaction::Stamp { now_ms, lsn, sequence, incarnation };
         let (outcomes, writes) = transaction::decide(container, key, operations, stamp)?;
         if !writes.is_empty() {
             let change = Change::Items { container: rid, lsn: stamp.lsn, writes };
@@ -280,7 +343,7 @@ impl Store {
     /// Applies a commit that was decided earlier, as recovery does. Commits must come in the order
     /// of their sequences.
     pub fn apply(&mut self, commit: &Commit) {
-        self.sequence = commit.sequence;
+        self.sequence = self.sequence.max(commit.sequence);
         match &commit.change {
             Change::CreateDatabase { rid, id } => {
                 self.next_database = self.next_database.max(rid.0 + 1);
@@ -293,6 +356,7 @@ impl Store {
                 self.databases.remove(rid);
                 self.database_ids.retain(|_, known| known != rid);
                 self.containers.retain(|known, _| known.0 != *rid);
+                self.offers.retain(|known, _| known.0 != *rid);
                 self.container_ids.retain(|(known, _), _| known != rid);
             }
             Change::PutContainer { rid, properties } => {
@@ -311,11 +375,20 @@ impl Store {
             }
             Change::DropContainer { rid } => {
                 self.containers.remove(rid);
+                self.offers.remove(rid);
                 self.container_ids.retain(|_, known| known != rid);
+            }
+            Change::PutOffer { rid, content } => {
+                self.offers.insert(*rid, content.clone());
+            }
+            Change::Expire { container, default_ttl } => {
+                if let Some(container) = self.containers.get_mut(container) {
+                    container.expire(*default_ttl, commit.at_ms);
+                }
             }
             Change::Items { container, lsn, writes } => {
                 if let Some(container) = self.containers.get_mut(container) {
-                    container.apply(*lsn, commit.at_ms, writes);
+                    container.apply(*lsn, commit.sequence, commit.at_ms, writes);
                 }
             }
         }

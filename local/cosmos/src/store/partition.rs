@@ -77,6 +77,29 @@ impl PartitionKey {
     }
 }
 
+impl PartitionKey {
+    /// Appends the bytes that stand for it; no key is a prefix of another.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.0.len() as u8);
+        for component in &self.0 {
+            match component {
+                Component::Undefined => out.push(0),
+                Component::Null => out.push(1),
+                Component::Bool(flag) => out.push(2 + u8::from(*flag)),
+                Component::Number(bits) => {
+                    out.push(4);
+                    out.extend_from_slice(&bits.to_le_bytes());
+                }
+                Component::String(text) => {
+                    out.push(5);
+                    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                    out.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+    }
+}
+
 impl Component {
     fn from_value(value: Option<&Value>) -> Option<Self> {
         Some(match value {

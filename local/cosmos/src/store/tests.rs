@@ -155,7 +155,7 @@ impl Step {
 fn snapshot(store: &Store, rid: ContainerRid) -> (u64, Vec<String>) {
     let container = store.container_at(rid).unwrap();
     let page = feed::read(container, &feed::Scope::All, feed::Start::Beginning, 1000, NOW_MS);
-    let texts = page.documents.iter().map(|d| String::from_utf8_lossy(&d.text).into_owned());
+    let texts = page.documents.iter().map(|d| String::from_utf8_lossy(&d.text.read()).into_owned());
     (container.lsn(), texts.collect())
 }
 
@@ -201,7 +201,7 @@ proptest! {
             prop_assert_eq!(container.len(), model.len());
             for (id, (n, unique)) in &model {
                 let stored = container.get(&key(), &id.to_string(), NOW_MS).unwrap();
-                let value: Value = serde_json::from_slice(&stored.text).unwrap();
+                let value: Value = serde_json::from_slice(&stored.text.read()).unwrap();
                 prop_assert_eq!((&value["n"], &value["u"]), (&json!(n), &json!(unique)));
             }
         }
@@ -248,7 +248,7 @@ fn an_item_rewritten_within_a_batch_has_one_place_in_the_feed() {
     let operations: Vec<_> = steps.iter().map(Step::operation).collect();
     let outcomes = store.execute(rid, &key(), &operations, NOW_MS).unwrap();
     let etags: std::collections::BTreeSet<_> =
-        outcomes.iter().map(|o| o.document.as_ref().unwrap().etag.clone()).collect();
+        outcomes.iter().map(|o| o.document.as_ref().unwrap().etag()).collect();
     assert_eq!(etags.len(), 4, "every version has its own ETag");
     assert_eq!(snapshot(&store, rid).1.len(), 2);
 }

@@ -10,10 +10,11 @@ use super::StoreError;
 use super::charge;
 use super::commit::Write;
 use super::container::Container;
-use super::document::Document;
+use super::document::{Document, etag};
 use super::item::{ItemBody, SystemProperties};
 use super::partition::{Partition, PartitionKey};
 use super::patch::Patch;
+use super::text::Text;
 use crate::limits::{MAX_BATCH_BYTES, MAX_ITEM_BYTES};
 
 /// What to do with an item.
@@ -100,6 +101,8 @@ pub struct Failure {
 pub(super) struct Stamp {
     pub(super) now_ms: u64,
     pub(super) lsn: u64,
+    /// Position of the commit in the account.
+    pub(super) sequence: u64,
     /// Distinguishes the ETags of this run of the store from those of another.
     pub(super) incarnation: u64,
 }
@@ -111,10 +114,7 @@ pub(super) fn decide(
     operations: &[Operation],
     stamp: Stamp,
 ) -> Result<(Vec<Outcome>, Vec<Write>), Failure> {
-    let partition = container
-        .partition(key)
-        .cloned()
-        .unwrap_or_else(|| container.settings().partition_key.partition(key.clone()));
+    let partition = container.partition_of(key);
     let mut pending = Pending {
         container,
         partition,
@@ -187,12 +187,16 @@ impl Pending<'_> {
             Action::Patch { id, patch } => {
                 let stored = self.get(id).ok_or(StoreError::ItemMissing)?;
                 check(&stored)?;
-                if patch.condition.as_ref().is_some_and(|condition| !condition.holds(&stored.text))
+                if patch
+                    .condition
+                    .as_ref()
+                    .is_some_and(|condition| !condition.holds(&stored.text.read()))
                 {
                     return Err(StoreError::ConditionNotMet);
                 }
                 // Items are written from JSON text, which is UTF-8.
-                let text = String::from_utf8_lossy(&stored.text);
+                let text = stored.text.read();
+                let text = String::from_utf8_lossy(&text);
                 let body = ItemBody::parse(&patch.apply(&text)?)?;
                 self.replace(&body, &stored)
             }
@@ -246,18 +250,11 @@ impl Pending<'_> {
         id: Arc<str>,
         number: u64,
     ) -> Result<Arc<Document>, StoreError> {
-        let Stamp { now_ms, lsn, incarnation } = self.stamp;
+        let Stamp { now_ms, lsn, sequence, incarnation } = self.stamp;
         // Counts versions, not items: a batch may write the same item twice.
         let ordinal = self.versions;
         self.versions += 1;
-        let etag = format!(
-            "\"{:08x}-{:04x}-{:04x}-{:04x}-{:012x}\"",
-            incarnation as u32,
-            (incarnation >> 32) as u16,
-            (incarnation >> 48) as u16,
-            ordinal as u16,
-            lsn & 0xFFFF_FFFF_FFFF,
-        );
+        let etag = etag(incarnation, lsn, ordinal);
         let rid = self.container.rid().item(number);
         let (database, container) = (self.container.rid().0.text(), self.container.rid().text());
         let self_link = format!("dbs/{database}/colls/{container}/docs/{rid}/");
@@ -280,11 +277,12 @@ impl Pending<'_> {
             id: id.clone(),
             number,
             lsn,
+            sequence,
+            incarnation,
             ordinal,
             ts,
             ttl: body.ttl,
-            etag: etag.into_boxed_str(),
-            text,
+            text: Text::new(text),
         });
         self.record(id, Some(document.clone()));
         Ok(document)
@@ -314,7 +312,7 @@ impl Pending<'_> {
         if self.container.settings().unique_keys.is_empty() {
             return;
         }
-        if let Ok(item) = serde_json::from_slice(&stored.text) {
+        if let Ok(item) = serde_json::from_slice(&stored.text.read()) {
             for values in self.container.unique_values(&item) {
                 self.unique.insert(values, None);
             }

@@ -53,7 +53,10 @@ impl Access {
         tag: Option<char>,
     ) -> Self {
         let small_partition = match scope {
-            Scope::Partition(key) => container.partition_len(key) <= MAX_PARTITION_SCAN_DOCUMENTS,
+            Scope::Partition(key) => {
+                let limit = MAX_PARTITION_SCAN_DOCUMENTS + 1;
+                container.partition_len(key, limit) < limit
+            }
             Scope::All | Scope::Prefix(_) | Scope::Range { .. } => false,
         };
         let in_partition = matches!(scope, Scope::Partition(_));

@@ -283,7 +283,8 @@ impl Run {
                 let order = match &plan.access {
                     Access::Index(stretch) => match &stretch.shape.ordered {
                         Some(path) => {
-                            let item = plan.query.needs.read(&last.text).unwrap_or(Value::Null);
+                            let item =
+                                plan.query.needs.read(&last.text.read()).unwrap_or(Value::Null);
                             order::key(lookup(&item, path), false)
                         }
                         None => Vec::new(),
@@ -324,7 +325,8 @@ impl Run {
             true => (None, &plan.query.needs_without_filter),
             false => (plan.query.select.filter.as_ref(), &plan.query.needs),
         };
-        let Some(item) = needs.read(&document.text) else {
+        let text = document.text.read();
+        let Some(item) = needs.read(&text) else {
             return ControlFlow::Continue(());
         };
         let base = Row { slots: vec![Some(&item)], aggregates: &[] };
@@ -335,7 +337,7 @@ impl Run {
             }
             let at = number;
             number += 1;
-            self.row(plan, document, row, at)
+            self.row(plan, document, &text, row, at)
         })
     }
 
@@ -343,6 +345,7 @@ impl Run {
         &mut self,
         plan: &Plan,
         document: &Arc<Document>,
+        text: &Bytes,
         row: &Row<'_>,
         at: u32,
     ) -> ControlFlow<()> {
@@ -366,7 +369,7 @@ impl Run {
                     self.set_continuation();
                     return ControlFlow::Break(());
                 }
-                let Some(rendered) = render::row(&plan.query, row, &document.text) else {
+                let Some(rendered) = render::row(&plan.query, row, text) else {
                     return ControlFlow::Continue(());
                 };
                 self.last = Some(key);
@@ -384,7 +387,7 @@ impl Run {
                     *overflowed = true;
                     return ControlFlow::Continue(());
                 }
-                let Some(rendered) = render::row(&plan.query, row, &document.text) else {
+                let Some(rendered) = render::row(&plan.query, row, text) else {
                     return ControlFlow::Continue(());
                 };
                 let what = match plan.query.select.sources.is_empty() {
@@ -436,9 +439,10 @@ impl Run {
             let rendered = match what {
                 Pending::Rendered(rendered) => Some(rendered),
                 Pending::Document(document) => {
-                    let item = plan.query.needs.read(&document.text);
+                    let text = document.text.read();
+                    let item = plan.query.needs.read(&text);
                     let row = Row { slots: vec![item.as_ref()], aggregates: &[] };
-                    render::row(&plan.query, &row, &document.text)
+                    render::row(&plan.query, &row, &text)
                 }
             };
             self.last = Some(key);

@@ -1,0 +1,59 @@
+//! The options of `serve cosmos`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use cosmos::{Account, Options};
+
+use crate::serve::COSMOS_KEY;
+
+/// Where the store keeps its items, and how it treats its clients.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Store {
+    /// Keeps everything in this directory, and goes on with what is there. Without it everything
+    /// is in memory.
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Keeps everything in memory; nothing outlives the process.
+    #[arg(long, conflicts_with = "data")]
+    ephemeral: bool,
+    /// The account key, in Base64; by default the public one of the emulators.
+    #[arg(long, env = "COSMOS_ACCOUNT_KEY", hide_env_values = true)]
+    account_key: Option<String>,
+    /// Another key, in Base64, that only reads.
+    #[arg(long, env = "COSMOS_READ_ONLY_KEY", hide_env_values = true)]
+    read_only_key: Option<String>,
+    /// Takes development tokens of this Entra ID tenant.
+    #[arg(long)]
+    entra_tenant: Option<String>,
+    /// Cuts every container into this many partition key ranges.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    ranges: u16,
+    /// Refuses requests with 429 that exceed the throughput offered for their container.
+    #[arg(long)]
+    enforce_throughput: bool,
+    /// Lets faults be ordered under /admin/faults.
+    #[arg(long)]
+    faults: bool,
+}
+
+impl Store {
+    /// What the service is started with.
+    pub fn options(self, listen: SocketAddr, account: Account) -> Options {
+        if self.data.is_none() && !self.ephemeral {
+            tracing::info!("the store is in memory and goes with this process; --data keeps it");
+        }
+        Options {
+            listen,
+            account,
+            key: self.account_key.unwrap_or_else(|| COSMOS_KEY.to_owned()),
+            data: self.data,
+            read_only_key: self.read_only_key,
+            entra_tenant: self.entra_tenant,
+            partition_key_ranges: self.ranges,
+            enforce_throughput: self.enforce_throughput,
+            faults: self.faults,
+            ..Options::default()
+        }
+    }
+}
