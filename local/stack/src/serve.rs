@@ -388,7 +388,7 @@ fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyho
 }
 
 /// The environment as a Functions host sees it: its own variables are the app settings.
-fn settings() -> BTreeMap<String, String> {
+pub(crate) fn settings() -> BTreeMap<String, String> {
     // `vars` would panic on a variable that is no UTF-8, which somebody else may have set.
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
