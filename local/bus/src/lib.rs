@@ -1,7 +1,8 @@
 //! A Service Bus stand-in: AMQP 1.0 on the wire, a deterministic broker inside.
 //!
-//! Serves the unmodified SDKs on a laptop: queues, topics with SQL rules, peek-lock, dead-letter
-//! queues, scheduling, deferral, duplicate detection. Everything is in memory. It has never heard
+//! Serves the unmodified SDKs on a laptop: queues, topics with SQL rules, peek-lock, sessions,
+//! forwarding, dead-letter queues, scheduling, deferral, duplicate detection, over AMQP, TLS and
+//! WebSockets, and the administration API. Everything is in memory. It has never heard
 //! of what the messages are about.
 //!
 //! From the wire inwards: `amqp` turns bytes into values, `server` keeps connections, sessions and
@@ -19,7 +20,7 @@ mod topology;
 
 pub use broker::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub use filter::SyntaxError;
-pub use server::{BindError, Handle, Options, ServeError, Server};
+pub use server::{BindError, CertificateError, Handle, Options, ServeError, Server};
 pub use topology::{
     AuthorizationRule, CorrelationSpec, EntityStatus, Namespace, NamespaceError, Queue, Right,
     RuleSpec, Span, Subscription, Topic,
