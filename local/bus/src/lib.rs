@@ -13,14 +13,19 @@
 mod amqp;
 mod broker;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 mod limits;
 mod message;
 mod server;
+mod storage;
 mod topology;
 
 pub use broker::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub use filter::SyntaxError;
+pub use journal::{Loss, OpenError, Repaired, repair};
 pub use server::{BindError, CertificateError, Handle, Options, ServeError, Server};
+pub use storage::Recovered;
 pub use topology::{
     AuthorizationRule, CorrelationSpec, EntityStatus, Namespace, NamespaceError, Queue, Right,
     RuleSpec, Span, Subscription, Topic,

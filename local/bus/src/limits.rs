@@ -3,6 +3,27 @@
 //! What a client may choose (credit, windows, batch sizes) is capped here as well: a stand-in that
 //! falls over under a careless client would be no use for testing careful ones.
 
+/// Bytes of one group of changes above which it is written to the journal in parts: far below the
+/// largest record a journal takes, with room for the largest message.
+pub(crate) const GROUP_BYTES: usize = 1_048_576;
+
+/// Bytes of messages kept in memory beside a journal: enough for what is under way in any load, and
+/// a small part of a backlog.
+pub(crate) const MESSAGE_MEMORY_BYTES_MAX: u64 = 128 * 1_048_576;
+
+/// Bytes that wait for the disk above which connections are not read from.
+pub(crate) const JOURNAL_WAITING_BYTES_MAX: usize = 64 * 1_048_576;
+
+/// Bytes of journal after which a snapshot replaces it, unless the messages themselves are more:
+/// then as many, so that a message is rewritten once for every one that is written.
+pub(crate) const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1_048_576;
+
+/// Messages captured for a snapshot in one go, while nobody else can do anything.
+pub(crate) const CAPTURE_ITEMS: usize = 512;
+
+/// Bytes of messages captured in one go.
+pub(crate) const CAPTURE_BYTES: u64 = 524_288;
+
 /// Nesting of AMQP values. Real messages stay below five; the cap keeps recursion off the stack.
 pub(crate) const VALUE_DEPTH_MAX: u32 = 32;
 

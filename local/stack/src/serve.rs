@@ -60,6 +60,9 @@ pub enum Role {
         /// Where else, and how it may be spoken to.
         #[command(flatten)]
         doors: BusDoors,
+        /// How it keeps what it is given.
+        #[command(flatten)]
+        keeping: BusKeeping,
     },
     /// The Cosmos DB stand-in: REST.
     Cosmos {
@@ -149,6 +152,56 @@ pub struct BusDoors {
 
 /// The folder of the development certificate when none is named.
 const BUS_CERTIFICATE: &str = "target/bus-certificate";
+/// How the Service Bus stand-in keeps messages.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusKeeping {
+    /// The directory of its journal; created if there is none, continued if there is.
+    #[arg(long, default_value = "target/bus", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Keeps everything in memory, and nothing when it ends.
+    #[arg(long, conflicts_with = "data")]
+    pub ephemeral: bool,
+    /// Answers once the system has a change, without waiting for the disk: survives a crash of the
+    /// process, not one of the machine.
+    #[arg(long)]
+    pub no_fsync: bool,
+    /// Before it starts, keeps what can still be read of a damaged journal.
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub repair: bool,
+}
+
+impl BusKeeping {
+    /// Repairs if that is asked for; where the journal is to be.
+    fn prepare(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.ephemeral {
+            return Ok(None);
+        }
+        if self.repair {
+            let repaired = bus::repair(&self.data).context("the journal cannot be repaired")?;
+            for loss in &repaired.losses {
+                let (path, bytes, offset) = (loss.path.display(), loss.bytes, loss.offset);
+                eprintln!("{path}: lost {bytes} bytes at {offset}; the damaged file is beside it");
+            }
+            eprintln!("kept {} frames, lost {}", repaired.frames_kept, repaired.losses.len());
+        }
+        Ok(Some(self.data.clone()))
+    }
+}
+
+/// What to do about a journal that cannot be used.
+fn with_advice(error: bus::BindError) -> anyhow::Error {
+    use bus::{BindError, OpenError};
+    let advice = match &error {
+        BindError::Journal { source: OpenError::Damaged { .. }, .. } => {
+            "run it again with --repair to keep what can still be read"
+        }
+        BindError::Journal { source: OpenError::Locked(_), .. } => {
+            "choose another directory with --data, or --ephemeral"
+        }
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(advice)
+}
 
 /// Runs a role until it is told to stop.
 ///
@@ -156,7 +209,7 @@ const BUS_CERTIFICATE: &str = "target/bus-certificate";
 /// It cannot start, or stopped by itself.
 pub async fn serve(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Bus { common, topology, doors } => {
+        Role::Bus { common, topology, doors, keeping } => {
             let text = std::fs::read_to_string(&topology)
                 .with_context(|| format!("{} cannot be read", topology.display()))?;
             let namespace = bus::Namespace::from_file_text(&text)
@@ -170,12 +223,16 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
                 namespace,
                 shared_access_key_name: BUS_KEY_NAME.to_owned(),
                 shared_access_key: BUS_KEY.to_owned(),
+                data: keeping.prepare()?,
+                fsync: !keeping.no_fsync,
                 ..bus::Options::default()
             };
-            let server = bus::Server::bind(options).await?;
+            let server = bus::Server::bind(options).await.map_err(with_advice)?;
             let address = server.local_addr();
+            let recovered = server.recovered();
             let mut further = server.local_addrs()[1..].iter();
-            let mut ready = json!({});
+            let mut ready =
+                json!({ "messages": recovered.messages, "tornBytes": recovered.torn_bytes });
             for (asked, name) in
                 [(doors.tls_listen, "tlsAddress"), (doors.admin_listen, "adminAddress")]
             {

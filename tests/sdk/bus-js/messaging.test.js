@@ -76,7 +76,8 @@ test("abandon, defer and dead-letter change what they are told to", () =>
 test("a lost lock is named as such, a renewed one lasts", () =>
   withQueue({ lockDuration: "PT5S" }, async (client, queue) => {
     await client.createSender(queue).sendMessages({ body: "x" });
-    const receiver = client.createReceiver(queue);
+    // Left to itself, the SDK renews the lock.
+    const receiver = client.createReceiver(queue, { maxAutoLockRenewalDurationInMs: 0 });
     const [first] = await receive(receiver, 1);
     const end = first.lockedUntilUtc;
     await until(async () => {

@@ -20,7 +20,7 @@ fs.writeFileSync(topology, '{"serviceBus": {}}');
 const broker = spawn(
   path.join(target, "debug", "stack"),
   [
-    ...["serve", "bus", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"],
+    ...["serve", "bus", "--ephemeral", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"],
     ...["--admin-listen", "127.0.0.1:0", "--certificate", path.join(directory, "certificate")],
     ...["--topology", topology, "--ready-file", ready],
   ],

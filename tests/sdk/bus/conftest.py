@@ -7,6 +7,7 @@ BULKHEAD_BUS_COMMAND            start this instead of the `stack` executable; `{
                                 certificate's folder and the ready file
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -30,7 +31,7 @@ def default_command():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     stack = target / "debug" / "stack"
     return (
-        f"{shlex.quote(str(stack))} serve bus --listen 127.0.0.1:0"
+        f"{shlex.quote(str(stack))} serve bus --ephemeral --listen 127.0.0.1:0"
         " --tls-listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --certificate {certificate}"
         " --topology {topology} --ready-file {ready}"
     )
@@ -56,6 +57,26 @@ def connection_string_for(address, name="RootManageSharedAccessKey", key="SAS_KE
     )
 
 
+@contextlib.contextmanager
+def running(directory, template, topology=TOPOLOGY):
+    """A broker of its own, and the process; killed when the test does not end it."""
+    ready, log = directory / "ready.json", directory / "bus.log"
+    ready.unlink(missing_ok=True)
+    places = {"topology": topology, "ready": ready, "certificate": directory / "certificate"}
+    command = [part.format(**places) for part in shlex.split(template)]
+    with log.open("a") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        said = wait_for_ready(process, ready, log)
+        yield {"connectionString": connection_string_for(said["address"]), **said}, process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
 @pytest.fixture(scope="session")
 def ready(tmp_path_factory):
     """What the broker says of itself: its addresses, and the certificate to trust."""
@@ -63,22 +84,9 @@ def ready(tmp_path_factory):
     if given:
         yield {"connectionString": given}
         return
-    directory = tmp_path_factory.mktemp("bus")
-    ready, log = directory / "ready.json", directory / "bus.log"
     template = os.environ.get("BULKHEAD_BUS_COMMAND") or default_command()
-    places = {"topology": TOPOLOGY, "ready": ready, "certificate": directory / "certificate"}
-    command = [part.format(**places) for part in shlex.split(template)]
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        said = wait_for_ready(process, ready, log)
-        yield {"connectionString": connection_string_for(said["address"]), **said}
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    with running(tmp_path_factory.mktemp("bus"), template) as (said, _):
+        yield said
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::body::Body;
 use super::receive::Delivery;
 use super::record::{QueueId, Record, Removal};
 use super::rule::Rule;
 use super::time::Timestamp;
 use crate::limits::RULES_PER_SUBSCRIPTION_MAX;
-use crate::message::Message;
 
 /// Why rules are as they were.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,9 +35,8 @@ impl Broker {
         self.advance(now);
         self.touch(queue);
         let place = self.queue(queue);
-        let wanted = |message: &Message| {
-            session.is_none_or(|session| message.session_id.as_deref() == Some(session))
-        };
+        let wanted =
+            |message: &Body| session.is_none_or(|session| message.session_id() == Some(session));
         let messages = place.from(from).filter(|(_, entry)| wanted(&entry.message));
         messages.take(count).filter_map(|(sequence, _)| place.delivery(sequence)).collect()
     }

@@ -224,6 +224,7 @@ impl Broker {
                             rules.push(Arc::new(Rule { created_at: at, ..Rule::default_rule() }));
                         }
                         let shelf = self.topic(topic).shelf;
+                        self.queue_mut(id).declared_rules.clone_from(&rules);
                         self.queue_mut(id).rules = rules;
                         self.queue_mut(id).shelf = Some(shelf);
                         let name = Arc::from(subscription.name.as_str());

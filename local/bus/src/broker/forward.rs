@@ -25,14 +25,14 @@ impl Broker {
         hops: u32,
     ) {
         if let Some(target) = self.queue(id).settings.forward_to.clone() {
-            self.queue_mut(id).use_sequence(sequence);
+            self.commit(Record::Numbered { queue: id, sequence });
             if let Err(refusal) = self.forward(&target, &message, original, hops + 1) {
                 self.leave_behind(id, &message, original, &refusal);
             }
             return;
         }
         if self.has_sessions(id) && message.session_id.is_none() {
-            self.queue_mut(id).use_sequence(sequence);
+            self.commit(Record::Numbered { queue: id, sequence });
             let Some(dead) = self.queue(id).dead_letter else { return };
             let why = reason(
                 "Session ID is null.",
@@ -99,7 +99,7 @@ impl Broker {
         }
         match entity {
             Entity::Topic(topic) => {
-                self.queue_mut(inlet).use_sequence(sequence);
+                self.commit(Record::Numbered { queue: inlet, sequence });
                 self.fan_out(topic, message, original, hops);
             }
             _ => self.arrive(inlet, sequence, original, Arc::clone(message), hops),

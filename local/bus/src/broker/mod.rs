@@ -11,6 +11,7 @@
 //! state and [`record`] the only way to change it.
 
 mod address;
+pub(crate) mod body;
 mod browse;
 mod duplicates;
 mod entities;
@@ -20,7 +21,8 @@ mod ids;
 mod publish;
 mod queue;
 mod receive;
-mod record;
+pub(crate) mod record;
+pub(crate) mod recovery;
 mod rule;
 mod sessions;
 mod settle;
@@ -29,7 +31,7 @@ mod status;
 mod tests;
 mod time;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub(crate) use address::{Address, normalise};
@@ -46,6 +48,7 @@ pub(crate) use settle::{SettleError, Settlement};
 pub use status::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub(crate) use time::Timestamp;
 
+use body::Body;
 use entities::Registry;
 use ids::Ids;
 use queue::{Entry, Queue};
@@ -83,9 +86,15 @@ pub(crate) struct Broker {
     /// Lower-case path to entity.
     directory: HashMap<String, Entity>,
     registry: Registry,
+    /// Keys of the entities that a topology file declares: the file is where they last.
+    declared: BTreeSet<String>,
     receivers: Receivers,
     ids: Ids,
     journal: Box<dyn Journal>,
+    /// Bytes of messages in memory.
+    resident: u64,
+    /// Above this, messages that come are left where the journal has them.
+    resident_max: u64,
     /// The latest time any command has named; a clock that steps back does not take it along.
     now: Timestamp,
     /// No deadline is earlier. May itself be of something already settled.
@@ -108,9 +117,12 @@ impl Broker {
             topics: Vec::new(),
             directory: HashMap::new(),
             registry: Registry::new(),
+            declared: BTreeSet::new(),
             receivers: Receivers::default(),
             ids: Ids::new(seed),
             journal,
+            resident: 0,
+            resident_max: u64::MAX,
             now: Timestamp::from_millis(i64::MIN),
             earliest: Timestamp::NEVER,
         };
@@ -124,14 +136,18 @@ impl Broker {
     pub(crate) fn declare_all(&mut self, namespace: &Namespace) {
         let at = self.now;
         for queue in &namespace.queues {
+            self.declared.insert(normalise(&queue.name));
             self.define(&Arc::new(Definition::Queue(queue.clone())), at);
         }
         for topic in &namespace.topics {
+            self.declared.insert(normalise(&topic.name));
             let alone = crate::topology::Topic { subscriptions: Vec::new(), ..topic.clone() };
             self.define(&Arc::new(Definition::Topic(alone)), at);
             for subscription in &topic.subscriptions {
                 let (topic, subscription) = (topic.name.clone(), subscription.clone());
-                self.define(&Arc::new(Definition::Subscription { topic, subscription }), at);
+                let definition = Definition::Subscription { topic, subscription };
+                self.declared.insert(normalise(&definition.path()));
+                self.define(&Arc::new(definition), at);
             }
         }
     }
@@ -149,10 +165,15 @@ impl Broker {
         }
     }
 
-    /// Ends the atomic group of records that began with the last call; the shell calls this before
-    /// it tells anybody of the change.
-    pub(crate) fn seal(&mut self) {
-        self.journal.seal();
+    /// Ends the atomic group of records that began with the last call. The shell calls this before
+    /// it tells anybody of the change, and waits until the journal is durable up to the result.
+    pub(crate) fn seal(&mut self) -> u64 {
+        let position = self.journal.seal();
+        if self.resident > self.resident_max {
+            let stored = self.journal.stored();
+            self.put_away(stored);
+        }
+        position
     }
 
     /// When [`advance`](Broker::advance) next has something to do; may be earlier, never later.
@@ -207,7 +228,17 @@ impl Broker {
     }
 
     /// Applies one change: a new one, or one read back from a journal.
-    fn apply(&mut self, record: Record) {
+    fn apply(&mut self, mut record: Record) {
+        let place = record.queue_mut().copied();
+        let before = place.map_or(0, |place| self.queue(place).resident());
+        self.change(record);
+        self.resident = match place {
+            Some(place) => self.resident - before + self.queue(place).resident(),
+            None => self.queues.iter().map(Queue::resident).sum(),
+        };
+    }
+
+    fn change(&mut self, record: Record) {
         match record {
             Record::Declared { .. } => {}
             Record::Enqueued {
@@ -227,7 +258,7 @@ impl Broker {
                     self.wake_at(at);
                 }
                 let entry = Entry {
-                    message,
+                    message: Body::Here(message),
                     original_sequence,
                     enqueued_at,
                     expires_at,
@@ -235,7 +266,10 @@ impl Broker {
                     deferred: false,
                     state,
                 };
-                self.queue_mut(queue).insert(sequence, entry);
+                let queue = self.queue_mut(queue);
+                // A snapshot may have it already.
+                queue.remove(sequence);
+                queue.insert(sequence, entry);
             }
             Record::Removed { queue, sequence, .. } => self.queue_mut(queue).remove(sequence),
             Record::Locked { queue, sequence, token, until } => {
@@ -259,10 +293,15 @@ impl Broker {
                     duplicates.remember(key, until);
                 }
             }
-            Record::RuleAdded { queue, rule } => self.queue_mut(queue).rules.push(rule),
+            Record::RuleAdded { queue, rule } => {
+                let rules = &mut self.queue_mut(queue).rules;
+                rules.retain(|known| known.name != rule.name);
+                rules.push(rule);
+            }
             Record::RuleRemoved { queue, name } => {
                 self.queue_mut(queue).rules.retain(|rule| rule.name != name);
             }
+            Record::Numbered { queue, sequence } => self.queue_mut(queue).use_sequence(sequence),
             Record::SessionState { queue, session, state, at } => {
                 if let Some(sessions) = &mut self.queue_mut(queue).sessions {
                     sessions.set_state(&session, state, at);

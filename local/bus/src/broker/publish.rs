@@ -136,7 +136,7 @@ impl Broker {
         if let Some(duplicates) = &mut self.queue_mut(inlet).duplicates {
             let key = message.duplicate_key();
             if duplicates.knows(&key, now) {
-                self.queue_mut(inlet).use_sequence(sequence);
+                self.commit(Record::Numbered { queue: inlet, sequence });
                 return sequence;
             }
             let until = now.plus(duplicates.window_ms());
@@ -155,7 +155,7 @@ impl Broker {
             }),
             _ => match to {
                 Entity::Topic(topic) => {
-                    self.queue_mut(inlet).use_sequence(sequence);
+                    self.commit(Record::Numbered { queue: inlet, sequence });
                     self.fan_out(topic, &Arc::new(message), sequence, 0);
                 }
                 _ => self.arrive(inlet, sequence, sequence, Arc::new(message), 0),
@@ -169,7 +169,7 @@ impl Broker {
     /// original.
     pub(super) fn activate(&mut self, queue: QueueId, sequence: i64) {
         let Some(entry) = self.queue(queue).get(sequence) else { return };
-        let (message, original) = (Arc::clone(&entry.message), entry.original_sequence);
+        let (message, original) = (entry.message.load(), entry.original_sequence);
         self.commit(Record::Removed { queue, sequence, removal: Removal::Activated });
         match self.topics.iter().position(|topic| topic.shelf == queue) {
             Some(at) => self.fan_out(TopicId(super::index(at)), &message, original, 0),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::body::{Body, Shelf, Stored};
 use super::duplicates::Duplicates;
 use super::receive::{Delivery, MessageState, ReceiverId};
 use super::record::{Arrival, QueueId};
@@ -50,7 +51,7 @@ pub(super) enum State {
 /// One message with what happened to it here.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
-    pub(super) message: Arc<Message>,
+    pub(super) message: Body,
     pub(super) original_sequence: i64,
     pub(super) enqueued_at: Timestamp,
     pub(super) expires_at: Option<Timestamp>,
@@ -79,6 +80,8 @@ pub(super) struct Queue {
     /// The entity was deleted; the number is not used again.
     pub(super) gone: bool,
     pub(super) rules: Vec<Arc<Rule>>,
+    /// The rules it was declared with.
+    pub(super) declared_rules: Vec<Arc<Rule>>,
     pub(super) duplicates: Option<Duplicates>,
     /// Receivers with unused credit, first come first served.
     pub(super) waiting: VecDeque<ReceiverId>,
@@ -92,6 +95,8 @@ pub(super) struct Queue {
     due: BTreeSet<(Timestamp, i64)>,
     deferred: usize,
     bytes: u64,
+    /// Of these, bytes in memory.
+    resident: u64,
 }
 
 impl Queue {
@@ -107,6 +112,7 @@ impl Queue {
             last_used: Timestamp::from_millis(i64::MIN),
             gone: false,
             rules: Vec::new(),
+            declared_rules: Vec::new(),
             duplicates: None,
             waiting: VecDeque::new(),
             next_sequence: 1,
@@ -118,6 +124,7 @@ impl Queue {
             due: BTreeSet::new(),
             deferred: 0,
             bytes: 0,
+            resident: 0,
         }
     }
 
@@ -221,7 +228,7 @@ impl Queue {
             _ => MessageState::Active,
         };
         Some(Delivery {
-            message: Arc::clone(&entry.message),
+            message: entry.message.load(),
             sequence,
             original_sequence: entry.original_sequence,
             enqueued_at: entry.enqueued_at,
@@ -233,9 +240,22 @@ impl Queue {
         })
     }
 
+    /// Bytes of the messages that are in memory.
+    pub(super) fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    /// Leaves a message where the journal has it.
+    pub(super) fn put_away(&mut self, sequence: i64, shelf: &Arc<dyn Shelf>, stored: Stored) {
+        let Some(entry) = self.entries.get_mut(&sequence) else { return };
+        self.resident -= entry.message.resident();
+        entry.message.put_away(shelf, stored);
+    }
+
     pub(super) fn insert(&mut self, sequence: i64, entry: Entry) {
         self.use_sequence(sequence);
         self.bytes += entry.message.size();
+        self.resident += entry.message.resident();
         let session = self.in_session(&entry);
         if let (Some(sessions), Some(session)) = (&mut self.sessions, &session) {
             sessions.message_came(session);
@@ -252,6 +272,7 @@ impl Queue {
     pub(super) fn remove(&mut self, sequence: i64) {
         let Some(entry) = self.entries.remove(&sequence) else { return };
         self.bytes = self.bytes.saturating_sub(entry.message.size());
+        self.resident -= entry.message.resident();
         if let Some(at) = entry.expires_at {
             self.life_ends.remove(&(at, sequence));
         }
@@ -272,12 +293,17 @@ impl Queue {
 
     pub(super) fn lock(&mut self, sequence: i64, token: Uuid, until: Timestamp) {
         let Some(entry) = self.entries.get_mut(&sequence) else { return };
-        entry.state = State::Locked { token, until };
+        let before = std::mem::replace(&mut entry.state, State::Locked { token, until });
+        // Only when records are applied to a snapshot that has seen later ones.
+        if let State::Locked { token, until } = before {
+            self.locks.remove(&token);
+            self.lock_ends.remove(&(until, sequence));
+        }
         self.available.remove(&sequence);
         self.locks.insert(token, sequence);
         self.lock_ends.insert((until, sequence));
         if let Some(sessions) = &mut self.sessions
-            && let Some(session) = entry.message.session_id.as_deref()
+            && let Some(session) = entry.message.session_id()
         {
             sessions.message_locked(session, sequence);
         }
@@ -306,14 +332,17 @@ impl Queue {
         }
         if let Some(message) = changed {
             self.bytes = self.bytes.saturating_sub(entry.message.size()) + message.size();
-            entry.message = message;
+            self.resident -= entry.message.resident();
+            entry.message = Body::Here(message);
+            self.resident += entry.message.resident();
         }
         entry.delivery_count = delivery_count;
         self.deferred = self.deferred - usize::from(entry.deferred) + usize::from(deferred);
         entry.deferred = deferred;
         let expires_at = entry.expires_at;
         entry.state = if deferred { State::Deferred } else { State::Available };
-        let session = self.sessions.as_ref().and_then(|_| entry.message.session_id.clone());
+        let session =
+            self.sessions.as_ref().and_then(|_| entry.message.session_id().map(str::to_owned));
         if !deferred {
             self.make_available(sequence, expires_at, session.as_deref());
         } else if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
@@ -323,7 +352,7 @@ impl Queue {
 
     /// The session of a message where sessions count.
     fn in_session(&self, entry: &Entry) -> Option<String> {
-        self.sessions.as_ref().and_then(|_| entry.message.session_id.clone())
+        self.sessions.as_ref().and_then(|_| entry.message.session_id().map(str::to_owned))
     }
 
     fn make_available(
@@ -380,6 +409,10 @@ impl Queue {
         assert_eq!(
             self.entries.values().map(|entry| entry.message.size()).sum::<u64>(),
             self.bytes
+        );
+        assert_eq!(
+            self.entries.values().map(|entry| entry.message.resident()).sum::<u64>(),
+            self.resident
         );
         assert!(self.entries.keys().all(|sequence| *sequence < self.next_sequence));
         if let Some(sessions) = &self.sessions {

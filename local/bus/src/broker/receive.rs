@@ -293,7 +293,7 @@ impl Broker {
         let deferred = |sequence: &i64| {
             let entry = self.queue(queue).get(*sequence);
             entry.is_some_and(|entry| {
-                let same = session.is_none() || entry.message.session_id.as_deref() == session;
+                let same = session.is_none() || entry.message.session_id() == session;
                 entry.state == State::Deferred && same
             })
         };
@@ -331,7 +331,7 @@ impl Broker {
     fn lock(&mut self, queue: QueueId, sequence: i64) {
         let token = self.ids.next();
         let entry = self.queue(queue).get(sequence);
-        let session = entry.and_then(|entry| entry.message.session_id.as_deref());
+        let session = entry.and_then(|entry| entry.message.session_id());
         let held = session.and_then(|session| self.holder(queue, session).ok());
         // A message lives as long as its session's lock.
         let until = match held {

@@ -158,6 +158,13 @@ impl Sessions {
         self.sessions.get(id)?.state.clone()
     }
 
+    /// Sessions with a state, and since when it is so.
+    pub(super) fn states(&self) -> impl Iterator<Item = (Arc<str>, Bytes, Timestamp)> {
+        self.sessions.iter().filter_map(|(id, session)| {
+            Some((Arc::clone(id), session.state.clone()?, session.state_set_at?))
+        })
+    }
+
     pub(super) fn set_state(&mut self, id: &str, state: Option<Bytes>, at: Timestamp) {
         self.with(id, |session| {
             session.state = state;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Broker;
+use super::body::Body;
 use super::record::{Arrival, QueueId, Record, Removal};
 use super::time::Timestamp;
 use crate::amqp::Value;
@@ -90,7 +91,7 @@ impl Broker {
             }
             Settlement::Defer { changes } => {
                 if let Some((count, message)) = self.failed(queue, sequence) {
-                    let changed = changed(&message, &changes);
+                    let changed = change(&message, &changes);
                     let (delivery_count, deferred) = (count, true);
                     self.commit(Record::Unlocked {
                         queue,
@@ -176,7 +177,7 @@ impl Broker {
             return;
         }
         let deferred = self.queue(queue).get(sequence).is_some_and(|entry| entry.deferred);
-        let changed = changes.and_then(|changes| changed(&message, changes));
+        let changed = changes.and_then(|changes| change(&message, changes));
         self.commit(Record::Unlocked { queue, sequence, delivery_count, deferred, changed });
     }
 
@@ -192,9 +193,9 @@ impl Broker {
     }
 
     /// The delivery count after one more failure, and the message.
-    fn failed(&self, queue: QueueId, sequence: i64) -> Option<(u32, Arc<Message>)> {
+    fn failed(&self, queue: QueueId, sequence: i64) -> Option<(u32, Body)> {
         let entry = self.queue(queue).get(sequence)?;
-        Some((entry.delivery_count.saturating_add(1), Arc::clone(&entry.message)))
+        Some((entry.delivery_count.saturating_add(1), entry.message.clone()))
     }
 
     /// Moves a message to the dead-letter sub-queue under a new number, or to where the entity
@@ -210,7 +211,8 @@ impl Broker {
         let Some(entry) = self.queue(queue).get(sequence).cloned() else { return };
         let changes: Vec<_> =
             changes.iter().map(|(key, value)| (key.clone(), cut(key, value))).collect();
-        let message = changed(&entry.message, &changes).unwrap_or(entry.message);
+        let message = entry.message.load();
+        let message = changed(&message, &changes).unwrap_or(message);
         if let Some(target) = self.queue(queue).settings.forward_dead.clone() {
             self.commit(Record::Removed { queue, sequence, removal: Removal::Forwarded });
             self.forward_dead_letter(queue, &target, &message, entry.original_sequence);
@@ -236,6 +238,11 @@ pub(super) fn reason(reason: &str, description: &str) -> Vec<(Value, Value)> {
         (Value::string(DEAD_LETTER_REASON), Value::string(reason)),
         (Value::string(DEAD_LETTER_DESCRIPTION), Value::string(description)),
     ]
+}
+
+/// The changed message, read only if there is something to change.
+fn change(message: &Body, changes: &[(Value, Value)]) -> Option<Arc<Message>> {
+    if changes.is_empty() { None } else { changed(&message.load(), changes) }
 }
 
 pub(super) fn changed(message: &Message, changes: &[(Value, Value)]) -> Option<Arc<Message>> {

@@ -6,6 +6,7 @@
 //! every delivery. Knows the message format (AMQP 1.0 part 3) and nothing of connections or links.
 
 mod delivery;
+mod stored;
 mod view;
 
 use std::sync::Arc;

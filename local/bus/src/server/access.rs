@@ -126,6 +126,8 @@ impl Keys {
         let signature = STANDARD.decode(&*signature).map_err(|_| TokenError::Malformed)?;
         let name = percent_decode_str(name).decode_utf8_lossy();
         let path = normalise(resource);
+        // A client that signs the address of a request signs its query with it.
+        let path = path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let path = match host.and_then(|host| path.strip_prefix(&host.to_lowercase())) {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.trim_matches('/').into(),
             _ => path,

@@ -33,9 +33,19 @@ pub(super) async fn serve(
     let mut flushed = true;
     let mut armed = Timestamp::NEVER;
     let mut timer = pin!(sleep_until(Instant::now()));
+    let mut durable = hub.durable();
 
     while !engine.is_finished() {
-        let pending = !engine.output().is_empty();
+        let (position, failed) = {
+            let durable = durable.borrow_and_update();
+            (durable.position, durable.failed.is_some())
+        };
+        if failed {
+            // Whether what was asked for was done, nobody can say.
+            break;
+        }
+        let sendable = engine.sendable(position);
+        let (pending, held) = (sendable > 0, sendable < engine.output().len());
         if !pending {
             waiting_since = None;
         } else if waiting_since.is_none() {
@@ -49,17 +59,19 @@ pub(super) async fn serve(
             timer.as_mut().reset(Instant::now() + Duration::from_millis(ms));
             armed = deadline;
         }
-        let reads = engine.accepts_input();
+        let congested = held && hub.is_congested();
+        let reads = engine.accepts_input() && !congested;
         if reads && input.capacity() - input.len() < READ_BUFFER_BYTES / 4 {
             input.reserve(READ_BUFFER_BYTES);
         }
         tokio::select! {
             biased;
-            written = put(&mut writer, engine.output()), if pending || !flushed => {
+            written = put(&mut writer, &engine.output()[..sendable]), if pending || !flushed => {
                 match written {
                     Ok(n) if n > 0 => {
                         waiting_since = None;
                         flushed = false;
+                        engine.sent(n);
                         engine.flushed(clock::now());
                     }
                     Ok(_) if !pending => flushed = true,
@@ -72,6 +84,7 @@ pub(super) async fn serve(
                     _ => break,
                 }
             }
+            _ = durable.changed(), if held => {}
             () = woken.notified() => engine.deliver(clock::now()),
             () = timer.as_mut(), if armed != Timestamp::NEVER => {
                 armed = Timestamp::NEVER;
@@ -93,9 +106,9 @@ pub(super) async fn serve(
 
 /// Writes what there is, or sees to it that what was written goes out: encryption keeps a buffer of
 /// its own.
-async fn put(writer: &mut (impl AsyncWrite + Unpin), output: &mut BytesMut) -> io::Result<usize> {
+async fn put(writer: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Result<usize> {
     if output.is_empty() {
         return writer.flush().await.map(|()| 0);
     }
-    writer.write_buf(output).await
+    writer.write(output).await
 }

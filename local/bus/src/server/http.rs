@@ -67,7 +67,16 @@ async fn answer(request: Request<Incoming>, tls: bool, hub: &Hub) -> Response<Fu
     let limit = Duration::from_millis(HANDSHAKE_MS_MAX.unsigned_abs());
     let body = Limited::new(body, ADMIN_BODY_BYTES_MAX).collect();
     match tokio::time::timeout(limit, body).await {
-        Ok(Ok(body)) => admin::answer(hub, &head, &body.to_bytes(), tls),
+        Ok(Ok(body)) => {
+            let (response, position) = admin::answer(hub, &head, &body.to_bytes(), tls);
+            let mut durable = hub.durable();
+            let done = durable
+                .wait_for(|durable| durable.failed.is_some() || durable.position >= position);
+            match done.await.map(|durable| durable.failed.is_none()) {
+                Ok(true) => response,
+                _ => admin::problem(StatusCode::SERVICE_UNAVAILABLE, "The disk takes nothing."),
+            }
+        }
         Ok(Err(_)) => admin::problem(StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
         Err(_) => admin::problem(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
     }

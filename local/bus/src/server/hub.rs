@@ -5,18 +5,28 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use journal::{Durable, Log, Position};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Keys;
 use super::clock;
 use crate::broker::{Broker, ConnectionId, Status, Timestamp};
+use crate::limits::{JOURNAL_WAITING_BYTES_MAX, SNAPSHOT_AFTER_BYTES};
+use crate::storage;
+
+/// How often the length of the journal is looked at. It grows by some ten megabytes meanwhile.
+const SNAPSHOT_CHECK_MS: u64 = 500;
 
 /// What all connections share.
 pub(crate) struct Hub {
     state: Mutex<State>,
     /// Told when the broker's next deadline has become earlier.
     earlier: Notify,
+    /// How far the journal is.
+    durable: watch::Receiver<Durable>,
+    /// `None` when everything is in memory only.
+    log: Option<Arc<Log>>,
     pub(super) keys: Keys,
     pub(super) max_message_bytes: u64,
 }
@@ -28,9 +38,47 @@ struct State {
 }
 
 impl Hub {
-    pub(super) fn new(broker: Broker, keys: Keys, max_message_bytes: u64) -> Hub {
+    pub(super) fn new(
+        broker: Broker,
+        log: Option<Arc<Log>>,
+        keys: Keys,
+        max_message_bytes: u64,
+    ) -> Hub {
         let state = Mutex::new(State { broker, connections: HashMap::new() });
-        Hub { state, earlier: Notify::new(), keys, max_message_bytes }
+        let durable = match &log {
+            Some(log) => log.durable(),
+            // What is in memory is as durable as it will ever be.
+            None => watch::channel(Durable { position: Position::MAX, failed: None }).1,
+        };
+        Hub { state, earlier: Notify::new(), durable, log, keys, max_message_bytes }
+    }
+
+    /// How far the journal is durable, for whoever holds answers back until it is.
+    pub(super) fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.clone()
+    }
+
+    /// Whether so much waits for the disk that nothing more should be taken on.
+    pub(super) fn is_congested(&self) -> bool {
+        let waiting = self.log.as_ref().map_or(0, |log| log.waiting_bytes());
+        waiting > JOURNAL_WAITING_BYTES_MAX
+    }
+
+    /// Whether the journal is so long that a snapshot is worth it.
+    pub(super) fn is_long(&self) -> bool {
+        let Some(log) = &self.log else { return false };
+        let live = self.lock().broker.message_bytes();
+        log.bytes_since_snapshot() > live.max(SNAPSHOT_AFTER_BYTES)
+    }
+
+    /// Writes a snapshot in place of the journal so far. Blocks for as long as that takes.
+    pub(super) fn compact(&self) {
+        let Some(log) = &self.log else { return };
+        let with = |command: &mut dyn FnMut(&mut Broker)| command(&mut self.lock().broker);
+        match storage::compact(log, &with) {
+            Ok(written) => tracing::debug!(written, "snapshot"),
+            Err(error) => tracing::error!(%error, "a snapshot could not be written"),
+        }
     }
 
     /// Registers a connection; the result is notified when it has something to fetch.
@@ -53,11 +101,21 @@ impl Hub {
         caller: Option<ConnectionId>,
         command: impl FnOnce(&mut Broker) -> R,
     ) -> R {
+        self.with_position(caller, command).0
+    }
+
+    /// As [`with`](Hub::with), and up to where the journal must be durable before anybody outside
+    /// is told of the result.
+    pub(super) fn with_position<R>(
+        &self,
+        caller: Option<ConnectionId>,
+        command: impl FnOnce(&mut Broker) -> R,
+    ) -> (R, Position) {
         let mut state = self.lock();
         let State { broker, connections } = &mut *state;
         let before = broker.next_deadline();
         let result = command(broker);
-        broker.seal();
+        let position = broker.seal();
         for id in broker.woken() {
             if Some(id) != caller
                 && let Some(notify) = connections.get(&id)
@@ -68,12 +126,30 @@ impl Hub {
         if broker.next_deadline() < before {
             self.earlier.notify_one();
         }
-        result
+        (result, position)
     }
 
     pub(super) fn status(&self) -> Status {
         let state = self.lock();
         state.broker.status(state.connections.len())
+    }
+
+    /// Keeps the journal short.
+    pub(super) async fn run_compaction(self: Arc<Self>, shutdown: CancellationToken) {
+        if self.log.is_none() {
+            return;
+        }
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_millis(SNAPSHOT_CHECK_MS)) => {}
+            }
+            if self.is_long() {
+                let hub = Arc::clone(&self);
+                // It reports its own errors.
+                let _ = tokio::task::spawn_blocking(move || hub.compact()).await;
+            }
+        }
     }
 
     /// Lets the broker's time pass: sleeps to its next deadline, and no longer when an earlier one

@@ -18,10 +18,12 @@ mod websocket;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use journal::Log;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +35,8 @@ pub use certificate::CertificateError;
 use hub::Hub;
 
 use crate::broker::{Broker, NoJournal, Status};
-use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX};
+use crate::storage::{self, RecoverError, Recovered};
 use crate::topology::{Namespace, NamespaceError};
 
 /// Pause after a failed accept (usually: no file descriptor left), so that it does not spin.
@@ -63,6 +66,14 @@ pub struct Options {
     pub max_message_bytes: u64,
     /// Connections served at once; further ones are closed at once.
     pub max_connections: usize,
+    /// The directory of the journal; `None` keeps everything in memory only.
+    pub data: Option<PathBuf>,
+    /// Bytes of messages kept in memory; what comes beyond is left in the journal until somebody
+    /// receives it. Without a journal everything is in memory.
+    pub max_memory_bytes: u64,
+    /// Whether an answer waits for the disk (`fdatasync`) or only for the system: the first
+    /// survives a crash of the machine, the second a crash of the process.
+    pub fsync: bool,
 }
 
 impl Default for Options {
@@ -77,6 +88,9 @@ impl Default for Options {
             shared_access_key: "SAS_KEY_VALUE".into(),
             max_message_bytes: MESSAGE_BYTES_MAX,
             max_connections: CONNECTIONS_MAX,
+            data: None,
+            max_memory_bytes: MESSAGE_MEMORY_BYTES_MAX,
+            fsync: true,
         }
     }
 }
@@ -101,6 +115,17 @@ pub enum BindError {
     /// The declared entities are not usable.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// The journal cannot be used; [`repair`](crate::repair) may help.
+    #[error("the journal in {directory} cannot be used")]
+    Journal {
+        /// Where it is.
+        directory: PathBuf,
+        /// Why.
+        source: journal::OpenError,
+    },
+    /// The state could not be read back because something in here panicked.
+    #[error("the journal could not be read")]
+    Interrupted(#[source] tokio::task::JoinError),
 }
 
 /// Why a running server stopped. Errors of connections end connections, never the server.
@@ -109,6 +134,9 @@ pub enum ServeError {
     /// The listening socket is gone.
     #[error("the listener failed")]
     Listener(#[source] io::Error),
+    /// The disk does not take what clients were to be told.
+    #[error(transparent)]
+    Journal(#[from] journal::Failed),
 }
 
 /// A server that listens; connections wait until [`run`](Server::run).
@@ -118,6 +146,7 @@ pub struct Server {
     certificate: Option<Certificate>,
     hub: Arc<Hub>,
     max_connections: usize,
+    recovered: Recovered,
 }
 
 /// All sockets on which connections come.
@@ -158,8 +187,7 @@ impl Server {
     /// # Errors
     /// [`BindError`] says whether the port is taken or the namespace wrong.
     pub async fn bind(options: Options) -> Result<Server, BindError> {
-        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        let broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        let (broker, log, recovered) = recover(&options).await?;
         let certificate = options.certificate.as_deref().map(Certificate::of).transpose()?;
         let mut listeners = Listeners(Vec::new());
         let mut local_addrs = Vec::new();
@@ -177,9 +205,15 @@ impl Server {
             options.shared_access_key,
             &options.namespace.authorization_rules,
         );
-        let hub = Arc::new(Hub::new(broker, keys, options.max_message_bytes));
+        let hub = Arc::new(Hub::new(broker, log, keys, options.max_message_bytes));
         let max_connections = options.max_connections;
-        Ok(Server { listeners, local_addrs, certificate, hub, max_connections })
+        Ok(Server { listeners, local_addrs, certificate, hub, max_connections, recovered })
+    }
+
+    /// What was found in the journal.
+    #[must_use]
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
     }
 
     /// Where it listens, with the port it got.
@@ -224,10 +258,22 @@ impl Server {
         let tasks = TaskTracker::new();
         let places = Arc::new(Semaphore::new(self.max_connections));
         tasks.spawn(Arc::clone(&self.hub).run_timers(shutdown.clone()));
+        tasks.spawn(Arc::clone(&self.hub).run_compaction(shutdown.clone()));
+        let mut durable = self.hub.durable();
+        let failed = async move {
+            let failed = durable.wait_for(|durable| durable.failed.is_some()).await;
+            match failed.ok().and_then(|durable| durable.failed.clone()) {
+                Some(failed) => failed,
+                // There is no disk that could fail.
+                None => std::future::pending().await,
+            }
+        };
+        let mut failed = pin!(failed);
         let mut last_id = 0_u64;
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
+                failed = &mut failed => return Err(failed.into()),
                 accepted = self.listeners.accept() => accepted,
             };
             let (stream, peer) = match accepted {
@@ -257,6 +303,36 @@ impl Server {
         if wait.await.is_err() {
             tracing::warn!(connections = tasks.len(), "connections did not close in time");
         }
+        let hub = Arc::clone(&self.hub);
+        // So that the next start is a short one. It reports its own errors.
+        let _ = tokio::task::spawn_blocking(move || hub.compact()).await;
         Ok(())
     }
+}
+
+/// The broker as its journal left it.
+async fn recover(options: &Options) -> Result<(Broker, Option<Arc<Log>>, Recovered), BindError> {
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    let Some(directory) = options.data.clone() else {
+        let broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        return Ok((broker, None, Recovered::default()));
+    };
+    let namespace = options.namespace.clone();
+    let how = journal::Options { fsync: options.fsync, ..journal::Options::default() };
+    let path = directory.clone();
+    let memory = options.max_memory_bytes;
+    let read = move || storage::recover(&namespace, &path, how, memory, seed);
+    let recovered = tokio::task::spawn_blocking(read).await.map_err(BindError::Interrupted)?;
+    let (broker, log, recovered) = recovered.map_err(|error| match error {
+        RecoverError::Namespace(error) => BindError::Namespace(error),
+        RecoverError::Journal(source) => BindError::Journal { directory, source },
+    })?;
+    if recovered.torn_bytes > 0 {
+        let bytes = recovered.torn_bytes;
+        tracing::warn!(bytes, "a change that was being written at the last end was dropped");
+    }
+    for (path, messages) in &recovered.undeclared {
+        tracing::warn!(%path, messages, "the entity is not declared any more; its messages are gone");
+    }
+    Ok((broker, Some(log), recovered))
 }

@@ -283,7 +283,8 @@ mod tests {
     async fn bytes_pass_and_pings_are_answered() {
         let (client, socket) = tokio::io::duplex(1_024);
         let (plain, broker) = tokio::io::duplex(1_024);
-        let task = tokio::spawn(carry(socket, plain));
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(carry(socket, plain));
         let (mut reader, mut writer) = tokio::io::split(client);
         let (mut from_client, mut to_client) = tokio::io::split(broker);
         writer.write_all(&masked(0x82, b"hello")).await.unwrap();
@@ -299,6 +300,6 @@ mod tests {
         reader.read_exact(&mut frame).await.unwrap();
         assert_eq!(&frame, &[BINARY, 4, b'b', b'a', b'c', b'k']);
         writer.write_all(&masked(0x88, b"")).await.unwrap();
-        task.await.unwrap().unwrap();
+        tasks.join_next().await.unwrap().unwrap().unwrap();
     }
 }

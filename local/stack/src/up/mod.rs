@@ -94,6 +94,10 @@ pub struct Options {
     /// temporary file that goes with the stack.
     #[arg(long)]
     pub bank_ledger: Option<PathBuf>,
+    /// Keeps the messages of the Service Bus stand-in in this directory, and goes on with them if
+    /// it exists. Otherwise they are in a temporary one that goes with the stack.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Does not build the handler first.
     #[arg(long)]
     pub no_build: bool,
@@ -164,9 +168,11 @@ pub async fn up(options: Options) -> Result<(), Fault> {
     report.step(Outcome::Done, &text, Some(since));
 
     let readers = TaskTracker::new();
-    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(temporary_ledger);
+    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(|| temporary("bank.jsonl"));
+    let data = options.data.clone().unwrap_or_else(|| temporary("data"));
     let mut stack = Stack {
         bank_ledger: std::path::absolute(&bank_ledger).unwrap_or(bank_ledger),
+        data: std::path::absolute(&data).unwrap_or(data),
         lines: line_sink(options.verbose),
         readers,
         options,
@@ -197,6 +203,8 @@ struct Stack {
     readers: TaskTracker,
     /// The bank's ledger.
     bank_ledger: PathBuf,
+    /// Where the stand-ins keep what must outlive their processes.
+    data: PathBuf,
     /// The stand-ins, each with how to start it again.
     services: Vec<(Spec, Running)>,
     /// One host per app.
@@ -214,7 +222,13 @@ impl Stack {
         let text = format!("{databases} database, {containers} containers");
         cosmos.say("http://", &text, report);
 
-        let bus = self.launch("bus", self.options.bus_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data.join("bus")));
+        if self.options.data.is_none() {
+            // What goes with the stack has to outlive processes, not the machine.
+            further.push("--no-fsync".to_owned());
+        }
+        let bus = self.launch("bus", self.options.bus_port, further).await?;
         bus.say("amqp://", &self.topology.topics(), report);
 
         let queue = self.launch("queue", self.options.queue_port, with()).await?;
@@ -404,6 +418,9 @@ impl Stack {
             // Not there if the bank never started.
             let _ = std::fs::remove_file(&self.bank_ledger);
         }
+        if self.options.data.is_none() {
+            let _ = std::fs::remove_dir_all(&self.data);
+        }
         report.step(Outcome::Done, "Stopping", Some(since));
     }
 }
@@ -427,12 +444,12 @@ impl Launched {
     }
 }
 
-/// A file that no other run has used.
+/// A path that no other run has used.
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
-fn temporary_ledger() -> PathBuf {
+fn temporary(what: &str) -> PathBuf {
     let form = time::macros::format_description!("[year][month][day]-[hour][minute][second]");
     let now = time::OffsetDateTime::now_utc().format(&form).unwrap_or_default();
-    std::env::temp_dir().join(format!("bulkhead-bank-{now}-{}.jsonl", std::process::id()))
+    std::env::temp_dir().join(format!("bulkhead-{now}-{}-{what}", std::process::id()))
 }
 
 /// Waits for all, side by side.

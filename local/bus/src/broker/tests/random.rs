@@ -6,19 +6,50 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::broker::recovery::Cursor;
+use crate::storage::{Group, Replay};
 
 /// One step of a random run. Numbers choose among what exists at the time.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Send { to: u8, id: u8, ttl_ms: Option<u16>, in_ms: Option<u16> },
-    Grant { receiver: u8, credit: u8 },
-    Fetch { receiver: u8, max: u8 },
-    Settle { delivery: u8, how: u8 },
-    Renew { delivery: u8 },
-    Deferred { delivery: u8, delete: bool },
-    Cancel { sequence: u8 },
-    Reopen { receiver: u8 },
-    Wait { ms: u16 },
+    Send {
+        to: u8,
+        id: u8,
+        ttl_ms: Option<u16>,
+        in_ms: Option<u16>,
+    },
+    Grant {
+        receiver: u8,
+        credit: u8,
+    },
+    Fetch {
+        receiver: u8,
+        max: u8,
+    },
+    Settle {
+        delivery: u8,
+        how: u8,
+    },
+    Renew {
+        delivery: u8,
+    },
+    Deferred {
+        delivery: u8,
+        delete: bool,
+    },
+    Cancel {
+        sequence: u8,
+    },
+    Reopen {
+        receiver: u8,
+    },
+    Wait {
+        ms: u16,
+    },
+    /// Takes the next piece of a snapshot.
+    Capture,
+    /// The process dies; the next one starts from the snapshot and the journal.
+    Crash,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -35,6 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_u8).prop_map(|sequence| Step::Cancel { sequence }),
         1 => any::<u8>().prop_map(|receiver| Step::Reopen { receiver }),
         3 => (0..12_000_u16).prop_map(|ms| Step::Wait { ms }),
+        3 => Just(Step::Capture),
+        1 => Just(Step::Crash),
     ]
 }
 
@@ -56,6 +89,23 @@ struct Run {
     bench: Bench,
     receivers: Vec<(&'static str, ReceiverId)>,
     deliveries: Vec<(&'static str, Delivery)>,
+    disk: Disk,
+    /// A snapshot that is being taken.
+    snapshot: Option<(Cursor, Disk)>,
+}
+
+/// What a crash leaves: a snapshot, and the records of the journal since it was started.
+#[derive(Default)]
+struct Disk {
+    snapshot: Vec<Vec<u8>>,
+    journal_from: usize,
+}
+
+/// One group as the journal has it.
+fn group(records: &[Record]) -> Vec<u8> {
+    let mut group = Group::default();
+    records.iter().for_each(|record| group.put(record));
+    group.finish(false).to_vec()
 }
 
 /// A receiver, for some session where there are sessions.
@@ -79,11 +129,85 @@ impl Run {
         let mut bench = Bench::new();
         let receivers = OUTLETS.iter().cycle().take(14);
         let receivers = receivers.map(|path| (*path, open(&mut bench, path, 0))).collect();
-        Run { bench, receivers, deliveries: Vec::new() }
+        let (deliveries, disk, snapshot) = (Vec::new(), Disk::default(), None);
+        Run { bench, receivers, deliveries, disk, snapshot }
+    }
+
+    fn capture(&mut self) {
+        let broker = &self.bench.broker;
+        let mut records = Vec::new();
+        let mut put = |record: &Record| records.push(record.clone());
+        let (mut cursor, mut disk) = match self.snapshot.take() {
+            Some(started) => started,
+            None => {
+                let cursor = broker.capture_entities(&mut put);
+                let journal_from = self.bench.journal.0.lock().unwrap().len();
+                (cursor, Disk { snapshot: vec![group(&records)], journal_from })
+            }
+        };
+        records.clear();
+        // A few pieces at a time, so that steps come in between.
+        for _ in 0..9 {
+            if !cursor.is_at_end() {
+                broker.capture(&mut cursor, &mut |record| records.push(record.clone()));
+            }
+        }
+        disk.snapshot.push(group(&records));
+        match cursor.is_at_end() {
+            true => self.disk = disk,
+            false => self.snapshot = Some((cursor, disk)),
+        }
+    }
+
+    /// The broker that a start would make of what is on disk.
+    fn restarted(&self) -> Broker {
+        let namespace = serde_json::from_str(NAMESPACE).unwrap();
+        let seed = self.bench.journal.0.lock().unwrap().len() as u64 + 1_000;
+        let mut broker = Broker::new(&namespace, Box::new(NoJournal), seed).unwrap();
+        let mut replay = Replay::default();
+        for bytes in &self.disk.snapshot {
+            replay.group(&mut broker, bytes, None).unwrap();
+        }
+        let records = self.bench.journal.0.lock().unwrap();
+        for record in &records[self.disk.journal_from..] {
+            replay.group(&mut broker, &group(std::slice::from_ref(record)), None).unwrap();
+        }
+        broker
+    }
+
+    /// Whether a restart would bring everything back.
+    fn compare(&self, broker: &Broker) {
+        for (queue, same) in self.bench.broker.queues.iter().zip(&broker.queues) {
+            same.check();
+            assert_eq!(queue.lasting(), same.lasting(), "{}", queue.path);
+            assert_eq!(queue.next_sequence(), same.next_sequence(), "{}", queue.path);
+            let known = |queue: &Queue| {
+                let window = queue.duplicates.as_ref();
+                window.map(|window| window.known_at(self.bench.broker.now))
+            };
+            assert_eq!(known(queue), known(same), "{}", queue.path);
+        }
+    }
+
+    fn crash(&mut self) {
+        let mut broker = self.restarted();
+        self.compare(&broker);
+        broker.adopt(Box::new(self.bench.journal.clone()));
+        broker.now = self.bench.broker.now;
+        self.bench.broker = broker;
+        self.snapshot = None;
+        for (path, id) in &mut self.receivers {
+            *id = open(&mut self.bench, path, 0);
+        }
     }
 
     fn step(&mut self, step: Step) {
-        let Run { bench, receivers, deliveries } = self;
+        match step {
+            Step::Capture => return self.capture(),
+            Step::Crash => return self.crash(),
+            _ => {}
+        }
+        let Run { bench, receivers, deliveries, .. } = self;
         let receiver_at = |n: u8| usize::from(n) % receivers.len();
         let delivery = |n: u8| {
             let at = usize::from(n).checked_rem(deliveries.len());
@@ -150,6 +274,7 @@ impl Run {
                 receivers[at] = (path, open(bench, path, 1));
             }
             Step::Wait { ms } => bench.wait(i64::from(ms)),
+            Step::Capture | Step::Crash => {}
         }
     }
 
@@ -206,14 +331,8 @@ impl Run {
         let left: usize = self.bench.broker.queues.iter().map(|queue| queue.counts().0).sum();
         assert_eq!(left, present.len(), "enqueued = removed + left");
 
-        let mut again = Bench::new().broker;
-        for record in records.iter().filter(|r| !matches!(r, Record::Declared { .. })) {
-            again.apply(record.clone());
-        }
-        for (queue, same) in self.bench.broker.queues.iter().zip(&again.queues) {
-            same.check();
-            assert_eq!(queue.lasting(), same.lasting(), "{}", queue.path);
-        }
+        drop(records);
+        self.compare(&self.restarted());
     }
 }
 

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
+use journal::Position;
 use percent_encoding::percent_decode_str;
 
 use super::access::Rights;
@@ -97,13 +98,19 @@ struct Asked<'a> {
     host: String,
 }
 
-/// Answers one request.
-pub(super) fn answer(hub: &Hub, head: &Parts, body: &Bytes, tls: bool) -> Response<Full<Bytes>> {
+/// Answers one request, and says up to where the journal must be durable before the answer is given.
+pub(super) fn answer(
+    hub: &Hub,
+    head: &Parts,
+    body: &Bytes,
+    tls: bool,
+) -> (Response<Full<Bytes>>, Position) {
     let path = head.uri.path();
     if path == "/health" {
         let text = "{\"status\":\"healthy\",\"message\":\"Service is healthy.\"}";
-        return respond(StatusCode::OK, "application/json", text.into());
+        return (respond(StatusCode::OK, "application/json", text.into()), Position::default());
     }
+    let mut position = Position::default();
     let outcome = authorize(hub, head).and_then(|()| {
         let target = Target::of(path).ok_or_else(|| {
             Refusal(StatusCode::NOT_FOUND, format!("There is nothing at {path}."))
@@ -126,14 +133,17 @@ pub(super) fn answer(hub: &Hub, head: &Parts, body: &Bytes, tls: bool) -> Respon
             base: format!("{}://{host}", if tls { "https" } else { "http" }),
             host,
         };
-        carry_out(hub, &target, &asked)
+        let (outcome, until) = carry_out(hub, &target, &asked);
+        position = until;
+        outcome
     });
-    match outcome {
+    let response = match outcome {
         Ok((status, text)) => {
             respond(status, "application/atom+xml;type=entry;charset=utf-8", text)
         }
         Err(Refusal(status, detail)) => problem(status, &detail),
-    }
+    };
+    (response, position)
 }
 
 /// An answer that says what is wrong, as the service does.
@@ -166,9 +176,9 @@ fn authorize(hub: &Hub, head: &Parts) -> Result<(), Refusal> {
     }
 }
 
-fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> Outcome {
+fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Position) {
     let of = Surroundings { host: &asked.host, max_message_bytes: hub.max_message_bytes };
-    hub.with(None, |broker| {
+    hub.with_position(None, |broker| {
         let now = clock::now();
         broker.advance(now);
         match (target, asked.method) {

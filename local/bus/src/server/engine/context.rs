@@ -1,9 +1,11 @@
 //! What every part of one connection works with.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use journal::Position;
 
 use crate::amqp::AmqpError;
 use crate::amqp::performative::{Disposition, Role, put_disposition};
@@ -38,6 +40,8 @@ pub(super) struct Context {
     pub(super) starved: bool,
     /// Header and annotations of the delivery being encoded; kept for its capacity.
     pub(super) scratch: BytesMut,
+    /// What waits in `out` may be told once the journal is durable up to here.
+    pub(super) told_at: Cell<Position>,
     /// Deliveries accepted in a row but not yet answered: channel, first and last.
     accepted: Option<(u16, u32, u32)>,
 }
@@ -55,13 +59,17 @@ impl Context {
             session_waits: BTreeSet::new(),
             starved: false,
             scratch: BytesMut::new(),
+            told_at: Cell::new(0),
             accepted: None,
         }
     }
 
     /// Runs a broker command on behalf of this connection.
     pub(super) fn with<R>(&self, command: impl FnOnce(&mut Broker, Timestamp) -> R) -> R {
-        self.hub.with(Some(self.id), |broker| command(broker, self.now))
+        let (result, position) =
+            self.hub.with_position(Some(self.id), |broker| command(broker, self.now));
+        self.told_at.set(position);
+        result
     }
 
     /// Answers a stored message. Answers to consecutive deliveries become one frame.

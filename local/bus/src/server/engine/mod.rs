@@ -8,6 +8,7 @@
 mod attach;
 mod context;
 mod egress;
+mod held;
 mod holds;
 mod ingress;
 mod link;
@@ -23,8 +24,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use journal::Position;
 
 use context::{Context, Fault};
+use held::Held;
 use session::Session;
 
 use super::hub::Hub;
@@ -76,6 +79,7 @@ pub(super) struct Engine {
     last_sent: Timestamp,
     /// Interval at which the peer wants to hear something, in milliseconds.
     heartbeat_ms: Option<i64>,
+    held: Held,
 }
 
 /// However a connection ends, a panic included, what it held in the broker is given back.
@@ -98,12 +102,26 @@ impl Engine {
             last_heard: now,
             last_sent: now,
             heartbeat_ms: None,
+            held: Held::default(),
         }
     }
 
     /// What waits to be written.
     pub(super) fn output(&mut self) -> &mut BytesMut {
         &mut self.context.out
+    }
+
+    /// How much of what waits may be written: answers are held back until what they say is
+    /// durable.
+    pub(super) fn sendable(&mut self, durable: Position) -> usize {
+        let position = self.context.told_at.get();
+        self.held.sendable(self.context.out.len(), position, durable)
+    }
+
+    /// So much of it was written.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.context.out.advance(bytes);
+        self.held.sent(bytes);
     }
 
     /// Whether the connection is over and everything was written.

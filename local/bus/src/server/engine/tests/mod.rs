@@ -46,7 +46,7 @@ fn hub() -> Arc<Hub> {
     let namespace = serde_json::from_str(NAMESPACE).unwrap();
     let broker = Broker::new(&namespace, Box::new(NoJournal), 1).unwrap();
     let key = Keys::new("Root".into(), "SAS_KEY_VALUE".into(), &[]);
-    Arc::new(Hub::new(broker, key, 262_144))
+    Arc::new(Hub::new(broker, None, key, 262_144))
 }
 
 impl Client {

@@ -1,0 +1,20 @@
+//! Every bound of the log, with its unit in the name and the reason beside it.
+
+/// Bytes of the entries of one frame. It is read as a whole at start, and written under one fsync,
+/// which should not take much longer than a usual one.
+pub const FRAME_BYTES_MAX: usize = 16 * 1_048_576;
+
+/// Bytes of one record: a frame with nothing else.
+pub const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX - 4;
+
+/// Bytes after which a segment is left for a new one. Small enough to delete and repair piecemeal.
+pub const SEGMENT_BYTES_MAX: u64 = 64 * 1_048_576;
+
+/// Bytes of the frames of a snapshot: enough to make the checksum and the write worth it.
+pub const SNAPSHOT_FRAME_BYTES: usize = 1_048_576;
+
+/// Bytes that an idle log keeps for its next frame; a larger buffer is given back after a burst.
+pub const BUFFER_BYTES_KEPT_MAX: usize = 4 * 1_048_576;
+
+/// Zeros at the end of a file that count as never written: a sector.
+pub const ZEROS_BYTES_MIN: usize = 512;
