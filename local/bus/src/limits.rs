@@ -98,6 +98,21 @@ pub(crate) const HANDSHAKE_MS_MAX: i64 = 30_000;
 /// A socket that takes nothing for this long is dropped with everything queued for it.
 pub(crate) const WRITE_STALL_MS_MAX: i64 = 60_000;
 
+/// How long clients may settle what they have once the server is told to stop.
+pub(crate) const DRAIN_MS: i64 = 1_500;
+
+/// Rules of faults in force at once; a test needs a handful.
+pub(crate) const FAULT_RULES_MAX: usize = 100;
+
+/// Longest delay of a fault: clients give up after a minute.
+pub(crate) const FAULT_DELAY_MS_MAX: u32 = 120_000;
+
+/// Bytes of a request that sets faults.
+pub(crate) const FAULTS_BODY_BYTES_MAX: usize = 65_536;
+
+/// Bytes of messages without a journal, where memory is all there is.
+pub(crate) const EPHEMERAL_MEMORY_BYTES_MAX: u64 = 2 * 1_073_741_824;
+
 /// From our Close to the end of the socket, for the peer's Close to arrive.
 pub(crate) const CLOSE_GRACE_MS: i64 = 2_000;
 

@@ -63,6 +63,9 @@ pub enum Role {
         /// How it keeps what it is given.
         #[command(flatten)]
         keeping: BusKeeping,
+        /// What clients may use, and what operators see.
+        #[command(flatten)]
+        operation: BusOperation,
     },
     /// The Cosmos DB stand-in: REST.
     Cosmos {
@@ -145,9 +148,6 @@ pub struct BusDoors {
     /// `--tls-listen`, there is no TLS.
     #[arg(long, value_name = "DIR")]
     pub certificate: Option<PathBuf>,
-    /// Largest message, in bytes.
-    #[arg(long, default_value_t = 1_048_576, value_parser = clap::value_parser!(u64).range(1_024..=104_857_600))]
-    pub max_message_bytes: u64,
 }
 
 /// The folder of the development certificate when none is named.
@@ -168,6 +168,52 @@ pub struct BusKeeping {
     /// Before it starts, keeps what can still be read of a damaged journal.
     #[arg(long, conflicts_with = "ephemeral")]
     pub repair: bool,
+}
+
+/// Limits of the Service Bus stand-in, and its endpoint for operators.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusOperation {
+    /// Where `/healthz`, `/status` and `/metrics` are answered over HTTP.
+    #[arg(long, value_name = "ADDRESS")]
+    pub operations: Option<SocketAddr>,
+    /// Lets `PUT /faults` of that endpoint make things go wrong.
+    #[arg(long, requires = "operations")]
+    pub faults: bool,
+    /// Connections served at once.
+    #[arg(long)]
+    pub max_connections: Option<usize>,
+    /// Links of one session.
+    #[arg(long)]
+    pub max_links: Option<usize>,
+    /// Unsettled deliveries of one session, beyond which nothing more is delivered.
+    #[arg(long)]
+    pub max_unsettled: Option<usize>,
+    /// Largest frame accepted, in bytes.
+    #[arg(long)]
+    pub max_frame_bytes: Option<u32>,
+    /// Largest message accepted, in bytes.
+    #[arg(long)]
+    pub max_message_bytes: Option<u64>,
+    /// Messages in memory, in bytes: what comes beyond stays in the journal, or is refused where
+    /// there is none.
+    #[arg(long)]
+    pub max_memory_bytes: Option<u64>,
+}
+
+impl BusOperation {
+    fn apply(&self, options: bus::Options) -> bus::Options {
+        bus::Options {
+            operations: self.operations,
+            faults: self.faults,
+            max_connections: self.max_connections.unwrap_or(options.max_connections),
+            max_links: self.max_links.unwrap_or(options.max_links),
+            max_unsettled: self.max_unsettled.unwrap_or(options.max_unsettled),
+            max_frame_bytes: self.max_frame_bytes.unwrap_or(options.max_frame_bytes),
+            max_message_bytes: self.max_message_bytes.unwrap_or(options.max_message_bytes),
+            max_memory_bytes: self.max_memory_bytes.or(options.max_memory_bytes),
+            ..options
+        }
+    }
 }
 
 impl BusKeeping {
@@ -209,7 +255,7 @@ fn with_advice(error: bus::BindError) -> anyhow::Error {
 /// It cannot start, or stopped by itself.
 pub async fn serve(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Bus { common, topology, doors, keeping } => {
+        Role::Bus { common, topology, doors, keeping, operation } => {
             let text = std::fs::read_to_string(&topology)
                 .with_context(|| format!("{} cannot be read", topology.display()))?;
             let namespace = bus::Namespace::from_file_text(&text)
@@ -219,7 +265,6 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
                 listen: common.listen,
                 also_listen: doors.tls_listen.into_iter().chain(doors.admin_listen).collect(),
                 certificate: doors.certificate.or(tls),
-                max_message_bytes: doors.max_message_bytes,
                 namespace,
                 shared_access_key_name: BUS_KEY_NAME.to_owned(),
                 shared_access_key: BUS_KEY.to_owned(),
@@ -227,12 +272,16 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
                 fsync: !keeping.no_fsync,
                 ..bus::Options::default()
             };
+            let options = operation.apply(options);
             let server = bus::Server::bind(options).await.map_err(with_advice)?;
             let address = server.local_addr();
             let recovered = server.recovered();
             let mut further = server.local_addrs()[1..].iter();
-            let mut ready =
-                json!({ "messages": recovered.messages, "tornBytes": recovered.torn_bytes });
+            let mut ready = json!({
+                "messages": recovered.messages,
+                "tornBytes": recovered.torn_bytes,
+                "operations": server.operations_addr().map(|address| address.to_string()),
+            });
             for (asked, name) in
                 [(doors.tls_listen, "tlsAddress"), (doors.admin_listen, "adminAddress")]
             {

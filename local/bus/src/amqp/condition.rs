@@ -11,6 +11,8 @@ use super::decode::{Composite, DecodeError, FromAmqp, Reader};
 use super::encode::{ListWriter, MapWriter, Put, Symbol};
 use super::value::Value;
 
+pub(crate) const SERVER_BUSY: &str = "com.microsoft:server-busy";
+pub(crate) const DETACH_FORCED: &str = "amqp:link:detach-forced";
 pub(crate) const NOT_FOUND: &str = "amqp:not-found";
 pub(crate) const UNAUTHORIZED: &str = "amqp:unauthorized-access";
 pub(crate) const NOT_ALLOWED: &str = "amqp:not-allowed";

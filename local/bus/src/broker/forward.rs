@@ -76,7 +76,7 @@ impl Broker {
         self.check_total(entity, message.size(), message.session_id.is_none()).map_err(
             |error| {
                 let name = match error {
-                    PublishError::Full { .. } => "QuotaExceeded",
+                    PublishError::Full { .. } | PublishError::NoMemory(_) => "QuotaExceeded",
                     PublishError::Disabled(_) => "MessagingEntityDisabled",
                     PublishError::Deleted(_) => "MessagingEntityNotFound",
                     PublishError::NoSession => "Session ID is null.",

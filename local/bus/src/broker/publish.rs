@@ -26,6 +26,9 @@ pub(crate) enum PublishError {
          to a valid value."
     )]
     NoSession,
+    /// Without a journal there is no other place for a message.
+    #[error("the messages in memory have reached their maximum size of {0} bytes")]
+    NoMemory(u64),
     #[error("the entity `{path}` has reached its maximum size of {max_bytes} bytes")]
     Full { path: Arc<str>, max_bytes: u64 },
 }
@@ -118,6 +121,10 @@ impl Broker {
             return Err(PublishError::NoSession);
         }
         let max_bytes = inlet.settings.max_bytes;
+        let in_memory = self.journal.shelf().is_none();
+        if in_memory && self.resident + more_bytes > self.resident_max {
+            return Err(PublishError::NoMemory(self.resident_max));
+        }
         if bytes + more_bytes > max_bytes {
             return Err(PublishError::Full { path: Arc::clone(&inlet.path), max_bytes });
         }

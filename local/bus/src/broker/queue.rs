@@ -169,6 +169,13 @@ impl Queue {
         (self.entries.len(), self.locks.len(), self.deferred, self.due.len())
     }
 
+    /// When the oldest message that is available or locked came.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let first = self.available.first().copied();
+        let sequence = self.locks.values().copied().chain(first).min()?;
+        self.entries.get(&sequence).map(|entry| entry.enqueued_at)
+    }
+
     /// The first moment at which something happens by itself.
     pub(super) fn next_deadline(&self) -> Timestamp {
         [&self.lock_ends, &self.life_ends, &self.due]

@@ -95,7 +95,9 @@ pub(super) async fn serve(
                 }
                 engine.tick(now);
             }
-            () = shutdown.cancelled(), if !engine.is_closing() => engine.shut_down(clock::now()),
+            () = shutdown.cancelled(), if !engine.is_closing() && !engine.is_draining() => {
+                engine.drain(clock::now());
+            }
         }
     } // Says goodbye where the transport has a way to.
     let grace = Duration::from_millis(CLOSE_GRACE_MS.unsigned_abs());

@@ -5,14 +5,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use journal::{Durable, Log, Position};
+use journal::{Durable, Failed, Log, Position};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Keys;
 use super::clock;
+use super::operations::faults::{Faults, Mishap, Operation};
 use crate::broker::{Broker, ConnectionId, Status, Timestamp};
-use crate::limits::{JOURNAL_WAITING_BYTES_MAX, SNAPSHOT_AFTER_BYTES};
+use crate::limits::{
+    FRAME_BYTES_MAX, JOURNAL_WAITING_BYTES_MAX, LINKS_PER_SESSION_MAX, SNAPSHOT_AFTER_BYTES,
+    UNSETTLED_PER_SESSION_MAX,
+};
 use crate::storage;
 
 /// How often the length of the journal is looked at. It grows by some ten megabytes meanwhile.
@@ -29,6 +33,27 @@ pub(crate) struct Hub {
     log: Option<Arc<Log>>,
     pub(super) keys: Keys,
     pub(super) max_message_bytes: u64,
+    pub(super) limits: Limits,
+    /// What goes wrong on purpose; `None` where that is not allowed.
+    pub(super) faults: Option<Faults>,
+}
+
+/// What one connection may use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) frame_bytes: u32,
+    pub(super) links_per_session: usize,
+    pub(super) unsettled_per_session: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            frame_bytes: FRAME_BYTES_MAX,
+            links_per_session: LINKS_PER_SESSION_MAX,
+            unsettled_per_session: UNSETTLED_PER_SESSION_MAX,
+        }
+    }
 }
 
 struct State {
@@ -50,7 +75,23 @@ impl Hub {
             // What is in memory is as durable as it will ever be.
             None => watch::channel(Durable { position: Position::MAX, failed: None }).1,
         };
-        Hub { state, earlier: Notify::new(), durable, log, keys, max_message_bytes }
+        let (earlier, limits) = (Notify::new(), Limits::default());
+        Hub { state, earlier, durable, log, keys, max_message_bytes, limits, faults: None }
+    }
+
+    /// With other limits, and with faults where they are allowed.
+    pub(super) fn limited(self, limits: Limits, faults: bool) -> Hub {
+        Hub { limits, faults: faults.then(Faults::default), ..self }
+    }
+
+    /// Why nothing becomes durable any more, if so.
+    pub(super) fn failure(&self) -> Option<Failed> {
+        self.durable.borrow().failed.clone()
+    }
+
+    /// What goes wrong with this operation.
+    pub(super) fn fault(&self, operation: Operation, entity: Option<&str>) -> Option<Mishap> {
+        self.faults.as_ref()?.next(operation, entity.unwrap_or_default())
     }
 
     /// How far the journal is durable, for whoever holds answers back until it is.
@@ -131,7 +172,8 @@ impl Hub {
 
     pub(super) fn status(&self) -> Status {
         let state = self.lock();
-        state.broker.status(state.connections.len())
+        let journal_bytes = self.log.as_ref().map_or(0, |log| log.bytes_since_snapshot());
+        state.broker.status(clock::now(), state.connections.len(), journal_bytes)
     }
 
     /// Keeps the journal short.

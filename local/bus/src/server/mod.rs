@@ -13,6 +13,7 @@ mod door;
 mod engine;
 mod http;
 mod hub;
+mod operations;
 mod websocket;
 
 use std::io;
@@ -32,10 +33,13 @@ use tokio_util::task::TaskTracker;
 use access::Keys;
 use certificate::Certificate;
 pub use certificate::CertificateError;
-use hub::Hub;
+use hub::{Hub, Limits};
 
 use crate::broker::{Broker, NoJournal, Status};
-use crate::limits::{CONNECTIONS_MAX, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, EPHEMERAL_MEMORY_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MIN,
+    LINKS_PER_SESSION_MAX, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX, UNSETTLED_PER_SESSION_MAX,
+};
 use crate::storage::{self, RecoverError, Recovered};
 use crate::topology::{Namespace, NamespaceError};
 
@@ -43,7 +47,7 @@ use crate::topology::{Namespace, NamespaceError};
 const ACCEPT_RETRY_MS: u64 = 50;
 
 /// How long connections may take to say goodbye at shutdown.
-const SHUTDOWN_MS_MAX: u64 = 3_000;
+const SHUTDOWN_MS_MAX: u64 = 5_000;
 
 /// What to serve, where, and to whom.
 #[derive(Clone)]
@@ -70,7 +74,20 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Bytes of messages kept in memory; what comes beyond is left in the journal until somebody
     /// receives it. Without a journal everything is in memory.
-    pub max_memory_bytes: u64,
+    ///
+    /// By default 128 MiB with a journal and 2 GiB without; then what comes beyond is refused.
+    pub max_memory_bytes: Option<u64>,
+    /// Largest frame accepted and announced, in bytes; at least 512.
+    pub max_frame_bytes: u32,
+    /// Links of one session.
+    pub max_links: usize,
+    /// Deliveries that the clients of one session have not settled; beyond it nothing more is
+    /// delivered to them.
+    pub max_unsettled: usize,
+    /// Where the endpoint for operators listens; `None` for nowhere.
+    pub operations: Option<SocketAddr>,
+    /// Whether that endpoint may make things go wrong on purpose.
+    pub faults: bool,
     /// Whether an answer waits for the disk (`fdatasync`) or only for the system: the first
     /// survives a crash of the machine, the second a crash of the process.
     pub fsync: bool,
@@ -89,7 +106,12 @@ impl Default for Options {
             max_message_bytes: MESSAGE_BYTES_MAX,
             max_connections: CONNECTIONS_MAX,
             data: None,
-            max_memory_bytes: MESSAGE_MEMORY_BYTES_MAX,
+            max_memory_bytes: None,
+            max_frame_bytes: FRAME_BYTES_MAX,
+            max_links: LINKS_PER_SESSION_MAX,
+            max_unsettled: UNSETTLED_PER_SESSION_MAX,
+            operations: None,
+            faults: false,
             fsync: true,
         }
     }
@@ -147,6 +169,7 @@ pub struct Server {
     hub: Arc<Hub>,
     max_connections: usize,
     recovered: Recovered,
+    operations: Option<TcpListener>,
 }
 
 /// All sockets on which connections come.
@@ -192,12 +215,9 @@ impl Server {
         let mut listeners = Listeners(Vec::new());
         let mut local_addrs = Vec::new();
         for address in std::iter::once(options.listen).chain(options.also_listen) {
-            let refused = |source: io::Error| match source.kind() {
-                io::ErrorKind::AddrInUse => BindError::AddressInUse(address),
-                _ => BindError::Listen { address, source },
-            };
-            let listener = TcpListener::bind(address).await.map_err(refused)?;
-            local_addrs.push(listener.local_addr().map_err(refused)?);
+            let listener = listen(address).await?;
+            let local = listener.local_addr();
+            local_addrs.push(local.map_err(|source| BindError::Listen { address, source })?);
             listeners.0.push(listener);
         }
         let keys = Keys::new(
@@ -205,9 +225,33 @@ impl Server {
             options.shared_access_key,
             &options.namespace.authorization_rules,
         );
-        let hub = Arc::new(Hub::new(broker, log, keys, options.max_message_bytes));
+        let limits = Limits {
+            frame_bytes: options.max_frame_bytes.max(FRAME_BYTES_MIN),
+            links_per_session: options.max_links.max(1),
+            unsettled_per_session: options.max_unsettled.max(1),
+        };
+        let hub = Hub::new(broker, log, keys, options.max_message_bytes);
+        let hub = Arc::new(hub.limited(limits, options.faults));
+        let operations = match options.operations {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let max_connections = options.max_connections;
-        Ok(Server { listeners, local_addrs, certificate, hub, max_connections, recovered })
+        Ok(Server {
+            listeners,
+            local_addrs,
+            certificate,
+            hub,
+            max_connections,
+            recovered,
+            operations,
+        })
+    }
+
+    /// Where the endpoint for operators listens, if it does.
+    #[must_use]
+    pub fn operations_addr(&self) -> Option<SocketAddr> {
+        self.operations.as_ref()?.local_addr().ok()
     }
 
     /// What was found in the journal.
@@ -259,6 +303,14 @@ impl Server {
         let places = Arc::new(Semaphore::new(self.max_connections));
         tasks.spawn(Arc::clone(&self.hub).run_timers(shutdown.clone()));
         tasks.spawn(Arc::clone(&self.hub).run_compaction(shutdown.clone()));
+        if let Some(listener) = self.operations {
+            let served = operations::serve(listener, Arc::clone(&self.hub), shutdown.clone());
+            tasks.spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::error!(%error, "the endpoint for operators failed");
+                }
+            });
+        }
         let mut durable = self.hub.durable();
         let failed = async move {
             let failed = durable.wait_for(|durable| durable.failed.is_some()).await;
@@ -310,17 +362,25 @@ impl Server {
     }
 }
 
+async fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::AddressInUse(address),
+        _ => BindError::Listen { address, source },
+    })
+}
+
 /// The broker as its journal left it.
 async fn recover(options: &Options) -> Result<(Broker, Option<Arc<Log>>, Recovered), BindError> {
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     let Some(directory) = options.data.clone() else {
-        let broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        let mut broker = Broker::new(&options.namespace, Box::new(NoJournal), seed)?;
+        broker.limit_memory(options.max_memory_bytes.unwrap_or(EPHEMERAL_MEMORY_BYTES_MAX));
         return Ok((broker, None, Recovered::default()));
     };
     let namespace = options.namespace.clone();
     let how = journal::Options { fsync: options.fsync, ..journal::Options::default() };
     let path = directory.clone();
-    let memory = options.max_memory_bytes;
+    let memory = options.max_memory_bytes.unwrap_or(MESSAGE_MEMORY_BYTES_MAX);
     let read = move || storage::recover(&namespace, &path, how, memory, seed);
     let recovered = tokio::task::spawn_blocking(read).await.map_err(BindError::Interrupted)?;
     let (broker, log, recovered) = recovered.map_err(|error| match error {

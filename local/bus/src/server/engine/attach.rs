@@ -9,9 +9,7 @@ use super::session::Session;
 use crate::amqp::performative::{Attach, Detach, Role, SETTLED, put_attach, put_detach};
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{Address, Entity, ReceiveMode};
-use crate::limits::{
-    ADDRESS_BYTES_MAX, LINKS_PER_SESSION_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES,
-};
+use crate::limits::{ADDRESS_BYTES_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES};
 use crate::server::access::Rights;
 
 impl Session {
@@ -21,8 +19,9 @@ impl Session {
             let text = format!("Handle {handle} is in use.");
             return Err(Fault::Session(AmqpError::new(condition::HANDLE_IN_USE, text)));
         }
-        if handle as usize >= LINKS_PER_SESSION_MAX {
-            let text = format!("A session has at most {LINKS_PER_SESSION_MAX} links.");
+        let max = cx.hub.limits.links_per_session;
+        if handle as usize >= max {
+            let text = format!("A session has at most {max} links.");
             return Err(Fault::Connection(AmqpError::new(condition::FRAMING_ERROR, text)));
         }
         let (resource, kind) = match plan(cx, &mut attach) {

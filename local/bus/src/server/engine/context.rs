@@ -42,6 +42,14 @@ pub(super) struct Context {
     pub(super) scratch: BytesMut,
     /// What waits in `out` may be told once the journal is durable up to here.
     pub(super) told_at: Cell<Position>,
+    /// Nothing is handed out or taken any more.
+    pub(super) draining: bool,
+    /// How long the client may still settle what it has.
+    pub(super) drain_until: Option<Timestamp>,
+    /// A fault holds everything back until then.
+    pub(super) slow_until: Timestamp,
+    /// A fault ends the connection.
+    pub(super) dropped: bool,
     /// Deliveries accepted in a row but not yet answered: channel, first and last.
     accepted: Option<(u16, u32, u32)>,
 }
@@ -60,6 +68,10 @@ impl Context {
             starved: false,
             scratch: BytesMut::new(),
             told_at: Cell::new(0),
+            draining: false,
+            drain_until: None,
+            slow_until: Timestamp::from_millis(i64::MIN),
+            dropped: false,
             accepted: None,
         }
     }
@@ -70,6 +82,11 @@ impl Context {
             self.hub.with_position(Some(self.id), |broker| command(broker, self.now));
         self.told_at.set(position);
         result
+    }
+
+    /// Says nothing for so long.
+    pub(super) fn slow_down(&mut self, millis: u32) {
+        self.slow_until = self.now.plus(i64::from(millis));
     }
 
     /// Answers a stored message. Answers to consecutive deliveries become one frame.

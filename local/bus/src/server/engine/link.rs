@@ -102,6 +102,13 @@ pub(super) struct Link {
     pub(super) kind: LinkKind,
 }
 
+impl Link {
+    /// The path of what it is attached to, normalised.
+    pub(super) fn path(&self) -> Option<&str> {
+        self.resource.as_ref().map(|(path, _)| path.as_str())
+    }
+}
+
 /// A delivery on the wire that its receiver has not settled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unsettled {

@@ -39,9 +39,9 @@ use crate::amqp::sasl::{SaslOutcome, SaslRequest, put_challenge, put_mechanisms,
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{ConnectionId, Timestamp};
 use crate::limits::{
-    CHANNEL_MAX, CLOSE_GRACE_MS, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX,
-    HANDSHAKE_MS_MAX, IDLE_TIME_OUT_MS, LINKS_PER_SESSION_MAX, OUTPUT_HIGH_WATER_BYTES,
-    PEER_IDLE_TIME_OUT_MIN_MS, SESSION_WINDOW_FRAMES, SESSIONS_PER_CONNECTION_MAX,
+    CHANNEL_MAX, CLOSE_GRACE_MS, DRAIN_MS, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX, HANDSHAKE_MS_MAX,
+    IDLE_TIME_OUT_MS, OUTPUT_HIGH_WATER_BYTES, PEER_IDLE_TIME_OUT_MIN_MS, SESSION_WINDOW_FRAMES,
+    SESSIONS_PER_CONNECTION_MAX,
 };
 
 /// What SASL offers. The .NET client insists on MSSBCBS; the others take ANONYMOUS. All but PLAIN
@@ -114,6 +114,9 @@ impl Engine {
     /// How much of what waits may be written: answers are held back until what they say is
     /// durable.
     pub(super) fn sendable(&mut self, durable: Position) -> usize {
+        if self.context.slow_until > self.context.now {
+            return 0;
+        }
         let position = self.context.told_at.get();
         self.held.sendable(self.context.out.len(), position, durable)
     }
@@ -150,7 +153,7 @@ impl Engine {
                     input.clear();
                     break;
                 }
-                _ => match take_frame(input, FRAME_BYTES_MAX) {
+                _ => match take_frame(input, self.context.hub.limits.frame_bytes) {
                     Ok(Some(frame)) => {
                         self.frame(&frame);
                         true
@@ -168,6 +171,7 @@ impl Engine {
             }
         }
         self.deliver(now);
+        self.end_drain();
     }
 
     /// Sends what the broker has assigned to this connection's receivers.
@@ -208,6 +212,15 @@ impl Engine {
 
     /// When [`tick`](Engine::tick) next has something to do.
     pub(super) fn next_deadline(&self) -> Timestamp {
+        let slow = match self.context.slow_until > self.context.now {
+            true => self.context.slow_until,
+            false => Timestamp::NEVER,
+        };
+        let drained = self.context.drain_until.unwrap_or(Timestamp::NEVER);
+        self.deadline().min(slow).min(drained)
+    }
+
+    fn deadline(&self) -> Timestamp {
         match self.stage {
             Stage::Closed => Timestamp::NEVER,
             Stage::Closing { since } => since.plus(CLOSE_GRACE_MS),
@@ -226,6 +239,7 @@ impl Engine {
     /// Does what time alone demands: heartbeats, time-outs, the end of tokens.
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.context.now = now;
+        self.end_drain();
         match self.stage {
             Stage::Closed => {}
             Stage::Closing { since } => {
@@ -264,6 +278,32 @@ impl Engine {
                     self.context.out.clear();
                 }
             }
+        }
+    }
+
+    /// The server is about to stop: hands out nothing more and takes nothing more, but lets the
+    /// client settle what it has, for a while.
+    pub(super) fn drain(&mut self, now: Timestamp) {
+        self.context.now = now;
+        self.context.draining = true;
+        self.context.drain_until = Some(now.plus(DRAIN_MS));
+        for session in self.sessions.values_mut() {
+            session.stop_granting(&mut self.context);
+        }
+        self.end_drain();
+    }
+
+    /// Whether the connection has been told to come to an end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.context.draining
+    }
+
+    fn end_drain(&mut self) {
+        let now = self.context.now;
+        let Some(until) = self.context.drain_until else { return };
+        if until <= now || self.sessions.values().all(|session| session.unsettled.is_empty()) {
+            self.context.drain_until = None;
+            self.shut_down(now);
         }
     }
 
@@ -400,7 +440,13 @@ impl Engine {
                     let text = format!("Channel {channel} has no session.");
                     return self.fail(&AmqpError::new(condition::NOT_ALLOWED, text));
                 };
-                match session.handle(&mut self.context, performative) {
+                let handled = session.handle(&mut self.context, performative);
+                if self.context.dropped {
+                    self.stage = Stage::Closed;
+                    self.context.out.clear();
+                    return;
+                }
+                match handled {
                     Ok(()) => {}
                     Err(Fault::Session(error)) => {
                         session.end(&mut self.context);
@@ -426,7 +472,7 @@ impl Engine {
             &mut self.context.out,
             &Open {
                 container_id: format!("bus-{}", self.context.id.0),
-                max_frame_size: Some(FRAME_BYTES_MAX),
+                max_frame_size: Some(self.context.hub.limits.frame_bytes),
                 channel_max: Some(CHANNEL_MAX),
                 idle_time_out: Some(IDLE_TIME_OUT_MS),
             },
@@ -453,7 +499,7 @@ impl Engine {
                 next_outgoing_id: 0,
                 incoming_window: SESSION_WINDOW_FRAMES,
                 outgoing_window: SESSION_WINDOW_FRAMES,
-                handle_max: u32::try_from(LINKS_PER_SESSION_MAX - 1).ok(),
+                handle_max: u32::try_from(self.context.hub.limits.links_per_session - 1).ok(),
             },
         );
     }
@@ -474,7 +520,7 @@ impl Engine {
                 // A Close may only follow an Open.
                 let open = Open {
                     container_id: format!("bus-{}", self.context.id.0),
-                    max_frame_size: Some(FRAME_BYTES_MAX),
+                    max_frame_size: Some(self.context.hub.limits.frame_bytes),
                     channel_max: Some(CHANNEL_MAX),
                     idle_time_out: None,
                 };

@@ -9,6 +9,7 @@ use crate::amqp::{AmqpError, condition};
 use crate::broker::Settlement;
 use crate::limits::SESSION_WINDOW_FRAMES;
 use crate::server::access::Rights;
+use crate::server::operations::faults::{Mishap, Operation};
 
 /// A session. Channel and handles are the client's; we use the same numbers for our side.
 pub(super) struct Session {
@@ -118,6 +119,25 @@ impl Session {
         };
         match &mut link.kind {
             LinkKind::Outlet(outlet) => {
+                match cx.hub.fault(
+                    Operation::Receive,
+                    link.resource.as_ref().map(|(path, _)| path.as_str()),
+                ) {
+                    Some(Mishap::Drop) => {
+                        cx.dropped = true;
+                        return Ok(());
+                    }
+                    Some(Mishap::Slow { millis }) => cx.slow_down(millis),
+                    Some(Mishap::ServerBusy) => {
+                        self.detach(cx, handle, busy());
+                        return Ok(());
+                    }
+                    Some(Mishap::Detach) => {
+                        self.detach(cx, handle, detach_forced());
+                        return Ok(());
+                    }
+                    None => {}
+                }
                 if flow.link_credit.is_some() {
                     outlet.credit = credit(outlet.delivery_count);
                     self.grant(cx, handle, true);
@@ -220,6 +240,14 @@ impl Session {
         }
     }
 
+    /// Takes back the credit of every receiver in the broker.
+    pub(super) fn stop_granting(&mut self, cx: &mut Context) {
+        let handles: Vec<u32> = self.links.keys().copied().collect();
+        for handle in handles {
+            self.grant(cx, handle, true);
+        }
+    }
+
     /// Gives back what the whole session holds.
     pub(super) fn end(&mut self, cx: &mut Context) {
         let links = std::mem::take(&mut self.links);
@@ -260,4 +288,15 @@ impl Session {
         };
         self.put_flow(cx, flow);
     }
+}
+
+/// What the service says when it has too much to do.
+pub(super) fn busy() -> AmqpError {
+    let text = "The server is busy. Retry the operation after some time.";
+    AmqpError::new(condition::SERVER_BUSY, text)
+}
+
+/// What the service says when it moves an entity.
+pub(super) fn detach_forced() -> AmqpError {
+    AmqpError::new(condition::DETACH_FORCED, "The link was detached by force.")
 }
