@@ -2,12 +2,12 @@
 //!
 //! Serves the unmodified SDKs on a laptop: queues, topics with SQL rules, peek-lock, sessions,
 //! forwarding, dead-letter queues, scheduling, deferral, duplicate detection, over AMQP, TLS and
-//! WebSockets, and the administration API. Everything is in memory. It has never heard
+//! WebSockets, and the administration API; all of it kept in a journal on disk. It has never heard
 //! of what the messages are about.
 //!
 //! From the wire inwards: `amqp` turns bytes into values, `server` keeps connections, sessions and
-//! links, `message` is a message at rest, `broker` decides (no I/O, no clock), `filter` is the rule
-//! language. Protocol: the AMQP 1.0 specification and
+//! links, `message` is a message at rest, `broker` decides (no I/O, no clock), `storage` keeps what
+//! it decided, `filter` is the rule language. Protocol: the AMQP 1.0 specification and
 //! <https://learn.microsoft.com/azure/service-bus-messaging/service-bus-amqp-protocol-guide>.
 
 mod amqp;

@@ -218,7 +218,7 @@ async fn several_frames_and_too_many_bytes() {
     assert!(delivery.body().0[..] == body[..]);
     within(receiver.accept(&delivery)).await.unwrap();
     // This client looks at the announced limit itself.
-    let refused = within(sender.send(data(&[0; 300_000]))).await;
+    let refused = within(sender.send(data(&vec![0; 1_100_000]))).await;
     assert!(matches!(refused, Err(SendError::MessageSizeExceeded(_))), "{refused:?}");
     within(sender.send(data(b"alive"))).await.unwrap();
 }

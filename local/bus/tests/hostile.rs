@@ -1,5 +1,7 @@
 //! Peers that mean no good, or nothing at all, while a good one is served.
 
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

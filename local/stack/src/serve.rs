@@ -156,9 +156,6 @@ pub struct BusDoors {
     /// `--tls-listen`, there is no TLS.
     #[arg(long, value_name = "DIR")]
     pub certificate: Option<PathBuf>,
-    /// Largest message, in bytes.
-    #[arg(long, default_value_t = 1_048_576, value_parser = clap::value_parser!(u64).range(1_024..=104_857_600))]
-    pub max_message_bytes: u64,
 }
 
 /// The folder of the development certificate when none is named.
@@ -276,7 +273,6 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
                 listen: common.listen,
                 also_listen: doors.tls_listen.into_iter().chain(doors.admin_listen).collect(),
                 certificate: doors.certificate.or(tls),
-                max_message_bytes: doors.max_message_bytes,
                 namespace,
                 shared_access_key_name: BUS_KEY_NAME.to_owned(),
                 shared_access_key: BUS_KEY.to_owned(),

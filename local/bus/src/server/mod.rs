@@ -216,8 +216,8 @@ impl Server {
         let mut local_addrs = Vec::new();
         for address in std::iter::once(options.listen).chain(options.also_listen) {
             let listener = listen(address).await?;
-            let refused = |source| BindError::Listen { address, source };
-            local_addrs.push(listener.local_addr().map_err(refused)?);
+            let local = listener.local_addr();
+            local_addrs.push(local.map_err(|source| BindError::Listen { address, source })?);
             listeners.0.push(listener);
         }
         let keys = Keys::new(

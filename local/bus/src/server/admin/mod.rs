@@ -119,10 +119,9 @@ pub(super) fn answer(
         let host = text(header::HOST).unwrap_or(NAMESPACE).to_owned();
         let number = |name: &str| {
             let query = head.uri.query().unwrap_or_default().replace("%24", "$");
-            let found = query.split('&').find_map(|pair| {
+            query.split('&').find_map(|pair| {
                 pair.split_once('=').filter(|(key, _)| *key == name)?.1.parse().ok()
-            });
-            found
+            })
         };
         let asked = Asked {
             method: &head.method,
@@ -204,7 +203,7 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
             }
             (Target::Entity(path) | Target::Subscription(path), &Method::DELETE) => {
                 registered(broker, path)?;
-                broker.delete(now, path).map_err(refused)?;
+                broker.delete(now, path).map_err(|error| refused(&error))?;
                 Ok((StatusCode::OK, String::new()))
             }
             (Target::Entity(path), &Method::PUT) => put_entity(broker, now, path, asked, &of),
@@ -229,7 +228,7 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
             }
             (Target::Rule(path, name), &Method::DELETE) => {
                 let queue = subscription(broker, path)?;
-                broker.remove_rule(now, queue, name).map_err(rule_refused)?;
+                broker.remove_rule(now, queue, name).map_err(|error| rule_refused(&error))?;
                 Ok((StatusCode::OK, String::new()))
             }
             (Target::Rule(path, name), &Method::PUT) => put_rule(broker, now, path, name, asked),
@@ -245,8 +244,8 @@ fn not_found(path: &str) -> Refusal {
     Refusal(StatusCode::NOT_FOUND, format!("The messaging entity '{path}' could not be found."))
 }
 
-fn refused(error: EntityError) -> Refusal {
-    let status = match &error {
+fn refused(error: &EntityError) -> Refusal {
+    let status = match error {
         EntityError::Exists(_) => StatusCode::CONFLICT,
         EntityError::NotFound(_) => StatusCode::NOT_FOUND,
         EntityError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -255,8 +254,8 @@ fn refused(error: EntityError) -> Refusal {
     Refusal(status, format!("{error}."))
 }
 
-fn rule_refused(error: RuleError) -> Refusal {
-    let status = match &error {
+fn rule_refused(error: &RuleError) -> Refusal {
+    let status = match error {
         RuleError::Exists(_) => StatusCode::CONFLICT,
         RuleError::NotFound(_) => StatusCode::NOT_FOUND,
         RuleError::TooMany => StatusCode::FORBIDDEN,
@@ -316,10 +315,10 @@ fn define(
 ) -> Outcome {
     let path = definition.path();
     let status = if asked.updates {
-        broker.update(now, definition).map_err(refused)?;
+        broker.update(now, definition).map_err(|error| refused(&error))?;
         StatusCode::OK
     } else {
-        broker.create(now, definition).map_err(refused)?;
+        broker.create(now, definition).map_err(|error| refused(&error))?;
         StatusCode::CREATED
     };
     let entity = registered(broker, &path)?.clone();
@@ -353,8 +352,8 @@ fn put_subscription(
     let answer = define(broker, now, definition, asked, of)?;
     if let Some(rule) = first {
         let queue = self::subscription(broker, path)?;
-        broker.remove_rule(now, queue, "$Default").map_err(rule_refused)?;
-        broker.add_rule(now, queue, rule).map_err(rule_refused)?;
+        broker.remove_rule(now, queue, "$Default").map_err(|error| rule_refused(&error))?;
+        broker.add_rule(now, queue, rule).map_err(|error| rule_refused(&error))?;
     }
     Ok(answer)
 }
@@ -374,9 +373,9 @@ fn put_rule(
     let rule = rules::rule(element, name).map_err(bad_request)?;
     let status = if asked.updates { StatusCode::OK } else { StatusCode::CREATED };
     if asked.updates {
-        broker.remove_rule(now, queue, name).map_err(rule_refused)?;
+        broker.remove_rule(now, queue, name).map_err(|error| rule_refused(&error))?;
     }
-    broker.add_rule(now, queue, rule).map_err(rule_refused)?;
+    broker.add_rule(now, queue, rule).map_err(|error| rule_refused(&error))?;
     let rules = broker.rules(queue);
     let rule = rules.iter().find(|rule| rule.name.eq_ignore_ascii_case(name));
     let rule = rule.ok_or_else(|| not_found(name))?;
