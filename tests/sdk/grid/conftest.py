@@ -1,8 +1,8 @@
 """Starts the Event Grid stand-in and a sample subscriber for the official Python SDK.
 
-BULKHEAD_GRID_COMMAND  start this instead of the `stack` executable; `{topology}`, `{ready}` and
-                       `{subscriber}` stand for the topology file, the ready file and the address
-                       of the subscriber
+BULKHEAD_GRID_COMMAND  start this instead of the `stack` executable; `{topology}`, `{ready}`,
+                       `{dead_letters}` and `{subscriber}` stand for the topology file, the ready
+                       file, a directory and the address of the subscriber
 """
 
 import contextlib
@@ -27,7 +27,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 STACK = shlex.quote(str(TARGET / "debug" / "stack"))
 GRID = (
     f"{STACK} serve grid --listen 127.0.0.1:0 --topology {{topology}}"
-    " --fill SUBSCRIBER_URL=http://{subscriber} --ready-file {ready}"
+    " --fill SUBSCRIBER_URL=http://{subscriber} --dead-letters {dead_letters}"
+    " --ready-file {ready}"
 )
 SUBSCRIBER = f"{STACK} serve subscriber --listen 127.0.0.1:0 --ready-file {{ready}}"
 START_SECONDS_MAX = 30
@@ -79,10 +80,13 @@ def subscriber(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def endpoint(tmp_path_factory, subscriber):
-    ready = tmp_path_factory.mktemp("grid") / "ready.json"
+    directory = tmp_path_factory.mktemp("grid")
+    ready = directory / "ready.json"
     template = os.environ.get("BULKHEAD_GRID_COMMAND", GRID)
     address = subscriber.removeprefix("http://")
-    command = template.format(topology=HERE / "topology.json", ready=ready, subscriber=address)
+    command = template.format(
+        topology=HERE / "topology.json", ready=ready, dead_letters=directory, subscriber=address
+    )
     with service(command, ready) as address:
         yield f"http://{address}/orders/api/events"
 

@@ -4,7 +4,11 @@ import datetime
 
 import pytest
 from azure.core.credentials import AzureKeyCredential, AzureSasCredential
-from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import (
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+)
 from azure.core.messaging import CloudEvent
 from azure.eventgrid import EventGridEvent, EventGridPublisherClient, generate_sas
 from conftest import KEY, ONCE
@@ -86,16 +90,15 @@ def test_a_signature_that_is_over_opens_nothing(endpoint, subject):
 def test_a_topic_that_is_not_there_says_so(endpoint, subject):
     elsewhere = endpoint.replace("/orders/", "/nowhere/")
     with EventGridPublisherClient(elsewhere, AzureKeyCredential(KEY), **ONCE) as publisher:
-        with pytest.raises(HttpResponseError) as refused:
+        with pytest.raises(ResourceNotFoundError):
             publisher.send(event(subject))
-    assert refused.value.status_code == 404
 
 
 def test_the_schema_of_event_grid_is_refused_by_a_topic_of_cloud_events(publisher, subject):
     other = EventGridEvent(subject, "order.created", {"n": 1}, "1.0")
     with pytest.raises(HttpResponseError) as refused:
         publisher.send(other)
-    assert refused.value.status_code == 400
+    assert refused.value.status_code == 415
 
 
 def test_one_bad_event_spoils_its_batch(publisher, subject, delivered):

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+#[cfg(feature = "azure-monitor")]
+use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -324,7 +326,7 @@ mod tests {
         let options = Options {
             destination: Destination::Otlp {
                 endpoint: format!("http://{address}").parse().unwrap(),
-                headers: HeaderMap::new(),
+                headers: Default::default(),
             },
             service_name: "test".to_owned(),
             service_version: "0".to_owned(),
