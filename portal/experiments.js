@@ -67,11 +67,11 @@ export const EXPERIMENTS = [
   {
     name: 'burst',
     title: 'Burst and drain',
-    about: 'Sends 200 orders as fast as they are taken, and waits until every one is closed.',
+    about: 'Sends 100 orders as fast as they are taken, and waits until every one is closed.',
     async run(say, order) {
-      const it = burst(() => order(), 200, (b) => say(`${b.ids.size} accepted, ${b.count('completed')} completed`));
-      await rest(it, 'all 200 rest');
-      return [it.count('completed') === 200, `${it.ids.size} accepted at ${Math.round(it.ids.size / (it.sendingMs / 1000))} a second, 202 in ${duration(it.quantile(0.95))} (p95); ${it.count('completed')} completed ${duration(it.endedAt - it.began)} after the first; lost: ${it.wanted - it.states.size}`];
+      const it = burst(() => order(), 100, (b) => say(`${b.ids.size} accepted, ${b.count('completed')} completed`));
+      await rest(it, 'all 100 rest');
+      return [it.count('completed') === 100, `${it.ids.size} accepted at ${Math.round(it.ids.size / (it.sendingMs / 1000))} a second, 202 in ${duration(it.quantile(0.95))} (p95); ${it.count('completed')} completed ${duration(it.endedAt - it.began)} after the first; lost: ${it.wanted - it.states.size}`];
     },
   },
   {

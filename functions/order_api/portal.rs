@@ -145,8 +145,10 @@ static EMBEDDED: LazyLock<[Vec<Served>; 2]> = LazyLock::new(|| {
     })
 });
 
+type Written = BTreeMap<(&'static str, bool), (SystemTime, Served)>;
+
 /// Files of the sources, plain or compressed, with the time at which each was written.
-static WRITTEN: Mutex<BTreeMap<(&str, bool), (SystemTime, Served)>> = Mutex::new(BTreeMap::new());
+static WRITTEN: Mutex<Written> = Mutex::new(BTreeMap::new());
 
 /// The file as it is in the sources; in a release build there are none.
 fn from_sources(name: &'static str, encodes: bool) -> Option<Served> {

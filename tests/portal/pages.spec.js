@@ -108,7 +108,8 @@ test('what is on each page has its name and place', async ({ page }) => {
   await open(page, '/lab');
   await expect(page.locator('main')).toMatchAriaSnapshot(`
     - heading "Failures" [level=2]
-    - combobox "Billing"
+    - paragraph:
+      - combobox "Billing"
     - heading "Experiments" [level=2]
     - heading "Duplicate delivery" [level=3]
     - 'button "Run: Duplicate delivery"'

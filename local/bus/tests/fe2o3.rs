@@ -117,7 +117,7 @@ async fn outcomes_of_a_plain_client_mean_what_the_service_means() {
     let mut session = Session::begin(&mut connection).await.unwrap();
     let mut sender =
         Sender::attach(&mut session, "sender", "amqps://localhost/orders").await.unwrap();
-    assert_eq!(sender.max_message_size(), Some(262_144));
+    assert_eq!(sender.max_message_size(), Some(1_048_576));
     let event = |kind: &str| {
         Message::builder()
             .properties(Properties::builder().message_id(kind.to_owned()).build())
