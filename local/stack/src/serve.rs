@@ -92,6 +92,10 @@ pub enum Role {
         /// gone with the process.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Answers once the system has a change, without waiting for the disk: survives a crash of
+        /// the process, not one of the machine.
+        #[arg(long)]
+        no_fsync: bool,
     },
     /// The bank simulator: charges and cancellations over HTTP, and a ledger of what it did.
     Bank {
@@ -310,12 +314,13 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, address, json!({}))?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Queue { common, topology, data } => {
+        Role::Queue { common, topology, data, no_fsync } => {
             let storage: Storage = section(&topology, "storage")?;
             let options = queue::Options {
                 listen: common.listen,
                 queues: storage.queues,
                 data: data.map(|data| data.join("queue")),
+                fsync: !no_fsync,
                 ..queue::Options::default()
             };
             let server = queue::Server::bind(options).await?;
