@@ -9,6 +9,8 @@ pub mod auth;
 mod binary;
 mod disk;
 mod entra;
+#[cfg(test)]
+mod fuzz;
 pub mod limits;
 mod rest;
 pub mod sql;

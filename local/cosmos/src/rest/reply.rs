@@ -33,6 +33,8 @@ pub(super) struct Refusal {
     pub(super) substatus: u32,
     pub(super) message: String,
     pub(super) retry_after_ms: Option<u64>,
+    /// The `additionalErrorInfo` of the body.
+    pub(super) additional: Option<String>,
 }
 
 /// What handlers return.
@@ -147,7 +149,7 @@ impl Origin {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, substatus: u32, message: impl Into<String>) -> Self {
-        Self { status, substatus, message: message.into(), retry_after_ms: None }
+        Self { status, substatus, message: message.into(), retry_after_ms: None, additional: None }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -180,7 +182,11 @@ impl Refusal {
 
     pub(super) fn into_reply(self, activity_id: &str) -> Reply {
         let message = format!("{}\r\nActivityId: {activity_id}", self.message);
-        let mut reply = Reply::json(self.status, &json!({"code": self.code(), "message": message}));
+        let mut body = json!({"code": self.code(), "message": message});
+        if let Some(additional) = self.additional.clone() {
+            body["additionalErrorInfo"] = additional.into();
+        }
+        let mut reply = Reply::json(self.status, &body);
         if self.substatus != 0 {
             reply = reply.header("x-ms-substatus", self.substatus);
         }
