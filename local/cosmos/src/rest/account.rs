@@ -12,8 +12,8 @@ use crate::limits::DEFAULT_THROUGHPUT;
 use crate::store::{Container, ContainerRid, Database, epk_to_hex};
 
 /// `GET /`. Endpoints are those under which the client reached us, whatever we are bound to.
-pub(super) fn account(request: &Request) -> Answer {
-    let endpoint = format!("http://{}/", request.authority);
+pub(super) fn account(state: &State, request: &Request) -> Answer {
+    let endpoint = format!("{}://{}/", state.scheme, request.authority);
     let location = json!([{"name": "Local", "databaseAccountEndpoint": endpoint}]);
     let replication =
         json!({"minReplicaSetSize": 1, "maxReplicasetSize": 1, "asyncReplication": false});
