@@ -168,13 +168,13 @@ pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
             "minInclusive": epk_to_hex(&min),
             "maxExclusive": epk_to_hex(&max),
             "ridPrefix": index,
-            "throughputFraction": 1.0 / f64::from(target.ranges.len()),
+            "throughputFraction": 1.0 / f64::from(target.ranges.count()),
             "status": "online",
             "parents": [],
             "lsn": target.origin.lsn,
         })
     };
-    let all: Vec<_> = (0..target.ranges.len()).map(range).collect();
+    let all: Vec<_> = (0..target.ranges.count()).map(range).collect();
     let reply = listing(container, "PartitionKeyRanges", &all);
     Ok(reply.header("etag", etag).of(&target.origin))
 }

@@ -96,7 +96,7 @@ pub(super) fn plan(target: &Target, request: &Request) -> Answer {
         }
         Scope::All | Scope::Prefix(_) => (String::new(), "FF".to_owned()),
     };
-    let plan = execution_info(planned.info, &min, &max, min == max);
+    let plan = execution_info(&planned.info, &min, &max, min == max);
     Ok(Reply::json(StatusCode::OK, &plan))
 }
 
@@ -129,12 +129,12 @@ fn check_fan_out(
         "The provided cross partition query can not be directly served by the gateway.",
     );
     // Clients take it from here, or ask for a plan once they see this.
-    refusal.additional = Some(execution_info(planned.info, "", "FF", false).to_string());
+    refusal.additional = Some(execution_info(&planned.info, "", "FF", false).to_string());
     Err(refusal)
 }
 
 /// The answer to a request for a plan.
-fn execution_info(info: Value, min: &str, max: &str, single: bool) -> Value {
+fn execution_info(info: &Value, min: &str, max: &str, single: bool) -> Value {
     json!({
         "partitionedQueryExecutionInfoVersion": 2,
         "queryInfo": info,

@@ -142,7 +142,7 @@ impl Origin {
         let one = |range: u16| format!("{range}:-1#{}", self.lsn);
         match self.range {
             Some(range) => one(range),
-            None => (0..self.ranges.len()).map(one).collect::<Vec<_>>().join(","),
+            None => (0..self.ranges.count()).map(one).collect::<Vec<_>>().join(","),
         }
     }
 }
