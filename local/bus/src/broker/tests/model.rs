@@ -58,6 +58,13 @@ struct Item {
     at: At,
 }
 
+impl Item {
+    /// What it is when its lock ends.
+    fn back(&self) -> At {
+        if self.deferred { At::Deferred } else { At::Available }
+    }
+}
+
 /// What the service is to do.
 #[derive(Debug, Default)]
 struct Model {
@@ -82,7 +89,7 @@ impl Model {
         let at = self.queue.iter().position(|item| item.number == number).unwrap();
         let item = &mut self.queue[at];
         item.failures += 1;
-        item.at = if item.deferred { At::Deferred } else { At::Available };
+        item.at = item.back();
         if item.failures >= DELIVERIES_MAX {
             let item = self.queue.remove(at);
             self.bury(item);
@@ -139,7 +146,7 @@ impl Model {
             if let At::Locked { until, .. } = item.at
                 && until <= now
             {
-                (item.failures, item.at) = (item.failures + 1, At::Available);
+                (item.failures, item.at) = (item.failures + 1, item.back());
             }
         }
     }
@@ -182,8 +189,8 @@ impl Model {
         let Some(item) = self.locked(handle, dead) else { return false };
         let number = item.number;
         match how {
-            0 => item.at = if item.deferred { At::Deferred } else { At::Available },
-            1 if dead => (item.failures, item.at) = (item.failures + 1, At::Available),
+            0 => item.at = item.back(),
+            1 if dead => (item.failures, item.at) = (item.failures + 1, item.back()),
             1 => self.fail(number),
             2 => {
                 (item.failures, item.at, item.deferred) = (item.failures + 1, At::Deferred, true);
@@ -367,7 +374,8 @@ proptest! {
 
     #[test]
     fn broker_and_model_agree(steps in proptest::collection::vec(step(), 1..100)) {
-        let bench = Bench::new();
+        let mut bench = Bench::new();
+        bench.wait(0);
         let model = Model { now: bench.now.as_millis(), ..Model::default() };
         let mut pair = Pair { bench, model, given: Vec::new(), sent: 0 };
         for step in steps {
