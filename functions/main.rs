@@ -55,8 +55,8 @@ async fn serve() -> anyhow::Result<()> {
     let background = TaskTracker::new();
     let store = Store::new(settings.store.clone(), TOPOLOGY.database(), StoreOptions::default());
     let store = OrderStore::new(store);
-    if let Some(otlp) = settings.otlp.take() {
-        let exporter = telemetry::start(functions::telemetry::options(otlp, &functions))?;
+    if let Some(destination) = settings.telemetry.take() {
+        let exporter = telemetry::start(functions::telemetry::options(destination, &functions))?;
         background.spawn(exporter.run(shutdown.clone()));
     }
     let (refusals, trail) = Refusals::new(store.audit());

@@ -16,6 +16,7 @@
 //! | `RUST_LOG` | all | log filter |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | all | where traces and metrics go; nowhere without it |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | all | headers for that, `name=value,…` |
+//! | `APPLICATIONINSIGHTS_CONNECTION_STRING` | all | where they go instead, if there is no collector |
 //!
 //! The same names serve the Functions host for its trigger connections. Variables that belong to
 //! the host are read by the `handler` crate.
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use azure::connection::{BusConnection, CosmosConnection, GridConnection};
 use azure::queue::QueueConnection;
 use handler::logging::Format;
+use handler::telemetry::Destination;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -39,7 +41,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",
@@ -54,6 +56,7 @@ pub const NAMES: [&str; 19] = [
     "CRASH_POINTS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "AUTH_MODE",
     "AUTH_ISSUER",
     "AUTH_AUDIENCE",
@@ -94,16 +97,7 @@ pub struct Settings {
     /// Log filter, as `tracing` reads it.
     pub log_filter: String,
     /// Where traces and metrics go; `None` for nowhere.
-    pub otlp: Option<Otlp>,
-}
-
-/// Where traces and metrics go: an OpenTelemetry collector that takes OTLP over HTTP.
-#[derive(Debug)]
-pub struct Otlp {
-    /// The base address.
-    pub endpoint: Url,
-    /// What it wants to see with every request; the values count as secrets.
-    pub headers: HeaderMap,
+    pub telemetry: Option<Destination>,
 }
 
 /// What is wrong with the settings, all of it.
@@ -181,7 +175,8 @@ impl Settings {
                 Format::Text
             }
         };
-        let otlp = otlp(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
+        let telemetry =
+            telemetry(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
         match (store, bus) {
             (Some(store), Some(bus)) if problems.is_empty() => {
                 let log_filter = look_up("RUST_LOG").filter(|filter| !filter.is_empty());
@@ -200,7 +195,7 @@ impl Settings {
                     faults_allowed,
                     log_format,
                     log_filter,
-                    otlp,
+                    telemetry,
                 })
             }
             _ => Err(SettingsError(problems)),
@@ -208,8 +203,32 @@ impl Settings {
     }
 }
 
+/// A collector that is named goes before Application Insights, whose setting the platform makes for
+/// the host's own sake.
+fn telemetry(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
+    match otlp(&look_up)? {
+        Some(otlp) => Ok(Some(otlp)),
+        None => azure_monitor(look_up),
+    }
+}
+
+#[cfg(feature = "azure-monitor")]
+fn azure_monitor(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
+    const NAME: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+    let Some(text) = look_up(NAME).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    let connection = handler::telemetry::ConnectionString::parse(&text);
+    let connection = connection.map_err(|error| format!("{NAME} cannot be used: {error}"))?;
+    Ok(Some(Destination::AzureMonitor(connection)))
+}
+
+/// Built without it: the setting is for the host then.
+#[cfg(not(feature = "azure-monitor"))]
+fn azure_monitor(_: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
+    Ok(None)
+}
+
 /// The standard settings of an OpenTelemetry exporter, as far as they are understood here.
-fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Otlp>, String> {
+fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
     let [endpoint, headers] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"]
         .map(|name| look_up(name).filter(|value| !value.trim().is_empty()));
     let Some(endpoint) = endpoint else { return Ok(None) };
@@ -220,7 +239,7 @@ fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Otlp>, String
     )?;
     let headers = otlp_headers(headers.as_deref().unwrap_or_default())
         .ok_or("OTEL_EXPORTER_OTLP_HEADERS must be name=value,name=value with encoded values")?;
-    Ok(Some(Otlp { endpoint, headers }))
+    Ok(Some(Destination::Otlp { endpoint, headers }))
 }
 
 /// `name=value,name=value`, values percent-encoded.
@@ -337,15 +356,17 @@ mod tests {
     #[test]
     fn telemetry_goes_nowhere_unless_asked_and_its_key_is_not_shown() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        assert!(resolve(&[], &both).unwrap().otlp.is_none());
+        assert!(resolve(&[], &both).unwrap().telemetry.is_none());
         let empty = ("OTEL_EXPORTER_OTLP_ENDPOINT", "");
-        assert!(resolve(&[], &[both[0], both[1], empty]).unwrap().otlp.is_none());
+        assert!(resolve(&[], &[both[0], both[1], empty]).unwrap().telemetry.is_none());
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4318");
         let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20c2VjcmV0, x-a=b");
         let settings = resolve(&[], &[both[0], both[1], endpoint, headers]).unwrap();
-        let otlp = settings.otlp.as_ref().unwrap();
-        assert_eq!(otlp.headers["authorization"], "Basic c2VjcmV0");
-        assert_eq!(otlp.headers.len(), 2);
+        let Some(Destination::Otlp { headers: sent, .. }) = &settings.telemetry else {
+            panic!("{settings:?}")
+        };
+        assert_eq!(sent["authorization"], "Basic c2VjcmV0");
+        assert_eq!(sent.len(), 2);
         assert!(!format!("{settings:?}").contains("c2VjcmV0"), "{settings:?}");
         for wrong in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
@@ -354,6 +375,21 @@ mod tests {
             let error = resolve(&[], &[both[0], both[1], wrong, endpoint]).unwrap_err();
             assert!(error.to_string().contains(wrong.0), "{error}");
         }
+    }
+
+    #[cfg(feature = "azure-monitor")]
+    #[test]
+    fn application_insights_is_used_where_no_collector_is_named() {
+        let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
+        let name = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+        let insights = (name, "InstrumentationKey=11111111-2222-3333-4444-555555555555");
+        let settings = resolve(&[], &[both[0], both[1], insights]).unwrap();
+        assert!(matches!(settings.telemetry, Some(Destination::AzureMonitor(_))));
+        let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        let settings = resolve(&[], &[both[0], both[1], insights, collector]).unwrap();
+        assert!(matches!(settings.telemetry, Some(Destination::Otlp { .. })));
+        let error = resolve(&[], &[both[0], both[1], (name, "s3cr3t")]).unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains("s3cr3t"), "{error}");
     }
 
     #[test]

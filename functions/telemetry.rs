@@ -6,14 +6,13 @@
 //! the consumer; a delayed copy is sent with the event as it came. `docs/observability.md` lists
 //! every metric.
 
-use handler::telemetry::{Counter, Gauge, Histogram, Kind, Options, Span, is_on};
+use handler::telemetry::{Counter, Destination, Gauge, Histogram, Kind, Options, Span, is_on};
 use handler::{Context, TraceContext};
 use orders::{CloudEvent, EventType, Move, Order, OutboxEvent, Overall, Service, Timestamp};
 use tracing::error_span;
 
 use crate::clock;
 use crate::delivery::Delivery;
-use crate::settings::Otlp;
 use crate::staging::Function;
 
 /// Orders that were accepted for the first time.
@@ -92,10 +91,9 @@ pub static RECONCILE_ORDERS: Counter =
 
 /// Where the settings send telemetry, with the name of the app that `functions` make up.
 #[must_use]
-pub fn options(otlp: Otlp, functions: &[Function]) -> Options {
+pub fn options(destination: Destination, functions: &[Function]) -> Options {
     Options {
-        endpoint: otlp.endpoint,
-        headers: otlp.headers,
+        destination,
         service_name: functions.first().map_or("functions", |first| first.app()).to_owned(),
         service_version: env!("CARGO_PKG_VERSION").to_owned(),
     }

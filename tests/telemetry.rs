@@ -480,7 +480,8 @@ async fn what_does_not_fit_together_is_reported_and_left_alone() {
     for reference in [uuid::Uuid::new_v4().to_string(), "no order at all".to_owned()] {
         let charge = json!({"reference": reference, "amountMinor": 100, "currency": "EUR",
             "customer": "c-stranger"});
-        let headers = [("idempotency-key", &*reference), ("content-type", "application/json")];
+        let key = uuid::Uuid::new_v4().to_string();
+        let headers = [("idempotency-key", &*key), ("content-type", "application/json")];
         let bank = &stack.endpoints.bank;
         let made = send(bank, Method::POST, "/v1/charges", &headers, charge.to_string()).await;
         assert_eq!(made.status, 201, "{made:?}");
@@ -549,4 +550,53 @@ async fn what_waits_and_what_was_given_up_on_is_measured_by_source() {
     drop(handler);
     // One emitter: the apps of the stack have no collector here, so all of it came from one timer.
     assert!(signal(stack.pid("host notification"), "CONT"));
+}
+
+#[tokio::test]
+async fn application_insights_gets_the_same_trace_and_numbers() {
+    let collector = Collector::start().await;
+    let key = uuid::Uuid::new_v4().to_string();
+    let setting = format!(
+        "APPLICATIONINSIGHTS_CONNECTION_STRING=InstrumentationKey={key};IngestionEndpoint={}/",
+        collector.url
+    );
+    let stack = TestStack::start_with(&["--set", &setting]).await;
+    let (id, trace_id, _) = submit_in_trace(&stack, &order()).await;
+    stack.until_quiet(&id).await;
+    let envelopes = || -> Vec<Value> {
+        let bodies = collector.of("/v2.1/track");
+        bodies.iter().flat_map(|body| entries(body).to_vec()).collect()
+    };
+    let role = |envelope: &Value| envelope["tags"]["ai.cloud.role"].as_str().unwrap().to_owned();
+    let of_order = |kind: &str| -> Vec<Value> {
+        let mut found = envelopes();
+        found.retain(|envelope| {
+            envelope["tags"]["ai.operation.id"] == trace_id.as_str()
+                && envelope["data"]["baseType"] == kind
+        });
+        found
+    };
+    let requests = eventually("every app tells of the order", || async {
+        let requests = of_order("RequestData");
+        let roles: BTreeSet<String> = requests.iter().map(role).collect();
+        (roles.len() == 5 && !of_order("RemoteDependencyData").is_empty()).then_some(requests)
+    })
+    .await;
+    let data = |envelope: &Value| envelope["data"]["baseData"].clone();
+    let accepted = requests.iter().find(|envelope| role(envelope) == "order-api").unwrap();
+    assert_eq!(data(accepted)["responseCode"], "202", "{accepted:#}");
+    let reserve = requests.iter().find(|envelope| role(envelope) == "inventory").unwrap();
+    assert_eq!(data(reserve)["name"], "reserve");
+    assert_eq!(data(reserve)["properties"]["order.id"], id);
+    let parent = &reserve["tags"]["ai.operation.parentId"];
+    assert!(requests.iter().any(|request| &data(request)["id"] == parent), "below the request");
+    eventually("the order is counted", || async {
+        let mut found = envelopes();
+        found.retain(|envelope| envelope["data"]["baseType"] == "MetricData");
+        let metrics = found.iter().map(|e| e["data"]["baseData"]["metrics"][0].clone());
+        metrics.into_iter().any(|m| m["name"] == "orders.accepted" && m["value"] == 1).then_some(())
+    })
+    .await;
+    assert!(envelopes().iter().all(|envelope| envelope["iKey"] == key.as_str()));
+    assert!(collector.of("/v1/traces").is_empty());
 }

@@ -33,6 +33,7 @@ use axum::response::{IntoResponse as _, Response};
 use handler::TraceContext;
 use http::{HeaderMap, HeaderName, StatusCode};
 use orders::OrderId;
+use percent_encoding::percent_decode_str;
 use tracing::{error, info, warn};
 
 use crate::problem::Problem;
@@ -220,9 +221,17 @@ pub async fn guard(
     let changes = routes::is_guarded_closely(request.method(), path.as_str());
     let (response, actor) = match access.mode.admit(request.headers(), need).await {
         Ok(principal) => {
-            let actor = principal.id().to_owned();
+            let actor = Some(principal.id().to_owned());
             request.extensions_mut().insert(principal);
-            (next.run(request).await, Some(actor))
+            if percent_decode_str(request.uri().path()).decode_utf8().is_ok() {
+                (next.run(request).await, actor)
+            } else {
+                // Routes take what is in a path as text.
+                let problem = Problem::not_found("A path is text in UTF-8.");
+                let problem =
+                    if changes { problem.refuses("no text in the path") } else { problem };
+                (problem.into_response(), actor)
+            }
         }
         Err(Denied { problem, actor }) => {
             // Who only looks at shop or orders without having signed in has not tried anything.

@@ -196,8 +196,7 @@ impl Event {
     #[must_use]
     pub fn delivered_as(&self, schema: Schema) -> Bytes {
         match (self.schema, schema) {
-            (Schema::CloudEvents, _) => self.body.clone(),
-            (Schema::EventGrid, Schema::EventGrid) => self.body.clone(),
+            (Schema::CloudEvents, _) | (Schema::EventGrid, Schema::EventGrid) => self.body.clone(),
             (Schema::EventGrid, Schema::CloudEvents) => {
                 let mut members = self.members();
                 let mut cloud_event = json!({

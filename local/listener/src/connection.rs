@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -47,13 +47,14 @@ pub enum BodyError {
     Late,
 }
 
-pub(crate) async fn serve<S, F, B, E>(
-    stream: TcpStream,
+pub(crate) async fn serve<I, S, F, B, E>(
+    stream: I,
     peer: SocketAddr,
     limits: Limits,
     service: Arc<S>,
     shutdown: CancellationToken,
 ) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Response<B>, E>> + Send + 'static,
     B: Body + Send + 'static,

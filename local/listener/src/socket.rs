@@ -60,6 +60,28 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     limits: Limits,
+    security: Security,
+}
+
+/// What connections begin with.
+#[derive(Clone, Default)]
+enum Security {
+    /// The first request.
+    #[default]
+    None,
+    /// A TLS handshake.
+    #[cfg(feature = "tls")]
+    Tls(tokio_rustls::TlsAcceptor),
+}
+
+impl std::fmt::Debug for Security {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "None",
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => "Tls",
+        })
+    }
 }
 
 impl Listener {
@@ -71,7 +93,15 @@ impl Listener {
         let failed = |source| BindError { address, source };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, limits })
+        Ok(Self { socket, address, limits, security: Security::None })
+    }
+
+    /// Lets every connection begin with a TLS handshake, within [`Limits::connection_idle`].
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn secured(mut self, config: Arc<tokio_rustls::rustls::ServerConfig>) -> Self {
+        self.security = Security::Tls(config.into());
+        self
     }
 
     /// The address that was bound.
@@ -113,9 +143,9 @@ impl Listener {
             match accepted {
                 Ok((stream, peer, slot)) => {
                     let (service, shutdown) = (service.clone(), shutdown.clone());
-                    let limits = self.limits;
+                    let (limits, security) = (self.limits, self.security.clone());
                     tasks.spawn(async move {
-                        connection::serve(stream, peer, limits, service, shutdown).await;
+                        begin(security, stream, peer, limits, service, shutdown).await;
                         drop(slot);
                     });
                 }
@@ -133,6 +163,40 @@ impl Listener {
             tracing::warn!(open = tasks.len(), "requests left under way at shutdown");
         }
         served
+    }
+}
+
+async fn begin<S, F, B, E>(
+    security: Security,
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: Limits,
+    service: Arc<S>,
+    shutdown: CancellationToken,
+) where
+    S: Fn(Request) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    E: Into<Box<dyn Error + Send + Sync>> + 'static,
+{
+    match security {
+        Security::None => connection::serve(stream, peer, limits, service, shutdown).await,
+        #[cfg(feature = "tls")]
+        Security::Tls(acceptor) => {
+            let shaken = tokio::select! {
+                () = shutdown.cancelled() => return,
+                shaken = timeout(limits.connection_idle, acceptor.accept(stream)) => shaken,
+            };
+            match shaken {
+                Ok(Ok(stream)) => {
+                    connection::serve(stream, peer, limits, service, shutdown).await;
+                }
+                Ok(Err(error)) => tracing::debug!(error = %error, "no TLS handshake"),
+                Err(_) => tracing::debug!("the TLS handshake took too long"),
+            }
+        }
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Store {
     /// Lets faults be ordered under /admin/faults.
     #[arg(long)]
     faults: bool,
+    /// Serves https with the certificate in this directory, certificate.pem and key.pem, which are
+    /// made there if there are none.
+    #[arg(long)]
+    certificate: Option<PathBuf>,
 }
 
 impl Store {
@@ -53,6 +57,7 @@ impl Store {
             partition_key_ranges: self.ranges,
             enforce_throughput: self.enforce_throughput,
             faults: self.faults,
+            certificate: self.certificate,
             ..Options::default()
         }
     }

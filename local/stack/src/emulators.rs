@@ -151,7 +151,8 @@ mod tests {
 
     fn topology(service_bus: Value) -> Topology {
         serde_json::from_value(json!({
-            "apps": [], "serviceBus": service_bus, "storage": {}, "eventGrid": {}, "cosmos": {},
+            "apps": [], "schedules": {}, "serviceBus": service_bus,
+            "storage": {}, "eventGrid": {}, "cosmos": {},
         }))
         .unwrap()
     }

@@ -5,6 +5,7 @@
 //! from the environment. It has never heard of an order, but for [`slo`], [`dlq`], [`order`] and [`logs`],
 //! which are clients of the running system's API like any other.
 
+pub mod app;
 pub mod bank;
 pub mod child;
 mod client;

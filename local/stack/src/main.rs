@@ -7,7 +7,7 @@ use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
 use stack::{
-    declare, dlq, doctor, emulators, logs, order, package, serve, settings, slo, stage, up,
+    app, declare, dlq, doctor, emulators, logs, order, package, serve, settings, slo, stage, up,
 };
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
@@ -46,6 +46,8 @@ enum Cli {
     Doctor,
     /// Says how a running system keeps its service levels; fails where it does not.
     Slo(slo::Options),
+    /// Runs any custom-handler app from its folder, as `func start` does.
+    Host(app::Options),
     /// Runs one service by itself.
     #[command(subcommand)]
     Serve(serve::Role),
@@ -134,6 +136,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let kept = slo::slo(&options).await.map_err(Failure::Other)?;
             return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Cli::Host(options) => app::run(options).await.map_err(Failure::Other)?,
         Cli::Serve(role) => {
             init_logging();
             serve::serve(role).await.map_err(Failure::Other)?;

@@ -4,6 +4,7 @@ The service is taken from BULKHEAD_COSMOS_ENDPOINT (and BULKHEAD_COSMOS_KEY), or
 BULKHEAD_COSMOS_COMMAND, in which {topology} and {ready} are replaced.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -40,6 +41,26 @@ def wait_for(condition, deadline_seconds=15, what="condition"):
     raise AssertionError(f"{what} not met within {deadline_seconds} s")
 
 
+@contextlib.contextmanager
+def served(folder, *options):
+    """Endpoint of a service that was started with these further options."""
+    ready = folder / "ready.json"
+    ready.unlink(missing_ok=True)
+    template = os.environ.get("BULKHEAD_COSMOS_COMMAND", COMMAND)
+    command = template.format(topology=HERE / "topology.json", ready=ready)
+    process = subprocess.Popen([*shlex.split(command), *options], cwd=REPOSITORY)
+    try:
+        def started():
+            assert process.poll() is None, f"the service ended with {process.returncode}"
+            return ready.exists()
+
+        wait_for(started, START_DEADLINE_SECONDS, "start of the service")
+        yield f"http://{json.loads(ready.read_text())['address']}"
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
 @pytest.fixture(scope="session")
 def account(tmp_path_factory):
     """Endpoint and key of the service."""
@@ -48,20 +69,8 @@ def account(tmp_path_factory):
     if endpoint:
         yield endpoint, key
         return
-    ready = tmp_path_factory.mktemp("cosmos") / "ready.json"
-    template = os.environ.get("BULKHEAD_COSMOS_COMMAND", COMMAND)
-    command = template.format(topology=HERE / "topology.json", ready=ready)
-    process = subprocess.Popen(shlex.split(command), cwd=REPOSITORY)
-    try:
-        def started():
-            assert process.poll() is None, f"the service ended with {process.returncode}"
-            return ready.exists()
-
-        wait_for(started, START_DEADLINE_SECONDS, "start of the service")
-        yield f"http://{json.loads(ready.read_text())['address']}", key
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    with served(tmp_path_factory.mktemp("cosmos")) as endpoint:
+        yield endpoint, key
 
 
 @pytest.fixture(scope="session")

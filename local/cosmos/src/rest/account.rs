@@ -12,8 +12,8 @@ use crate::limits::DEFAULT_THROUGHPUT;
 use crate::store::{Container, ContainerRid, Database, epk_to_hex};
 
 /// `GET /`. Endpoints are those under which the client reached us, whatever we are bound to.
-pub(super) fn account(request: &Request) -> Answer {
-    let endpoint = format!("http://{}/", request.authority);
+pub(super) fn account(state: &State, request: &Request) -> Answer {
+    let endpoint = format!("{}://{}/", state.scheme, request.authority);
     let location = json!([{"name": "Local", "databaseAccountEndpoint": endpoint}]);
     let replication =
         json!({"minReplicaSetSize": 1, "maxReplicasetSize": 1, "asyncReplication": false});
@@ -168,13 +168,13 @@ pub(super) fn ranges(target: &Target, request: &Request) -> Answer {
             "minInclusive": epk_to_hex(&min),
             "maxExclusive": epk_to_hex(&max),
             "ridPrefix": index,
-            "throughputFraction": 1.0 / f64::from(target.ranges.len()),
+            "throughputFraction": 1.0 / f64::from(target.ranges.count()),
             "status": "online",
             "parents": [],
             "lsn": target.origin.lsn,
         })
     };
-    let all: Vec<_> = (0..target.ranges.len()).map(range).collect();
+    let all: Vec<_> = (0..target.ranges.count()).map(range).collect();
     let reply = listing(container, "PartitionKeyRanges", &all);
     Ok(reply.header("etag", etag).of(&target.origin))
 }

@@ -184,7 +184,7 @@ async fn metered(state: &State, target: &Target, run: impl Future<Output = Answe
 async fn route(state: &State, request: &Request) -> Answer {
     let segments: Vec<&str> = request.segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        [] if request.method == Method::GET => account::account(request),
+        [] if request.method == Method::GET => account::account(state, request),
         ["dbs"] => account::databases(state, request),
         ["dbs", database] => account::database(state, request, database),
         ["dbs", database, "colls"] => account::containers(state, request, database),

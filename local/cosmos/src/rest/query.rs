@@ -60,8 +60,9 @@ pub(super) fn parse(request: &Request) -> Result<Query, Refusal> {
 /// `POST …/docs` as a query.
 pub(super) async fn items(state: &State, target: &Target, request: &Request) -> Answer {
     let (text, parameters) = read(request)?;
+    let query = Query::parse(&text, &parameters)?;
     check_fan_out(target, request, &target.scope(request)?, &text, &parameters)?;
-    run(state, target, request, Query::parse(&text, &parameters)?).await
+    run(state, target, request, query).await
 }
 
 /// `GET …/docs`: all items.
@@ -95,15 +96,7 @@ pub(super) fn plan(target: &Target, request: &Request) -> Answer {
         }
         Scope::All | Scope::Prefix(_) => (String::new(), "FF".to_owned()),
     };
-    let single = min == max;
-    let plan = json!({
-        "partitionedQueryExecutionInfoVersion": 2,
-        "queryInfo": planned.info,
-        "queryRanges": [
-            {"min": min, "max": max, "isMinInclusive": true, "isMaxInclusive": single},
-        ],
-        "hybridSearchQueryInfo": null,
-    });
+    let plan = execution_info(&planned.info, &min, &max, min == max);
     Ok(Reply::json(StatusCode::OK, &plan))
 }
 
@@ -126,14 +119,30 @@ fn check_fan_out(
              x-ms-documentdb-partitionkey, or revise your query to avoid this exception.",
         ));
     }
-    match sql::plan::plan(text, parameters)?.is_simple() {
-        true => Ok(()),
-        false => Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            1004,
-            "The provided cross partition query can not be directly served by the gateway.",
-        )),
+    let planned = sql::plan::plan(text, parameters)?;
+    if planned.is_simple() {
+        return Ok(());
     }
+    let mut refusal = Refusal::new(
+        StatusCode::BAD_REQUEST,
+        1004,
+        "The provided cross partition query can not be directly served by the gateway.",
+    );
+    // Clients take it from here, or ask for a plan once they see this.
+    refusal.additional = Some(execution_info(&planned.info, "", "FF", false).to_string());
+    Err(refusal)
+}
+
+/// The answer to a request for a plan.
+fn execution_info(info: &Value, min: &str, max: &str, single: bool) -> Value {
+    json!({
+        "partitionedQueryExecutionInfoVersion": 2,
+        "queryInfo": info,
+        "queryRanges": [
+            {"min": min, "max": max, "isMinInclusive": true, "isMaxInclusive": single},
+        ],
+        "hybridSearchQueryInfo": null,
+    })
 }
 
 /// Evaluates a query over resources that are not items, such as databases.

@@ -33,6 +33,8 @@ pub(super) struct Refusal {
     pub(super) substatus: u32,
     pub(super) message: String,
     pub(super) retry_after_ms: Option<u64>,
+    /// The `additionalErrorInfo` of the body.
+    pub(super) additional: Option<String>,
 }
 
 /// What handlers return.
@@ -140,14 +142,14 @@ impl Origin {
         let one = |range: u16| format!("{range}:-1#{}", self.lsn);
         match self.range {
             Some(range) => one(range),
-            None => (0..self.ranges.len()).map(one).collect::<Vec<_>>().join(","),
+            None => (0..self.ranges.count()).map(one).collect::<Vec<_>>().join(","),
         }
     }
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, substatus: u32, message: impl Into<String>) -> Self {
-        Self { status, substatus, message: message.into(), retry_after_ms: None }
+        Self { status, substatus, message: message.into(), retry_after_ms: None, additional: None }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -180,7 +182,11 @@ impl Refusal {
 
     pub(super) fn into_reply(self, activity_id: &str) -> Reply {
         let message = format!("{}\r\nActivityId: {activity_id}", self.message);
-        let mut reply = Reply::json(self.status, &json!({"code": self.code(), "message": message}));
+        let mut body = json!({"code": self.code(), "message": message});
+        if let Some(additional) = self.additional.clone() {
+            body["additionalErrorInfo"] = additional.into();
+        }
+        let mut reply = Reply::json(self.status, &body);
         if self.substatus != 0 {
             reply = reply.header("x-ms-substatus", self.substatus);
         }

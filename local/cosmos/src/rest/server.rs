@@ -21,6 +21,7 @@ use crate::auth::{Access, EMULATOR_KEY, InvalidKey};
 use crate::disk;
 use crate::limits;
 use crate::store::{CommitLog, LogError, Store, StoreError, Volatile};
+use crate::tls;
 
 const LIMITS: Limits = Limits {
     connections: limits::MAX_CONNECTIONS,
@@ -78,6 +79,9 @@ pub struct Options {
     pub partition_key_ranges: u16,
     /// Lets faults be ordered under `/admin/faults`.
     pub faults: bool,
+    /// The directory of the certificate to serve https with, made there if there is none; `None`
+    /// serves plain http.
+    pub certificate: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -96,6 +100,7 @@ impl Default for Options {
             entra_tenant: None,
             partition_key_ranges: 1,
             faults: false,
+            certificate: None,
         }
     }
 }
@@ -109,6 +114,9 @@ pub enum BindError {
     /// The data directory is unusable.
     #[error("the data cannot be read")]
     Storage(#[from] disk::StorageError),
+    /// The certificate is unusable.
+    #[error(transparent)]
+    Certificate(#[from] tls::CertificateError),
     /// A declared database or container is unusable.
     #[error("the declaration of '{name}' is not valid")]
     Declaration {
@@ -159,7 +167,10 @@ impl Server {
             }
         };
         declare(&mut store, &options.account, options.clock.now_ms())?;
-        let listener = Listener::bind(options.listen, LIMITS).await?;
+        let mut listener = Listener::bind(options.listen, LIMITS).await?;
+        if let Some(directory) = &options.certificate {
+            listener = listener.secured(tls::development(directory)?);
+        }
         let state = Arc::new(State::new(store, compactor, access, &options));
         Ok(Self { listener, state })
     }

@@ -30,6 +30,8 @@ pub(super) struct State {
     /// Faults on order, if they may be ordered.
     pub(super) faults: Option<Faults>,
     pub(super) metrics: Metrics,
+    /// How clients reach it: `http` or `https`.
+    pub(super) scheme: &'static str,
 }
 
 impl State {
@@ -54,6 +56,7 @@ impl State {
             ranges: Ranges::new(options.partition_key_ranges.min(MAX_PARTITION_KEY_RANGES)),
             faults: options.faults.then(Faults::default),
             metrics: Metrics::default(),
+            scheme: if options.certificate.is_some() { "https" } else { "http" },
         }
     }
 

@@ -61,7 +61,7 @@ impl Target {
         if let Some(id) = request.header("x-ms-documentdb-partitionkeyrangeid") {
             // Some clients put the resource id of the container in front.
             let number = id.rsplit(',').next().and_then(|id| id.parse().ok());
-            let known = number.filter(|number| *number < self.ranges.len());
+            let known = number.filter(|number| *number < self.ranges.count());
             let gone =
                 || Refusal::new(StatusCode::GONE, 1002, "the partition key range does not exist");
             self.range = Some(known.ok_or_else(gone)?);
@@ -157,7 +157,7 @@ fn session_lsn(token: &str, ranges: Ranges) -> Option<u64> {
     for part in token.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (range, rest) = part.split_once(':')?;
         let lsn: u64 = rest.split('#').nth(1).unwrap_or(rest).parse().ok()?;
-        let known = range.parse::<u16>().is_ok_and(|range| range < ranges.len());
+        let known = range.parse::<u16>().is_ok_and(|range| range < ranges.count());
         if known {
             highest = highest.max(lsn);
         }

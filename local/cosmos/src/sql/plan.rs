@@ -159,7 +159,6 @@ fn group(select: &Select, info: &mut Value, needs: &mut Vec<&'static str>) -> Re
         false => format!("[{keys}] AS groupByItems, "),
     };
     match &select.projection {
-        Projection::Star => return Err(composed()),
         Projection::Value(Expr::Aggregate(kind, argument)) => {
             needs.push("Aggregate");
             info["aggregates"] = json!([kind.plan_name()]);
@@ -174,7 +173,7 @@ fn group(select: &Select, info: &mut Value, needs: &mut Vec<&'static str>) -> Re
             let payload = print::expr(value);
             info["rewrittenQuery"] = format!("SELECT {keys}{payload} AS payload{rest}").into();
         }
-        Projection::Value(_) => return Err(composed()),
+        Projection::Star | Projection::Value(_) => return Err(composed()),
         Projection::List(items) => {
             needs.push("NonValueAggregate");
             let (mut kinds, mut payload) = (Map::new(), Vec::new());

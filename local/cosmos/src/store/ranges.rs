@@ -24,7 +24,7 @@ impl Ranges {
     }
 
     /// How many there are.
-    pub fn len(self) -> u16 {
+    pub fn count(self) -> u16 {
         self.0
     }
 

@@ -8,3 +8,4 @@ mod feed;
 mod harness;
 mod protocol;
 mod queries;
+mod supported;

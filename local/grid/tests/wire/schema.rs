@@ -81,7 +81,7 @@ async fn consent_can_be_given_by_hand() {
     let asked: Value = serde_json::from_str(&subscriber.got(&Method::POST)[0].body).unwrap();
     let url = asked[0]["data"]["validationUrl"].as_str().unwrap().to_owned();
     let target = url.strip_prefix(&format!("http://{}", service.address)).unwrap();
-    let wrong = format!("{}x", target);
+    let wrong = format!("{target}x");
     assert_eq!(service.send("GET", &wrong, &[], "").await.status, 404);
     assert!(bodies(&subscriber).is_empty(), "nothing before consent");
     assert_eq!(service.send("GET", target, &[], "").await.status, 200);

@@ -401,7 +401,7 @@ async fn what_happens_to_the_handler_is_a_failed_delivery() {
     broker.counts_become(true, (0, 1), &host).await;
     // An empty answer is a timeout too.
     publisher.send("empty", &json!({ "do": "empty" })).await;
-    host.log.wait_for("with an empty body (or null) to 'Functions.Work'", 3).await;
+    host.log.wait_for("with an empty body (or null) to 'Functions.Work'", 1).await;
     broker.counts_become(true, (0, 2), &host).await;
     assert!(host.log.text().contains("(1 of 3 errors): signal: 9"), "{}", host.log.text());
     host.stop().await;

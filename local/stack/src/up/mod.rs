@@ -266,7 +266,12 @@ impl Stack {
         let bus = self.launch("bus", self.options.bus_port, further).await?;
         bus.say("amqp://", &self.topology.topics(), report);
 
-        let queue = self.launch("queue", self.options.queue_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data));
+        if self.options.data.is_none() {
+            further.push("--no-fsync".to_owned());
+        }
+        let queue = self.launch("queue", self.options.queue_port, further).await?;
         queue.say("http://", &self.topology.queues(), report);
 
         let ledger = arguments("--ledger", &self.bank_ledger);

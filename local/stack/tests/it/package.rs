@@ -11,7 +11,7 @@ use stack::workspace::Workspace;
 fn topology(functions: &[&str]) -> Topology {
     serde_json::from_value(json!({
         "apps": [{ "name": "one", "folder": "one", "functions": functions }],
-        "serviceBus": {}, "storage": {}, "eventGrid": {}, "cosmos": {},
+        "schedules": {}, "serviceBus": {}, "storage": {}, "eventGrid": {}, "cosmos": {},
     }))
     .unwrap()
 }

@@ -1,6 +1,7 @@
 //! The broker by scenario; under random commands in [`random`].
 
 mod entities;
+mod model;
 mod random;
 mod sessions;
 
