@@ -202,7 +202,7 @@ impl Envelopes {
     fn envelope(&self, kind: &str, base_type: &str, at_ns: u64, data: Value) -> Value {
         let at = OffsetDateTime::from_unix_timestamp_nanos(at_ns.into()).ok();
         let at = at.and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default();
-        json!({
+        let mut envelope = json!({
             "name": format!("Microsoft.ApplicationInsights.{kind}"),
             "time": at,
             "iKey": self.connection.instrumentation_key.to_string(),
@@ -212,8 +212,10 @@ impl Envelopes {
                 "ai.application.ver": self.version,
                 "ai.internal.sdkVersion": concat!("bulkhead:", env!("CARGO_PKG_VERSION")),
             },
-            "data": {"baseType": base_type, "baseData": data},
-        })
+            "data": {"baseType": base_type},
+        });
+        envelope["data"]["baseData"] = data;
+        envelope
     }
 }
 
