@@ -55,19 +55,21 @@ impl Client {
         address: &str,
         credit: u32,
     ) -> Result<Receiver, Broken> {
-        Ok(Receiver::builder()
+        let mut receiver = Receiver::builder()
             .name(format!("from-{address}"))
             .source(address)
             .receiver_settle_mode(ReceiverSettleMode::Second)
-            .credit_mode(CreditMode::Auto(credit))
+            .credit_mode(CreditMode::Manual)
             .attach(&mut self.session)
-            .await?)
+            .await?;
+        receiver.set_credit(credit).await?;
+        Ok(receiver)
     }
 
     pub(super) async fn management(&mut self, entity: &str) -> Result<Management, Broken> {
         let address = format!("{entity}/$management");
         let sender = self.sender(&address).await?;
-        let receiver = self.receiver(&address, 10).await?;
+        let receiver = self.receiver(&address, 1).await?;
         Ok(Management { sender, receiver })
     }
 }
@@ -96,6 +98,7 @@ impl Management {
             .body(AmqpValue(Value::Map(body.collect())))
             .build();
         let answer = async {
+            self.receiver.set_credit(1).await?;
             self.sender.send(request).await?;
             let reply = self.receiver.recv::<Body<Value>>().await?;
             self.receiver.accept(&reply).await?;

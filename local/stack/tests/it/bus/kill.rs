@@ -23,8 +23,12 @@ const WINDOW: usize = 64;
 /// Messages the sender is ahead of the receiver, which asks about one after another.
 const AHEAD_MAX: usize = 300;
 
-/// Everything is delivered in this time after the last kill: a lock of a second, and slack.
-const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+/// Messages that the receiver has at once.
+const CREDIT: u32 = 5;
+
+/// Everything is delivered in this time after the last kill: a lock of three seconds, an answer for
+/// each of a few hundred messages, and slack.
+const DRAINED_WITHIN: Duration = Duration::from_secs(120);
 
 /// What the clients were told, over all lives of the process.
 #[derive(Default)]
@@ -67,8 +71,10 @@ async fn send(address: &str, told: &Shared) -> Result<(), Broken> {
 async fn receive(address: &str, told: &Shared, done: impl Fn(&Told) -> bool) -> Result<(), Broken> {
     let mut client = Client::connect(address).await?;
     let mut management = client.management("q").await?;
-    let mut receiver = client.receiver("q", 20).await?;
+    let mut receiver = client.receiver("q", CREDIT).await?;
     while !done(&told.lock().unwrap()) {
+        // Settling elsewhere does not renew it.
+        receiver.set_credit(CREDIT).await?;
         let delivery = receiver.recv::<Data>().await?;
         let name = id(&delivery);
         if told.lock().unwrap().completed.contains(&name) {
@@ -116,7 +122,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_returns() {
             told.accepted.difference(&told.completed).take(20).cloned().collect::<Vec<_>>()
         });
         let part = receive(&role.address, &told, all);
-        let _ = tokio::time::timeout(Duration::from_secs(5), part).await;
+        let _ = tokio::time::timeout(Duration::from_secs(20), part).await;
     }
     let told = told.into_inner().unwrap();
     println!("{} accepted, {} completed", told.accepted.len(), told.completed.len());
@@ -141,7 +147,7 @@ async fn locks_counts_and_duplicates_outlive_the_process() -> Result<(), Broken>
     let role = place.start().await;
     assert_eq!(role.ready["messages"], 5);
     let mut client = Client::connect(&role.address).await?;
-    // The lock is over in a second, and the failed delivery is counted.
+    // The lock is over in three seconds, and the failed delivery is counted.
     let mut short = client.receiver("q", 1).await?;
     let again = short.recv::<Data>().await?;
     assert_eq!(again.message().header.as_ref().unwrap().delivery_count, 1);

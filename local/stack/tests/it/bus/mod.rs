@@ -20,7 +20,7 @@ impl Place {
         std::fs::create_dir(&path).unwrap();
         let topology = json!({ "serviceBus": {
             "queues": [
-                { "name": "q", "lockDuration": "PT1S", "maxDeliveryCount": 2000 },
+                { "name": "q", "lockDuration": "PT3S", "maxDeliveryCount": 2000 },
                 { "name": "long", "lockDuration": "PT5M" },
                 { "name": "once", "requiresDuplicateDetection": true },
             ],
