@@ -40,8 +40,9 @@ pub(crate) const FRAME_BYTES_MIN: u32 = 512;
 /// Largest frame we produce even for a peer that would take more, to keep the output buffer flat.
 pub(crate) const FRAME_OUT_BYTES_MAX: u32 = 65_536;
 
-/// Largest message, the limit of the Standard tier and of the official emulator.
-pub(crate) const MESSAGE_BYTES_MAX: u64 = 262_144;
+/// Largest message, the default of the Premium tier. The official emulator and the Standard tier
+/// take a quarter of it; a server can be told to.
+pub(crate) const MESSAGE_BYTES_MAX: u64 = 1_048_576;
 
 /// Messages in one batch transfer; with at least ten bytes each the size limit is hit far earlier
 /// for anything but a hostile sender.
@@ -56,8 +57,9 @@ pub(crate) const SESSIONS_PER_CONNECTION_MAX: usize = 5_000;
 /// Links per session; the clients keep a handful, the service allows a thousand receivers.
 pub(crate) const LINKS_PER_SESSION_MAX: usize = 1_000;
 
-/// Connections served at once. Service Bus Standard allows 1,000.
-pub(crate) const CONNECTIONS_MAX: usize = 1_000;
+/// Connections served at once, idle ones included; an idle one costs some kilobytes. Service Bus
+/// Standard allows 1,000.
+pub(crate) const CONNECTIONS_MAX: usize = 12_000;
 
 /// Transfer frames a client may have under way to us per session before it needs a flow.
 pub(crate) const SESSION_WINDOW_FRAMES: u32 = 5_000;
@@ -192,3 +194,15 @@ pub(crate) const SESSION_WAIT_MS: i64 = 60_000;
 
 /// Longest such wait that is granted.
 pub(crate) const SESSION_WAIT_MS_MAX: i64 = 600_000;
+
+/// Bytes of a request to the administration API; the largest description is a tenth of it.
+pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 262_144;
+
+/// Entries on one page of the administration API, as in the service.
+pub(crate) const ADMIN_PAGE_ENTRIES_MAX: usize = 100;
+
+/// Nesting of an XML document; descriptions have six levels.
+pub(crate) const XML_DEPTH_MAX: usize = 16;
+
+/// Elements of an XML document; a description has some fifty, a filter's properties add more.
+pub(crate) const XML_ELEMENTS_MAX: usize = 5_000;

@@ -53,9 +53,13 @@ pub enum Role {
         /// Where, and how it tells.
         #[command(flatten)]
         common: Common,
-        /// The topology whose `serviceBus` section declares the entities.
+        /// The topology whose `serviceBus` section declares the entities, or a `Config.json` of the
+        /// official emulator.
         #[arg(long)]
         topology: PathBuf,
+        /// Where else, and how it may be spoken to.
+        #[command(flatten)]
+        doors: BusDoors,
         /// How it keeps what it is given.
         #[command(flatten)]
         keeping: BusKeeping,
@@ -131,6 +135,23 @@ pub enum Role {
     },
 }
 
+/// Where else the Service Bus stand-in listens, and what it takes. Every port speaks everything.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusDoors {
+    /// A port for clients that want AMQP within TLS, usually 127.0.0.1:5671.
+    #[arg(long)]
+    pub tls_listen: Option<SocketAddr>,
+    /// A port for administration clients, usually 127.0.0.1:5300.
+    #[arg(long)]
+    pub admin_listen: Option<SocketAddr>,
+    /// The folder of the development certificate, made at the first start. Without it, and without
+    /// `--tls-listen`, there is no TLS.
+    #[arg(long, value_name = "DIR")]
+    pub certificate: Option<PathBuf>,
+}
+
+/// The folder of the development certificate when none is named.
+const BUS_CERTIFICATE: &str = "target/bus-certificate";
 /// How the Service Bus stand-in keeps messages.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BusKeeping {
@@ -234,10 +255,17 @@ fn with_advice(error: bus::BindError) -> anyhow::Error {
 /// It cannot start, or stopped by itself.
 pub async fn serve(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Bus { common, topology, keeping, operation } => {
+        Role::Bus { common, topology, doors, keeping, operation } => {
+            let text = std::fs::read_to_string(&topology)
+                .with_context(|| format!("{} cannot be read", topology.display()))?;
+            let namespace = bus::Namespace::from_file_text(&text)
+                .with_context(|| format!("{} cannot be used", topology.display()))?;
+            let tls = doors.tls_listen.map(|_| PathBuf::from(BUS_CERTIFICATE));
             let options = bus::Options {
                 listen: common.listen,
-                namespace: section(&topology, "serviceBus")?,
+                also_listen: doors.tls_listen.into_iter().chain(doors.admin_listen).collect(),
+                certificate: doors.certificate.or(tls),
+                namespace,
                 shared_access_key_name: BUS_KEY_NAME.to_owned(),
                 shared_access_key: BUS_KEY.to_owned(),
                 data: keeping.prepare()?,
@@ -248,11 +276,22 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             let server = bus::Server::bind(options).await.map_err(with_advice)?;
             let address = server.local_addr();
             let recovered = server.recovered();
-            let ready = json!({
+            let mut further = server.local_addrs()[1..].iter();
+            let mut ready = json!({
                 "messages": recovered.messages,
                 "tornBytes": recovered.torn_bytes,
                 "operations": server.operations_addr().map(|address| address.to_string()),
             });
+            for (asked, name) in
+                [(doors.tls_listen, "tlsAddress"), (doors.admin_listen, "adminAddress")]
+            {
+                if let Some(address) = asked.and_then(|_| further.next()) {
+                    ready[name] = json!(address.to_string());
+                }
+            }
+            if let Some(authority) = server.certificate_authority() {
+                ready["certificateAuthority"] = json!(authority);
+            }
             announce(&common, address, ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }

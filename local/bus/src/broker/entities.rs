@@ -285,10 +285,9 @@ impl Broker {
     }
 
     fn set(&mut self, id: QueueId, settings: Settings) {
-        for sub in [self.queue(id).dead_letter, self.queue(id).transfer_dead_letter] {
-            if let Some(sub) = sub {
-                self.queue_mut(sub).settings = settings.of_sub_queue();
-            }
+        let queue = self.queue(id);
+        for sub in [queue.dead_letter, queue.transfer_dead_letter].into_iter().flatten() {
+            self.queue_mut(sub).settings = settings.of_sub_queue();
         }
         self.queue_mut(id).settings = settings;
         let deadline = self.queue(id).next_deadline();

@@ -213,13 +213,13 @@ impl Broker {
     ) {
         if view.is_none() && self.queue(id).rules.iter().any(|rule| rule.reads_message()) {
             let seed = self.ids.next();
-            *view = Some(View::of(message, self.now, seed));
+            *view = Some(View::of(message, original, self.now, seed));
         }
         let rules = self.queue(id).rules.iter().map(|rule| &**rule);
         let verdict = match view {
             Some(view) => judge(rules, view),
             // Every rule is constant, so any view will do.
-            None => judge(rules, &View::of(&Message::default(), self.now, Uuid::nil())),
+            None => judge(rules, &View::of(&Message::default(), 0, self.now, Uuid::nil())),
         };
         match verdict {
             Ok(verdict) => {

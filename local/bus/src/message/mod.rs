@@ -292,8 +292,13 @@ impl Message {
         }
         pairs.push((Value::string("RuleName"), Value::string(rule)));
         let mut message = self.with_application(pairs);
+        let rereads = system.iter().any(|(index, _)| matches!(*index, MESSAGE_ID | GROUP_ID));
         for (index, value) in system {
             message.set_property(index, value);
+        }
+        if rereads {
+            // An id that is too long stays what it was: there is nobody to refuse it to.
+            let _ = message.read_ids();
         }
         message
     }
@@ -301,7 +306,9 @@ impl Message {
 
 /// The system properties a rule action may set, with their index in the properties section.
 fn settable(name: &str) -> Option<usize> {
-    const SETTABLE: [(&str, usize); 7] = [
+    const SETTABLE: [(&str, usize); 9] = [
+        ("MessageId", MESSAGE_ID),
+        ("SessionId", GROUP_ID),
         ("To", TO),
         ("Label", SUBJECT),
         ("Subject", SUBJECT),

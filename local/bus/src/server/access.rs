@@ -101,11 +101,13 @@ impl Keys {
     }
 
     /// Checks a token for `audience` and returns when it expires and what it allows.
-    /// `entity_rules` gives the rules of the entity that a path belongs to.
+    /// `entity_rules` gives the rules of the entity that a path belongs to. Some clients write a
+    /// resource without a scheme; `host` is what such a one begins with.
     pub(super) fn verify(
         &self,
         token: &str,
         audience: &str,
+        host: Option<&str>,
         now: Timestamp,
         entity_rules: impl FnOnce(&str) -> Vec<AuthorizationRule>,
     ) -> Result<(Timestamp, Rights), TokenError> {
@@ -124,6 +126,12 @@ impl Keys {
         let signature = STANDARD.decode(&*signature).map_err(|_| TokenError::Malformed)?;
         let name = percent_decode_str(name).decode_utf8_lossy();
         let path = normalise(resource);
+        // A client that signs the address of a request signs its query with it.
+        let path = path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
+        let path = match host.and_then(|host| path.strip_prefix(&host.to_lowercase())) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest.trim_matches('/').into(),
+            _ => path,
+        };
         let of_entity = entity_rules(&path);
         let mut rights = None;
         for rule in self.rules.iter().chain(&of_entity) {
@@ -238,7 +246,7 @@ pub(super) mod tests {
         let keys = Keys::new("Root".into(), "SAS_KEY_VALUE".into(), &[]);
         let now = Timestamp::from_millis(1_000_000);
         let none = |_: &str| Vec::new();
-        let verify = |token: &str, audience| keys.verify(token, audience, now, none);
+        let verify = |token: &str, audience| keys.verify(token, audience, None, now, none);
         let good = sign("SAS_KEY_VALUE", "Root", "sb://localhost/orders", 2_000);
         let expiry = (Timestamp::from_millis(2_000_000), Rights::ALL);
         assert_eq!(verify(&good, "sb://localhost/orders"), Ok(expiry));
@@ -277,7 +285,7 @@ pub(super) mod tests {
         let now = Timestamp::from_millis(0);
         let rights = |key: &str, name: &str, resource: &str, audience: &str| {
             let token = sign(key, name, resource, 100);
-            keys.verify(&token, audience, now, of_orders).map(|(_, rights)| rights)
+            keys.verify(&token, audience, None, now, of_orders).map(|(_, rights)| rights)
         };
         let (queue, root) = ("sb://h/orders", "sb://h/");
         assert_eq!(rights("r1", "Reader", root, queue), Ok(Rights::LISTEN));

@@ -1,13 +1,13 @@
 //! One connection's task: bytes in, bytes out, wake-ups and deadlines. All decisions are the
 //! engine's.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -15,25 +15,22 @@ use super::clock;
 use super::engine::Engine;
 use super::hub::Hub;
 use crate::broker::{ConnectionId, Timestamp};
-use crate::limits::{READ_BUFFER_BYTES, WRITE_STALL_MS_MAX};
+use crate::limits::{CLOSE_GRACE_MS, READ_BUFFER_BYTES, WRITE_STALL_MS_MAX};
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    mut stream: TcpStream,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     hub: Arc<Hub>,
     id: ConnectionId,
     shutdown: CancellationToken,
 ) {
-    // Small frames answer each other; waiting to fill packets costs a factor of ten.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
     let woken = hub.register(id);
     let mut engine = Engine::new(Arc::clone(&hub), id, clock::now());
-    let (mut reader, mut writer) = stream.split();
     let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
     // Since when the socket has not taken what waits for it.
     let mut waiting_since = None;
+    let mut flushed = true;
     let mut armed = Timestamp::NEVER;
     let mut timer = pin!(sleep_until(Instant::now()));
     let mut durable = hub.durable();
@@ -69,13 +66,15 @@ pub(super) async fn serve(
         }
         tokio::select! {
             biased;
-            written = writer.write(&engine.output()[..sendable]), if pending => {
+            written = put(&mut writer, &engine.output()[..sendable]), if pending || !flushed => {
                 match written {
                     Ok(n) if n > 0 => {
                         waiting_since = None;
+                        flushed = false;
                         engine.sent(n);
                         engine.flushed(clock::now());
                     }
+                    Ok(_) if !pending => flushed = true,
                     _ => break,
                 }
             }
@@ -100,5 +99,18 @@ pub(super) async fn serve(
                 engine.drain(clock::now());
             }
         }
+    } // Says goodbye where the transport has a way to.
+    let grace = Duration::from_millis(CLOSE_GRACE_MS.unsigned_abs());
+    if let Ok(Err(error)) = tokio::time::timeout(grace, writer.shutdown()).await {
+        tracing::debug!(%error, "a connection was not shut down cleanly");
     }
+}
+
+/// Writes what there is, or sees to it that what was written goes out: encryption keeps a buffer of
+/// its own.
+async fn put(writer: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Result<usize> {
+    if output.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    writer.write(output).await
 }

@@ -1,30 +1,38 @@
 //! The wire: a listener, one task per connection, one task for the broker's timers.
 //!
-//! A connection task reads what has arrived, lets its [`engine`] decode and act on all of it, and
+//! [`door`] finds out what a connection speaks. A connection task reads what has arrived, lets its [`engine`] decode and act on all of it, and
 //! writes everything that came of it at once. The engine performs no I/O and reads no clock; this
 //! module and [`connection`] are the shell around it.
 
 mod access;
+mod admin;
+mod certificate;
 mod clock;
 mod connection;
+mod door;
 mod engine;
+mod http;
 mod hub;
 mod operations;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use journal::Log;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use access::Keys;
+use certificate::Certificate;
+pub use certificate::CertificateError;
 use hub::{Hub, Limits};
 
 use crate::broker::{Broker, NoJournal, Status};
@@ -46,9 +54,15 @@ const SHUTDOWN_MS_MAX: u64 = 5_000;
 pub struct Options {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Further addresses. Every one of them speaks everything: AMQP, AMQP within TLS if there is a
+    /// certificate, AMQP over WebSockets and the administration API.
+    pub also_listen: Vec<SocketAddr>,
+    /// The folder of the development certificate, which is made there if there is none; without a
+    /// folder there is no TLS.
+    pub certificate: Option<PathBuf>,
     /// The declared entities.
     pub namespace: Namespace,
-    /// Name of the one shared access key, with all rights on all entities.
+    /// Name of the root key, with all rights on all entities; the namespace may have others.
     pub shared_access_key_name: String,
     /// The key itself; its bytes are used as they are, not base64-decoded.
     pub shared_access_key: String,
@@ -84,6 +98,8 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            also_listen: Vec::new(),
+            certificate: None,
             namespace: Namespace::default(),
             shared_access_key_name: "RootManageSharedAccessKey".into(),
             shared_access_key: "SAS_KEY_VALUE".into(),
@@ -115,6 +131,9 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no TLS as was asked for.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The declared entities are not usable.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
@@ -144,12 +163,31 @@ pub enum ServeError {
 
 /// A server that listens; connections wait until [`run`](Server::run).
 pub struct Server {
-    listener: TcpListener,
-    local_addr: SocketAddr,
+    listeners: Listeners,
+    local_addrs: Vec<SocketAddr>,
+    certificate: Option<Certificate>,
     hub: Arc<Hub>,
     max_connections: usize,
     recovered: Recovered,
     operations: Option<TcpListener>,
+}
+
+/// All sockets on which connections come.
+struct Listeners(Vec<TcpListener>);
+
+impl Listeners {
+    /// The next connection, wherever it comes.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        std::future::poll_fn(|cx| {
+            for listener in &self.0 {
+                if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// A cheap way to ask a running server how it is.
@@ -173,10 +211,15 @@ impl Server {
     /// [`BindError`] says whether the port is taken or the namespace wrong.
     pub async fn bind(options: Options) -> Result<Server, BindError> {
         let (broker, log, recovered) = recover(&options).await?;
-        let address = options.listen;
-        let listener = listen(address).await?;
-        let local_addr =
-            listener.local_addr().map_err(|source| BindError::Listen { address, source })?;
+        let certificate = options.certificate.as_deref().map(Certificate::of).transpose()?;
+        let mut listeners = Listeners(Vec::new());
+        let mut local_addrs = Vec::new();
+        for address in std::iter::once(options.listen).chain(options.also_listen) {
+            let listener = listen(address).await?;
+            let local = listener.local_addr();
+            local_addrs.push(local.map_err(|source| BindError::Listen { address, source })?);
+            listeners.0.push(listener);
+        }
         let keys = Keys::new(
             options.shared_access_key_name,
             options.shared_access_key,
@@ -194,7 +237,15 @@ impl Server {
             None => None,
         };
         let max_connections = options.max_connections;
-        Ok(Server { listener, local_addr, hub, max_connections, recovered, operations })
+        Ok(Server {
+            listeners,
+            local_addrs,
+            certificate,
+            hub,
+            max_connections,
+            recovered,
+            operations,
+        })
     }
 
     /// Where the endpoint for operators listens, if it does.
@@ -212,7 +263,19 @@ impl Server {
     /// Where it listens, with the port it got.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.local_addrs[0]
+    }
+
+    /// Every address it listens on: the first one, then the further ones in their order.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// The file with the certificate that clients are told to trust, if there is TLS.
+    #[must_use]
+    pub fn certificate_authority(&self) -> Option<&Path> {
+        self.certificate.as_ref().map(|certificate| &*certificate.authority)
     }
 
     /// Counts of every entity at this moment.
@@ -263,7 +326,7 @@ impl Server {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
                 failed = &mut failed => return Err(failed.into()),
-                accepted = self.listener.accept() => accepted,
+                accepted = self.listeners.accept() => accepted,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
@@ -279,13 +342,14 @@ impl Server {
             };
             last_id += 1;
             let (hub, shutdown) = (Arc::clone(&self.hub), shutdown.clone());
+            let tls = self.certificate.as_ref().map(|certificate| certificate.acceptor.clone());
             let id = crate::broker::ConnectionId(last_id);
             tasks.spawn(async move {
-                connection::serve(stream, hub, id, shutdown).await;
+                door::serve(stream, tls, hub, id, shutdown).await;
                 drop(place);
             });
         }
-        drop(self.listener);
+        drop(self.listeners);
         tasks.close();
         let wait = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), tasks.wait());
         if wait.await.is_err() {

@@ -11,6 +11,8 @@ use crate::filter::{Action, Correlation, Filter, Scalar, SqlFilter};
 const TRUE: u8 = 0;
 const SQL: u8 = 1;
 const CORRELATION: u8 = 2;
+const FALSE: u8 = 3;
+const SQL_WITH_PARAMETERS: u8 = 4;
 
 /// The system properties that a correlation filter can name.
 const SYSTEM: [&str; 8] = [
@@ -29,6 +31,12 @@ pub(super) fn put_rule(out: &mut BytesMut, rule: &Rule) {
     put_time(out, rule.created_at);
     match &rule.filter {
         Filter::True => out.put_u8(TRUE),
+        Filter::False => out.put_u8(FALSE),
+        Filter::Sql(filter) if !filter.parameters().is_empty() => {
+            out.put_u8(SQL_WITH_PARAMETERS);
+            put_bytes(out, filter.text().as_bytes());
+            put_scalars(out, filter.parameters());
+        }
         Filter::Sql(filter) => {
             out.put_u8(SQL);
             put_bytes(out, filter.text().as_bytes());
@@ -37,10 +45,7 @@ pub(super) fn put_rule(out: &mut BytesMut, rule: &Rule) {
             out.put_u8(CORRELATION);
             let text = |(name, text): &(&str, String)| (Value::string(name), Value::string(text));
             put_map(out, filter.system.iter().map(text).collect());
-            let scalar = |(name, value): &(String, Scalar<'static>)| {
-                (Value::string(name), crate::message::from_scalar(value))
-            };
-            put_map(out, filter.user.iter().map(scalar).collect());
+            put_scalars(out, &filter.user);
         }
     }
     put_bytes(out, rule.action.as_ref().map_or("", Action::text).as_bytes());
@@ -51,6 +56,12 @@ pub(super) fn rule(input: &mut Input<'_>) -> Result<Rule, CodecError> {
     let created_at = input.time()?;
     let filter = match input.u8()? {
         TRUE => Filter::True,
+        FALSE => Filter::False,
+        SQL_WITH_PARAMETERS => {
+            let text = input.text("filter")?;
+            let filter = SqlFilter::with_parameters(text, user(input)?);
+            Filter::Sql(filter.map_err(|_| CodecError::Field("filter"))?)
+        }
         SQL => {
             let filter = SqlFilter::parse(input.text("filter")?);
             Filter::Sql(filter.map_err(|_| CodecError::Field("filter"))?)
@@ -91,6 +102,13 @@ fn user(input: &mut Input<'_>) -> Result<Vec<(String, Scalar<'static>)>, CodecEr
         Some((key.as_text()?.to_owned(), value))
     };
     map(input)?.into_iter().map(known).collect::<Option<_>>().ok_or(CodecError::Field("filter"))
+}
+
+fn put_scalars(out: &mut BytesMut, scalars: &[(String, Scalar<'static>)]) {
+    let scalar = |(name, value): &(String, Scalar<'static>)| {
+        (Value::string(name), crate::message::from_scalar(value))
+    };
+    put_map(out, scalars.iter().map(scalar).collect());
 }
 
 fn put_map(out: &mut BytesMut, pairs: Vec<(Value, Value)>) {

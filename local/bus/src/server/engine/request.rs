@@ -188,7 +188,7 @@ fn put_token(cx: &mut Context, operation: &str, request: &Request) -> Reply {
         return Reply::error(400, condition::INVALID_FIELD, text);
     };
     let rules = |path: &str| cx.hub.with(None, |broker| broker.access_rules(path));
-    match cx.hub.keys.verify(token, audience, cx.now, rules) {
+    match cx.hub.keys.verify(token, audience, None, cx.now, rules) {
         Ok((expires_at, rights)) => {
             cx.grants.add(audience, rights, expires_at);
             Reply { description: "Accepted".into(), status: 202, ..Reply::ok(Value::Null) }
