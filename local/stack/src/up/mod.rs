@@ -437,7 +437,6 @@ impl Launched {
 }
 
 /// A file that no other run has used.
-#[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
 fn temporary_ledger() -> PathBuf {
     temporary("bank", ".jsonl")
 }
