@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use azure::bus::{BusClient, BusOptions};
 use azure::cosmos::{Store, StoreOptions, StoreStats};
 use functions::access::Access;
+use functions::access::trail::Refusals;
 use functions::crash;
 use functions::grid::Grid;
 use functions::order_api::OrderApi;
@@ -54,11 +55,13 @@ async fn serve() -> anyhow::Result<()> {
     let background = TaskTracker::new();
     let store = Store::new(settings.store.clone(), TOPOLOGY.database(), StoreOptions::default());
     let store = OrderStore::new(store);
-    if let Some(otlp) = settings.otlp.take() {
-        let exporter = telemetry::start(functions::telemetry::options(otlp, &functions))?;
+    if let Some(destination) = settings.telemetry.take() {
+        let exporter = telemetry::start(functions::telemetry::options(destination, &functions))?;
         background.spawn(exporter.run(shutdown.clone()));
     }
-    let (app, publisher) = app(&functions, &store, &settings)?;
+    let (refusals, trail) = Refusals::new(store.audit());
+    let (app, publisher) = app(&functions, &store, &settings, &refusals)?;
+    background.spawn(trail.run(shutdown.clone()));
     background.spawn(publisher.run(shutdown.clone()));
     // The first order should not pay for the connection. If the store is not there yet, it does.
     background.spawn(shutdown.clone().run_until_cancelled_owned(store.clone().warm_up()));
@@ -101,6 +104,7 @@ fn app(
     functions: &[Function],
     store: &OrderStore,
     settings: &Settings,
+    refusals: &Refusals,
 ) -> anyhow::Result<(App, Publisher)> {
     let bus = BusClient::new(settings.bus.clone(), BusOptions::default());
     let channel = Channel::new(store.clone(), bus.sender(&TOPOLOGY.topic().name));
@@ -111,7 +115,7 @@ fn app(
         app = match function {
             Function::Http => {
                 let access = settings.access.as_ref().context("the app serves, so it asks who")?;
-                let access = Access::new(access)?;
+                let access = Access::new(access, refusals.clone())?;
                 access.announce();
                 app.http(OrderApi::new(store, outbox, settings, access).router())
             }
@@ -123,7 +127,10 @@ fn app(
                 notification::mount(app, &bus, store, outbox, grid)
             }
             Function::Relay => functions::outbox::mount_relay(app, channel.clone()),
-            Function::Sweep => functions::outbox::mount_sweep(app, channel.clone()),
+            Function::Sweep => {
+                let queues = settings.queues.as_ref();
+                functions::outbox::mount_sweep(app, channel.clone(), &bus, queues)
+            }
             Function::Reconcile => functions::outbox::mount_reconcile(app, store, bank(settings)?),
         };
     }

@@ -40,6 +40,9 @@ struct Details {
     allow: Option<Cow<'static, str>>,
     #[serde(skip)]
     challenge: Option<&'static str>,
+    /// For the audit trail: what was refused because of who asked. Clients never see it.
+    #[serde(skip)]
+    refusal: Option<Cow<'static, str>>,
 }
 
 fn status_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::Ok, S::Error> {
@@ -59,6 +62,7 @@ impl Problem {
             retry_after: None,
             allow: None,
             challenge: None,
+            refusal: None,
         }))
     }
 
@@ -243,6 +247,27 @@ impl Problem {
         self
     }
 
+    /// Marks it as a refusal because of who asks, for the audit trail: `why` is for operators and
+    /// may say more than the client is told, though never a credential.
+    #[must_use]
+    pub fn refuses(mut self, why: impl Into<Cow<'static, str>>) -> Self {
+        self.0.refusal = Some(why.into());
+        self
+    }
+
+    /// As [`Self::refuses`], unless it is marked already.
+    #[must_use]
+    pub fn or_refuses(self, why: &'static str) -> Self {
+        if self.0.refusal.is_some() { self } else { self.refuses(why) }
+    }
+
+    /// What the audit trail says about an answer that refuses somebody; `None` for any other.
+    pub fn refusal(response: &Response) -> Option<String> {
+        let problem = response.extensions().get::<Self>()?;
+        let why = problem.0.refusal.as_ref()?;
+        Some(format!("{}: {why}", problem.0.problem_type))
+    }
+
     /// The same answer, and if it is a problem, with the trace under which its cause is logged.
     pub fn in_trace(mut response: Response, trace_id: &str) -> Response {
         match response.extensions_mut().remove::<Self>() {
@@ -335,6 +360,12 @@ mod tests {
         let busy = Problem::unavailable(Duration::from_millis(1_200)).into_response();
         assert_eq!(busy.headers()[RETRY_AFTER], "2");
         assert!(busy.extensions().get::<Problem>().is_some());
+        let refused = Problem::not_found("None.").refuses("another customer's").into_response();
+        let told = Problem::refusal(&refused);
+        assert_eq!(told.as_deref(), Some("/problems/not-found: another customer's"));
+        let body = refused.into_body().collect().await.unwrap().to_bytes();
+        assert!(!String::from_utf8_lossy(&body).contains("another"), "clients are not told");
+        assert!(Problem::refusal(&Problem::internal().into_response()).is_none());
         let fine = Problem::in_trace(StatusCode::OK.into_response(), "4bf9");
         assert_eq!(fine.status(), StatusCode::OK, "an answer that is no problem is left alone");
         let refused = Problem::method_not_allowed("GET, POST").into_response();

@@ -5,16 +5,18 @@
 //! | `OrdersStore` or `OrdersStore__accountEndpoint` | all | Cosmos DB account |
 //! | `OrdersBus` or `OrdersBus__fullyQualifiedNamespace` | all | Service Bus |
 //! | `OrdersGrid__topicEndpointUri`, `OrdersGrid__key` or an identity | notification | Event Grid topic; none: nothing is published |
-//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api | Storage queues, for the poison queue |
+//! | `PaymentsQueue` or `PaymentsQueue__queueServiceUri` | order-api, outbox | Storage queues, for the poison queue |
 //! | `BANK_URL` | payments, outbox | where the bank's API is |
 //! | `FAULTS_ALLOWED` | order-api | whether an order may ask for failures |
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
 //! | `AUTH_…` | order-api | who is let in; see [`crate::access::settings`] |
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
+//! | `STACK_URL` | order-api | the local stack, for what only it knows; not in Azure |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | all | where traces and metrics go; nowhere without it |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | all | headers for that, `name=value,…` |
+//! | `APPLICATIONINSIGHTS_CONNECTION_STRING` | all | where they go instead, if there is no collector |
 //!
 //! The same names serve the Functions host for its trigger connections. Variables that belong to
 //! the host are read by the `handler` crate.
@@ -25,6 +27,7 @@ use std::path::PathBuf;
 use azure::connection::{BusConnection, CosmosConnection, GridConnection};
 use azure::queue::QueueConnection;
 use handler::logging::Format;
+use handler::telemetry::Destination;
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -38,7 +41,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 20] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",
@@ -47,11 +50,13 @@ pub const NAMES: [&str; 18] = [
     "BANK_URL",
     "FAULTS_ALLOWED",
     "CUSTOMER_ORDERS_PER_SECOND",
+    "STACK_URL",
     "LOG_FORMAT",
     "RUST_LOG",
     "CRASH_POINTS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "AUTH_MODE",
     "AUTH_ISSUER",
     "AUTH_AUDIENCE",
@@ -72,7 +77,8 @@ pub struct Settings {
     pub bus: BusConnection,
     /// The topic that tells the world outside; `None` if there is none.
     pub grid: Option<GridConnection>,
-    /// The account with the poison queue; without it operators see no dead letters of payments.
+    /// The account with the poison queue; without it operators see no dead letters of payments, and
+    /// nobody measures them.
     pub queues: Option<QueueConnection>,
     /// Who is let in; only for the app that serves HTTP routes.
     pub access: Option<AccessSettings>,
@@ -80,6 +86,8 @@ pub struct Settings {
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
     pub customer_orders_per_second: Option<NonZeroU32>,
+    /// The local stack's own address; only beside one.
+    pub stack: Option<Url>,
     /// Where armed crash points lie; for tests only.
     pub crash_points: Option<PathBuf>,
     /// Whether an order may ask for failures.
@@ -89,16 +97,7 @@ pub struct Settings {
     /// Log filter, as `tracing` reads it.
     pub log_filter: String,
     /// Where traces and metrics go; `None` for nowhere.
-    pub otlp: Option<Otlp>,
-}
-
-/// Where traces and metrics go: an OpenTelemetry collector that takes OTLP over HTTP.
-#[derive(Debug)]
-pub struct Otlp {
-    /// The base address.
-    pub endpoint: Url,
-    /// What it wants to see with every request; the values count as secrets.
-    pub headers: HeaderMap,
+    pub telemetry: Option<Destination>,
 }
 
 /// What is wrong with the settings, all of it.
@@ -156,6 +155,10 @@ impl Settings {
                 }
             },
         };
+        let stack = stack_url(look_up("STACK_URL"))
+            .map_err(|problem| problems.push(problem))
+            .ok()
+            .flatten();
         let faults_allowed = match look_up("FAULTS_ALLOWED").as_deref() {
             None | Some("" | "false" | "0") => false,
             Some("true" | "1") => true,
@@ -172,7 +175,8 @@ impl Settings {
                 Format::Text
             }
         };
-        let otlp = otlp(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
+        let telemetry =
+            telemetry(&look_up).map_err(|problem| problems.push(problem)).ok().flatten();
         match (store, bus) {
             (Some(store), Some(bus)) if problems.is_empty() => {
                 let log_filter = look_up("RUST_LOG").filter(|filter| !filter.is_empty());
@@ -186,11 +190,12 @@ impl Settings {
                     access,
                     bank,
                     customer_orders_per_second,
+                    stack,
                     crash_points: crash_points.map(PathBuf::from),
                     faults_allowed,
                     log_format,
                     log_filter,
-                    otlp,
+                    telemetry,
                 })
             }
             _ => Err(SettingsError(problems)),
@@ -198,8 +203,32 @@ impl Settings {
     }
 }
 
+/// A collector that is named goes before Application Insights, whose setting the platform makes for
+/// the host's own sake.
+fn telemetry(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
+    match otlp(&look_up)? {
+        Some(otlp) => Ok(Some(otlp)),
+        None => azure_monitor(look_up),
+    }
+}
+
+#[cfg(feature = "azure-monitor")]
+fn azure_monitor(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
+    const NAME: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+    let Some(text) = look_up(NAME).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    let connection = handler::telemetry::ConnectionString::parse(&text);
+    let connection = connection.map_err(|error| format!("{NAME} cannot be used: {error}"))?;
+    Ok(Some(Destination::AzureMonitor(connection)))
+}
+
+/// Built without it: the setting is for the host then.
+#[cfg(not(feature = "azure-monitor"))]
+fn azure_monitor(_: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
+    Ok(None)
+}
+
 /// The standard settings of an OpenTelemetry exporter, as far as they are understood here.
-fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Otlp>, String> {
+fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
     let [endpoint, headers] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS"]
         .map(|name| look_up(name).filter(|value| !value.trim().is_empty()));
     let Some(endpoint) = endpoint else { return Ok(None) };
@@ -210,7 +239,7 @@ fn otlp(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Otlp>, String
     )?;
     let headers = otlp_headers(headers.as_deref().unwrap_or_default())
         .ok_or("OTEL_EXPORTER_OTLP_HEADERS must be name=value,name=value with encoded values")?;
-    Ok(Some(Otlp { endpoint, headers }))
+    Ok(Some(Destination::Otlp { endpoint, headers }))
 }
 
 /// `name=value,name=value`, values percent-encoded.
@@ -243,6 +272,12 @@ fn bank_url(value: Option<String>) -> Result<Url, String> {
     url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| expected.to_owned())
 }
 
+fn stack_url(value: Option<String>) -> Result<Option<Url>, String> {
+    let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let url = Url::parse(&text).ok().filter(|url| url.scheme() == "http");
+    url.map(Some).ok_or_else(|| "STACK_URL must be an address, e.g. http://127.0.0.1:7070".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,11 +306,12 @@ mod tests {
                 ("PaymentsQueue", "the queue"),
                 ("BANK_URL", "the bank"),
                 ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
+                ("STACK_URL", "here"),
             ],
         );
         let text = error.unwrap_err().to_string();
         // A key alone is no connection, so it can be no problem.
-        let named = NAMES[..9].iter().filter(|name| !name.ends_with("__key"));
+        let named = NAMES[..10].iter().filter(|name| !name.ends_with("__key"));
         for name in named.chain(&["AUTH_MODE"]) {
             assert!(text.contains(name), "{name} in {text}");
         }
@@ -320,15 +356,17 @@ mod tests {
     #[test]
     fn telemetry_goes_nowhere_unless_asked_and_its_key_is_not_shown() {
         let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
-        assert!(resolve(&[], &both).unwrap().otlp.is_none());
+        assert!(resolve(&[], &both).unwrap().telemetry.is_none());
         let empty = ("OTEL_EXPORTER_OTLP_ENDPOINT", "");
-        assert!(resolve(&[], &[both[0], both[1], empty]).unwrap().otlp.is_none());
+        assert!(resolve(&[], &[both[0], both[1], empty]).unwrap().telemetry.is_none());
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example:4318");
         let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization=Basic%20c2VjcmV0, x-a=b");
         let settings = resolve(&[], &[both[0], both[1], endpoint, headers]).unwrap();
-        let otlp = settings.otlp.as_ref().unwrap();
-        assert_eq!(otlp.headers["authorization"], "Basic c2VjcmV0");
-        assert_eq!(otlp.headers.len(), 2);
+        let Some(Destination::Otlp { headers: sent, .. }) = &settings.telemetry else {
+            panic!("{settings:?}")
+        };
+        assert_eq!(sent["authorization"], "Basic c2VjcmV0");
+        assert_eq!(sent.len(), 2);
         assert!(!format!("{settings:?}").contains("c2VjcmV0"), "{settings:?}");
         for wrong in [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
@@ -337,6 +375,21 @@ mod tests {
             let error = resolve(&[], &[both[0], both[1], wrong, endpoint]).unwrap_err();
             assert!(error.to_string().contains(wrong.0), "{error}");
         }
+    }
+
+    #[cfg(feature = "azure-monitor")]
+    #[test]
+    fn application_insights_is_used_where_no_collector_is_named() {
+        let both = [("OrdersStore", STORE), ("OrdersBus", BUS)];
+        let name = "APPLICATIONINSIGHTS_CONNECTION_STRING";
+        let insights = (name, "InstrumentationKey=11111111-2222-3333-4444-555555555555");
+        let settings = resolve(&[], &[both[0], both[1], insights]).unwrap();
+        assert!(matches!(settings.telemetry, Some(Destination::AzureMonitor(_))));
+        let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
+        let settings = resolve(&[], &[both[0], both[1], insights, collector]).unwrap();
+        assert!(matches!(settings.telemetry, Some(Destination::Otlp { .. })));
+        let error = resolve(&[], &[both[0], both[1], (name, "s3cr3t")]).unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains("s3cr3t"), "{error}");
     }
 
     #[test]

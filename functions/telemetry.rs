@@ -6,14 +6,13 @@
 //! the consumer; a delayed copy is sent with the event as it came. `docs/observability.md` lists
 //! every metric.
 
-use handler::telemetry::{Counter, Gauge, Histogram, Kind, Options, Span, is_on};
+use handler::telemetry::{Counter, Destination, Gauge, Histogram, Kind, Options, Span, is_on};
 use handler::{Context, TraceContext};
 use orders::{CloudEvent, EventType, Move, Order, OutboxEvent, Overall, Service, Timestamp};
 use tracing::error_span;
 
 use crate::clock;
 use crate::delivery::Delivery;
-use crate::settings::Otlp;
 use crate::staging::Function;
 
 /// Orders that were accepted for the first time.
@@ -56,11 +55,34 @@ static HTTP_DURATION: Histogram =
 pub static OUTBOX_OLDEST_AGE: Gauge =
     Gauge::new("outbox.oldest_pending.age", "s", "Age of the oldest event still in the outbox");
 
+/// Dead letters of a source, as the sweep sees them.
+pub static DEAD_LETTERS: Gauge =
+    Gauge::new("dead_letters.count", "{message}", "Messages that were given up on, by source");
+
+/// Age of the oldest dead letter of a source; 0 where there is none.
+pub static DEAD_LETTERS_OLDEST_AGE: Gauge =
+    Gauge::new("dead_letters.oldest.age", "s", "Age of the oldest dead letter, by source");
+
+/// Messages of a source that a consumer has not finished, as the sweep sees them.
+pub static BACKLOG: Gauge =
+    Gauge::new("backlog.count", "{message}", "Messages that wait for their consumer, by source");
+
+/// Age of the oldest of them; 0 where there is none.
+pub static BACKLOG_OLDEST_AGE: Gauge =
+    Gauge::new("backlog.oldest.age", "s", "Age of the oldest waiting message, by source");
+
 /// What does not fit together, by kind.
 pub static RECONCILE_MISMATCHES: Counter = Counter::new(
     "reconcile.mismatches",
     "{mismatch}",
     "Places where bank, stock and orders disagree, by kind",
+);
+
+/// Refused requests that the audit trail only counts.
+pub static REFUSALS_SUPPRESSED: Counter = Counter::new(
+    "access.refusals.suppressed",
+    "{request}",
+    "Refused requests beyond what the audit trail keeps one by one",
 );
 
 /// Orders that were compared with the bank and the stock.
@@ -69,10 +91,9 @@ pub static RECONCILE_ORDERS: Counter =
 
 /// Where the settings send telemetry, with the name of the app that `functions` make up.
 #[must_use]
-pub fn options(otlp: Otlp, functions: &[Function]) -> Options {
+pub fn options(destination: Destination, functions: &[Function]) -> Options {
     Options {
-        endpoint: otlp.endpoint,
-        headers: otlp.headers,
+        destination,
         service_name: functions.first().map_or("functions", |first| first.app()).to_owned(),
         service_version: env!("CARGO_PKG_VERSION").to_owned(),
     }

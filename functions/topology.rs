@@ -9,6 +9,8 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Topology {
+    /// The Function Apps.
+    pub apps: Vec<App>,
     /// Service Bus entities.
     pub service_bus: ServiceBus,
     /// Storage queues.
@@ -17,6 +19,13 @@ pub struct Topology {
     pub cosmos: Cosmos,
     /// The Event Grid topic.
     pub event_grid: EventGrid,
+}
+
+/// A Function App.
+#[derive(Debug, Deserialize)]
+pub struct App {
+    /// Its name.
+    pub name: String,
 }
 
 /// The name of the connection of the Event Grid topic; the topic's name is in its address.

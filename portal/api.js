@@ -1,30 +1,15 @@
 /**
- * @file The order API as this page uses it: the shapes on the wire, one function per operation,
- * and every way of going wrong as one {@link Problem} (RFC 9457). Knows nothing of the page.
+ * @file The HTTP API as these pages use it: the shapes on the wire, one way to ask, and every way of
+ * going wrong as one {@link Problem} (RFC 9457). Knows nothing of the pages.
  */
 
 /** @typedef {'inventory' | 'billing' | 'notification'} Service */
 /** @typedef {{ sku: string, name: string, unitPriceMinor: number, currency: string, available: number }} Product */
-/** @typedef {{ products: Product[], faultsAllowed?: boolean }} Catalogue */
 /** @typedef {{ sku: string, quantity: number, unitPriceMinor: number }} Item */
-/** @typedef {{ customerId: string, currency: string, items: Item[], faults?: Partial<Record<Service, string>> }} NewOrder */
-/** @typedef {{ orderId: string, status: string, warning?: string, links: { self: string } }} Accepted */
-/**
- * @typedef {object} Stage
- * @property {number} [attempt]
- * @property {number} [calls] how often somebody set out to call the bank
- * @property {string | null} [outcome] the business answer
- * @property {string | null} [error]
- * @property {number} [leaseUntil] milliseconds since 1970; 0 when nobody is at work
- * @property {string} [handedOverAt] when the payment was put into its queue
- * @property {boolean} [unwound] whether nothing is left of a failed act
- * @property {string | null} [updatedAt]
- */
+/** @typedef {{ customerId: string, currency: string, items: { sku: string, quantity: number }[], faults?: Record<string, string> }} NewOrder */
+/** @typedef {{ attempt?: number, calls?: number, outcome?: string | null, error?: string | null, owner?: string | null, leaseUntil?: number, handedOverAt?: string, unwound?: boolean, updatedAt?: string | null }} Stage */
 /** @typedef {{ at: string, service?: string | null, what: string, attempt?: number, since?: string, note?: string }} HistoryEntry */
 /** @typedef {{ at: string, notice: string, subject: string, text: string }} Message */
-/** @typedef {{ eventId: string, orderId: string, eventType: string, createdAt: string, reason?: string | null }} ParkedEvent */
-/** @typedef {{ orderId: string, customerId: string, createdAt: string, waitsFor: string[] }} StuckOrder */
-/** @typedef {{ parkedEvents: ParkedEvent[], stuckOrders: StuckOrder[] }} Attention */
 /**
  * @typedef {object} Order
  * @property {string} orderId
@@ -32,46 +17,41 @@
  * @property {string} currency
  * @property {number} totalMinor
  * @property {string} createdAt RFC 3339
+ * @property {string} correlationId
  * @property {string} overall
  * @property {Partial<Record<Service, string>>} status
  * @property {Partial<Record<Service, Stage>>} [stage]
  * @property {Item[]} items
  * @property {{ at: string }} [cancellation]
+ * @property {Record<string, string>} [faults]
  * @property {HistoryEntry[]} [history] only when one order is asked for
  * @property {Message[]} [messages] what the customer was told; only when one order is asked for
- * @property {Record<string, string>} [links]
  */
-/** @typedef {{ orders: Order[], next: string | null, etag: string | null }} OrderPage */
 /** @typedef {{ pointer: string, code?: string, detail?: string }} FieldError */
+/** @typedef {{ status: number, body: any, etag: string | null, tookMs: number }} Answer */
 
-/** Longer than the API's own deadline, so that its answer wins over ours. */
-const SUBMIT_TIMEOUT_MS = 30_000;
+/** Longer than the API's own deadlines, so that its answer wins over ours. */
+const WRITE_TIMEOUT_MS = 60_000;
 
-/** A read that takes longer is as good as lost; the next poll asks again. */
+/** A read that takes longer is as good as lost; the next one asks again. */
 const READ_TIMEOUT_MS = 10_000;
 
 /** What went wrong: the server's problem document, or its absence. */
 export class Problem extends Error {
   /**
    * @param {string} title
-   * @param {object} [more]
-   * @param {number} [more.status] 0 when there was no answer at all
-   * @param {string} [more.type]
-   * @param {string} [more.detail]
-   * @param {string} [more.traceId]
-   * @param {FieldError[]} [more.errors]
-   * @param {number} [more.retryAfterMs]
+   * @param {{ status?: number, type?: string, detail?: string, traceId?: string, errors?: FieldError[], retryAfterMs?: number }} [more] status 0 when there was no answer at all
    */
-  constructor(title, more = {}) {
+  constructor(title, { status = 0, type, detail, traceId, errors, retryAfterMs } = {}) {
     super(title);
     this.name = 'Problem';
     this.title = title;
-    this.status = more.status ?? 0;
-    this.type = more.type;
-    this.detail = more.detail;
-    this.traceId = more.traceId;
-    this.errors = more.errors ?? [];
-    this.retryAfterMs = more.retryAfterMs;
+    this.status = status;
+    this.type = type;
+    this.detail = detail;
+    this.traceId = traceId;
+    this.errors = Array.isArray(errors) ? errors : [];
+    this.retryAfterMs = retryAfterMs;
   }
 
   /** Whether the same request may succeed later, and whether it may have succeeded already. */
@@ -83,65 +63,46 @@ export class Problem extends Error {
 /** @param {unknown} error @returns {Problem} */
 export const asProblem = (error) => (error instanceof Problem ? error : new Problem('This page failed', { detail: String(error) }));
 
-/** @returns {Promise<Catalogue>} */
-export async function getProducts() {
-  const { body } = await call('/api/products');
-  return { ...body, products: Array.isArray(body?.products) ? body.products : [] };
-}
-
-/**
- * @param {NewOrder} order
- * @param {string} idempotencyKey the same for every retry of the same submit
- * @returns {Promise<{ accepted: Accepted, tookMs: number }>} `tookMs` from sending to the status line
- */
-export async function submitOrder(order, idempotencyKey) {
-  const { body, tookMs } = await call('/api/orders', {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
-    body: JSON.stringify(order),
-    timeoutMs: SUBMIT_TIMEOUT_MS,
-  });
-  return { accepted: body, tookMs };
-}
-
-/**
- * @param {{ limit: number, after?: string, etag?: string | null, signal?: AbortSignal }} query
- * @returns {Promise<OrderPage | undefined>} nothing when the page still is what `etag` names
- */
-export async function listOrders({ limit, after, etag, signal }) {
-  const query = new URLSearchParams({ limit: String(limit), ...(after && { after }) });
-  const answer = await call(`/api/orders?${query}`, { headers: conditional(etag), signal });
-  if (answer.status === 304) return undefined;
-  return { orders: answer.body?.orders ?? [], next: answer.body?.next ?? null, etag: answer.etag };
-}
-
-/**
- * @param {string} orderId
- * @param {{ etag?: string | null, signal?: AbortSignal }} [more]
- * @returns {Promise<{ order: Order, etag: string | null } | undefined>} nothing when unchanged
- */
-export async function getOrder(orderId, { etag, signal } = {}) {
-  const answer = await call(`/api/orders/${encodeURIComponent(orderId)}`, { headers: conditional(etag), signal });
-  return answer.status === 304 ? undefined : { order: answer.body, etag: answer.etag };
-}
-
-/** Doing so again changes nothing. @param {string} orderId */
-export const cancelOrder = (orderId) => call(`/api/orders/${encodeURIComponent(orderId)}/cancel`, { method: 'POST', timeoutMs: SUBMIT_TIMEOUT_MS });
-
-/** @returns {Promise<Attention>} what does not get on by itself */
-export async function getAttention() {
-  const { body } = await call('/api/ops/attention');
-  return { parkedEvents: body?.parkedEvents ?? [], stuckOrders: body?.stuckOrders ?? [] };
-}
-
-/** @param {string | null | undefined} etag @returns {Record<string, string>} */
-const conditional = (etag) => (etag ? { 'if-none-match': etag } : {});
-
 /**
  * @param {string} path
- * @param {{ method?: string, headers?: Record<string, string>, body?: string, timeoutMs?: number, signal?: AbortSignal }} [request]
+ * @param {{ etag?: string | null, signal?: AbortSignal }} [more]
  */
-async function call(path, { timeoutMs = READ_TIMEOUT_MS, signal, ...request } = {}) {
+export const get = (path, { etag, signal } = {}) => call(path, { headers: etag ? { 'if-none-match': etag } : {} }, READ_TIMEOUT_MS, signal);
+
+/** @param {string} path @param {unknown} [body] @param {Record<string, string>} [headers] */
+export const post = (path, body = {}, headers = {}) =>
+  call(path, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: typeof body === 'string' ? body : JSON.stringify(body) }, WRITE_TIMEOUT_MS);
+
+/** @param {string} id @param {string} [rest] */
+export const orderPath = (id, rest = '') => `/api/orders/${encodeURIComponent(id)}${rest}`;
+
+/**
+ * Submits an order. A refusal for the moment (too many, too slow) is waited for and tried again
+ * under the same key, so that nothing is ordered twice.
+ * @param {NewOrder} order
+ * @param {string} [key] the same for every retry of the same submit
+ * @returns {Promise<{ orderId: string, tookMs: number }>} `tookMs` from sending to the status line
+ */
+export async function submit(order, key = newKey()) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const { body, tookMs } = await post('/api/orders', order, { 'idempotency-key': key });
+      return { orderId: body.orderId, tookMs };
+    } catch (error) {
+      const { status, retryAfterMs = 1000 } = asProblem(error);
+      if ((status !== 429 && status !== 503) || tries === SENDS_MAX) throw error;
+      await new Promise((resolve) => setTimeout(resolve, retryAfterMs));
+    }
+  }
+}
+
+/** Sends of one submit while the server asks to wait. */
+const SENDS_MAX = 5;
+
+export const newKey = () => crypto.randomUUID();
+
+/** @param {string} path @param {RequestInit} request @param {number} timeoutMs @param {AbortSignal} [signal] @returns {Promise<Answer>} */
+async function call(path, request, timeoutMs, signal) {
   const deadline = AbortSignal.timeout(timeoutMs);
   const started = performance.now();
   try {
@@ -159,7 +120,7 @@ async function call(path, { timeoutMs = READ_TIMEOUT_MS, signal, ...request } = 
     if (error instanceof Problem || signal?.aborted) throw error;
     if (deadline.aborted) throw new Problem(`No answer within ${timeoutMs / 1000} s`);
     if (error instanceof SyntaxError) throw new Problem('The answer is not JSON', { detail: 'Something else than the order API answered.' });
-    throw new Problem('The server cannot be reached', { detail: 'Is the stack running?' });
+    throw new Problem('The server cannot be reached', { detail: 'Is the stack running? Start it with ./scripts/up; this page goes on by itself.' });
   }
 }
 
@@ -167,17 +128,7 @@ async function call(path, { timeoutMs = READ_TIMEOUT_MS, signal, ...request } = 
 async function problemOf(response) {
   /** @type {any} */
   const body = await response.json().catch(() => undefined);
-  return new Problem(body?.title ?? `The server answered ${response.status} ${response.statusText}`.trim(), {
-    ...body,
-    status: response.status,
-    errors: Array.isArray(body?.errors) ? body.errors : [],
-    retryAfterMs: retryAfterMs(response.headers.get('retry-after')),
-  });
-}
-
-/** @param {string | null} value seconds or an HTTP date */
-function retryAfterMs(value) {
-  if (!value) return undefined;
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
+  const title = body?.title ?? (response.status === 401 ? 'Your sign-in has ended.' : `The server answered ${response.status}.`);
+  const seconds = Number(response.headers.get('retry-after') ?? NaN);
+  return new Problem(title, { ...body, status: response.status, ...(seconds >= 0 && { retryAfterMs: seconds * 1000 }) });
 }

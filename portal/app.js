@@ -1,42 +1,59 @@
 /**
- * @file Puts the page together: the form's receipts go to the feed, the feed's views go to the
- * list, the receipt and the sign in the header. The only place that knows all of them.
+ * @file The frame around the pages: which one is shown, the menu, the sign of the connection, keys,
+ * and what is said to people who do not see the screen.
  */
 
-import { follow } from './feed.js';
-import { OrderForm } from './form.js';
-import { LinkState } from './link.js';
-import { OrderList } from './orders.js';
-import { OrderReceipt } from './receipt.js';
-import { say } from './dom.js';
-import { SERVICES, capital, isClosed, overallOf, shortId, statusOf, troubleOf } from './words.js';
+import { get } from './api.js';
+import { attribute, fill, fillIf, h, icon, say, trouble } from './dom.js';
+import { link, listen, orders, resume } from './feed.js';
+import { go, start } from './route.js';
+import { overallOf, sealedOf, shortId } from './words.js';
 
-/** @typedef {import('./api.js').Order} Order */
-/** @typedef {import('./feed.js').View} View */
+/** Path to the title, the element, and the module that defines it. @type {Record<string, [string, string, string]>} */
+const PAGES = {
+  '/': ['Shop', 'shop-page', './shop.js'],
+  '/orders': ['Orders', 'orders-page', './orders.js'],
+  '/dead-letters': ['Dead letters', 'letters-page', './letters.js'],
+  '/system': ['System', 'system-page', './system.js'],
+  '/lab': ['Lab', 'lab-page', './lab.js'],
+  '/logs': ['Logs', 'logs-page', './logs.js'],
+  '/contract': ['API', 'contract-page', './contract.js'],
+  '/order': ['Order', 'order-page', './order.js'],
+};
+
+/** @type {Record<string, [string, string]>} */
+const SIGNS = { connecting: ['polling', 'Connecting'], live: ['polling', 'Live'], polling: ['retry', 'Polling'], offline: ['offline', 'Offline'], paused: ['pause', 'Paused'] };
 
 /** Announcements are gathered this long, so that three services finishing make one sentence. */
-const ANNOUNCE_AFTER_MS = 700;
+const ANNOUNCE_AFTER_MS = 1_000;
 
-/** Orders submitted or cancelled here whose changes are announced. */
-const ANNOUNCED_MAX = 20;
+/** How often the page looks whether its files were written, where somebody works on them. */
+const FILES_EVERY_MS = 1_500;
 
-/**
- * @template {Element} T
- * @param {string} selector
- * @param {new () => T} type
- * @returns {T}
- */
-function part(selector, type) {
-  const element = document.querySelector(selector);
-  if (!(element instanceof type)) throw new Error(`index.html has no ${selector}`);
-  return element;
+const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const main = byId('main');
+
+/** Whether any page was: the first one leaves the focus where the browser puts it. */
+let shown = false;
+
+/** @param {boolean} isOther */
+async function show(isOther) {
+  const [title, element, module] = PAGES[location.pathname] ?? ['Shop', 'shop-page', './shop.js'];
+  document.title = `${title} · Bulkhead`;
+  for (const anchor of document.querySelectorAll('nav a')) attribute(anchor, 'aria-current', anchor.getAttribute('href') === location.pathname && 'page');
+  const page = /** @type {any} */ (main.firstElementChild);
+  if (!isOther && page?.localName === element) return page.refresh?.();
+  const path = location.pathname;
+  try {
+    await import(module);
+  } catch {
+    return fill(main, h('h1', {}, title), h('p', {}, 'This page could not be loaded. '), h('a', { href: location.href, target: '_top' }, 'Try again'));
+  }
+  if (path !== location.pathname) return;
+  fill(main, document.createElement(element));
+  if (isOther && shown) main.focus({ preventScroll: true });
+  shown = true;
 }
-
-const form = part('order-form', OrderForm);
-const list = part('order-list', OrderList);
-const receipt = part('order-receipt', OrderReceipt);
-const link = part('link-state', LinkState);
-const announcer = part('#announcer', HTMLElement);
 
 /** @type {string[]} */
 let waiting = [];
@@ -45,68 +62,52 @@ let waiting = [];
 function announce(sentence) {
   if (waiting.push(sentence) > 1) return;
   setTimeout(() => {
-    say(announcer, waiting.join(' '));
+    say(byId('announcer'), waiting.length > 3 ? `${waiting.length} orders changed.` : waiting.join(' '));
     waiting = [];
   }, ANNOUNCE_AFTER_MS);
 }
 
-/** The last announced state of these orders. @type {Map<string, Order | undefined>} */
-const announced = new Map();
+/** @type {Map<string, string>} */
+const told = new Map();
 
-/** @param {Order} order */
-function announceChanges(order) {
-  const before = announced.get(order.orderId);
-  if (before === order) return;
-  announced.set(order.orderId, order);
-  for (const service of SERVICES) {
-    const status = statusOf(order.status[service]);
-    const trouble = troubleOf(order, service);
-    const settledNow = status.settled && order.status[service] !== before?.status[service];
-    if (trouble && (!before || trouble !== troubleOf(before, service))) announce(`${capital(service)}: ${trouble}.`);
-    else if (settledNow) announce(`${capital(service)}: ${status.word}.`);
+listen((changed) => {
+  const first = told.size === 0;
+  for (const id of changed) {
+    const order = orders.get(id);
+    if (!order) continue;
+    const { word } = overallOf(order);
+    if (!first && told.get(id) !== word) announce(`Order ${shortId(id)}: ${word}.`);
+    told.set(id, word);
   }
-  if (isClosed(order) && order.overall !== before?.overall) announce(`Order ${shortId(order.orderId)}: ${overallOf(order).word}.`);
-}
-
-/** Announces what becomes of an order, and keeps it current. @param {string} orderId @param {Order} [order] */
-function attend(orderId, order) {
-  announced.set(orderId, order);
-  const [oldest] = announced.keys();
-  if (announced.size > ANNOUNCED_MAX && oldest) announced.delete(oldest);
-  feed.watch(orderId);
-}
-
-/** @type {View['link']['state']} */
-let linkState = 'connecting';
-
-const feed = follow((view) => {
-  link.link = view.link;
-  list.view = view;
-  for (const order of view.orders ?? []) {
-    receipt.order = order;
-    if (announced.has(order.orderId)) announceChanges(order);
-  }
-  if (view.link.state !== linkState) {
-    if (view.link.state === 'offline') announce('Offline, retrying.');
-    if (view.link.state === 'polling') {
-      if (linkState === 'offline') announce('Back online.');
-      void form.load();
-    }
-    linkState = view.link.state;
-  }
+  const sealed = [...orders.values()].filter((order) => sealedOf(order).length > 0).length;
+  attribute(byId('sealed'), 'hidden', sealed === 0);
+  fillIf(byId('sealed'), sealed, () => [String(sealed), h('span', { class: 'unseen' }, ' orders wait')]);
+  const { state, problem } = link;
+  const [picture, word] = SIGNS[state] ?? ['unknown', state];
+  attribute(byId('link'), 'data-state', state);
+  fillIf(byId('link'), state, () => [icon(picture), h('span', {}, word), state !== 'live' && state !== 'connecting' && h('button', { type: 'button', class: 'quiet', onclick: resume }, state === 'offline' ? 'Retry now' : state === 'paused' ? 'Resume' : 'Go live')]);
+  fillIf(byId('banner'), problem && [problem.title, problem.status], () => (problem ? [trouble(problem)] : []));
 });
 
-form.onaccepted = ({ orderId, tookMs }) => {
-  list.answers.set(orderId, tookMs);
-  receipt.receipt = { orderId, tookMs };
-  announce(`Order ${shortId(orderId)} accepted in ${Math.round(tookMs)} milliseconds.`);
-  attend(orderId);
-};
-form.onproducts = (products) => {
-  for (const { sku, name } of products) list.names.set(sku, name);
-};
-list.oncancelled = (order) => attend(order.orderId, order);
-list.onmore = feed.more;
-list.onpause = feed.pause;
-list.onresume = feed.resume;
-link.onretry = feed.resume;
+addEventListener('keydown', (event) => {
+  const target = event.target instanceof Element ? event.target : main;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.closest('input:not([type=checkbox],[type=range]), textarea, select, dialog')) return;
+  const path = Object.keys(PAGES)[Number(event.key) - 1];
+  if (path && path !== '/order') go(path);
+  else if (event.key === '/') document.getElementById('search')?.focus();
+  else if (event.key === '?') /** @type {HTMLDialogElement} */ (byId('help')).showModal();
+  else return;
+  event.preventDefault();
+});
+
+/** Reloads the page when its own files change, if the stack says that somebody works on them. */
+async function followFiles(version = '') {
+  const files = await get('/api/ops/local/portal').catch(() => undefined);
+  if (!files?.body.watch) return;
+  if (version && version !== files.body.version) location.reload();
+  setTimeout(followFiles, FILES_EVERY_MS, files.body.version);
+}
+
+start(show, (path) => path in PAGES);
+void show(true);
+setTimeout(followFiles, FILES_EVERY_MS);

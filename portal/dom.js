@@ -1,5 +1,5 @@
 /**
- * @file The few lines that stand between this page and the DOM. Text only ever becomes text nodes:
+ * @file The few lines that stand between the pages and the DOM. Text only ever becomes text nodes:
  * there is no path from data to markup.
  */
 
@@ -26,8 +26,7 @@ export function h(tag, properties = {}, ...children) {
 }
 
 /** @param {Child[]} children */
-const present = (children) =>
-  children.filter((child) => child !== null && child !== undefined && child !== false).map((child) => (child instanceof Node ? child : String(child)));
+const present = (children) => children.filter((child) => child || child === 0).map((child) => (child instanceof Node ? child : String(child)));
 
 /**
  * `false`, `null` and `undefined` take the attribute away; `true` is empty, or `"true"` in ARIA.
@@ -51,39 +50,35 @@ export function say(node, text) {
 /** @param {Element} parent @param {...Child} children */
 export const fill = (parent, ...children) => parent.replaceChildren(...present(children));
 
-const SVG = 'http://www.w3.org/2000/svg';
-
-/** @param {string} name a symbol of icons.svg */
-export function icon(name) {
-  const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('class', `icon icon-${name}`);
-  svg.setAttribute('aria-hidden', 'true');
-  const use = document.createElementNS(SVG, 'use');
-  use.setAttribute('href', `/icons.svg#${name}`);
-  svg.append(use);
-  return svg;
-}
+/** What was drawn last, by element. @type {WeakMap<Element, string>} */
+const drawn = new WeakMap();
 
 /**
- * A bar with stretches of its width filled, each in its tone.
- * @param {...{ share: number, tone: string, from?: number }} stretches where each starts and how wide it is, between 0 and 1
+ * Fills an element anew if what it shows has changed, so that focus and selection survive a poll.
+ * @param {Element} parent
+ * @param {unknown} shown
+ * @param {() => Child[]} make
  */
-export function bar(...stretches) {
-  const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('class', 'bar');
-  svg.setAttribute('aria-hidden', 'true');
-  for (const { share, tone, from = 0 } of stretches) {
-    const rect = document.createElementNS(SVG, 'rect');
-    // A wait that rounds to nothing still has to be seen.
-    rect.setAttribute('class', tone);
-    rect.setAttribute('x', `${Math.min(99.2, Math.max(0, from * 100))}%`);
-    rect.setAttribute('width', `${Math.max(0.8, share * 100)}%`);
-    rect.setAttribute('height', '100%');
-    rect.setAttribute('rx', '2');
-    svg.append(rect);
-  }
-  return svg;
+export function fillIf(parent, shown, make) {
+  const look = JSON.stringify(shown);
+  if (drawn.get(parent) === look) return;
+  drawn.set(parent, look);
+  fill(parent, ...make());
 }
+
+/** @param {string} name @param {Record<string, string | number>} attributes @param {...Node} children */
+export function svg(name, attributes, ...children) {
+  const element = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  element.append(...children);
+  return element;
+}
+
+/** @param {string} name a symbol of icons.svg */
+export const icon = (name) => svg('svg', { class: `icon icon-${name}`, 'aria-hidden': 'true' }, svg('use', { href: `/icons.svg#${name}` }));
+
+/** An icon and a word, in a tone: the tone alone never tells. @param {{ word: string, icon: string, tone: string }} state */
+export const chip = ({ word, icon: picture, tone }) => h('span', { class: 'chip', 'data-tone': tone }, icon(picture), h('span', {}, word));
 
 /**
  * Makes `parent` hold one element per item, in order. Elements are kept, moved only when they
@@ -94,9 +89,9 @@ export function bar(...stretches) {
  * @param {readonly Item[]} items
  * @param {(item: Item) => string} keyOf
  * @param {(item: Item) => Row} create
- * @param {(row: Row, item: Item) => void} update
+ * @param {(row: Row, item: Item) => void} [update]
  */
-export function keyed(parent, items, keyOf, create, update) {
+export function keyed(parent, items, keyOf, create, update = () => {}) {
   const rows = /** @type {Map<string | null, Row>} */ (new Map([...parent.children].map((row) => [row.getAttribute('data-key'), /** @type {Row} */ (row)])));
   const wanted = new Set(items.map(keyOf));
   for (const [key, row] of rows) if (key === null || !wanted.has(key)) row.remove();
@@ -117,18 +112,19 @@ export function keyed(parent, items, keyOf, create, update) {
 /** How often relative times are looked at again. */
 const TICK_MS = 1_000;
 
-/** @param {string} iso @param {string} [prefix] */
-export function relativeTime(iso, prefix = '') {
+/** @param {string} iso */
+export function relativeTime(iso) {
   const at = Date.parse(iso);
-  return h('time', { datetime: iso, title: exact(at), 'data-prefix': prefix }, prefix + ago(at, Date.now()));
+  return h('time', { datetime: iso, title: exact(at) }, ago(at, Date.now()));
 }
 
 setInterval(() => {
   if (document.hidden) return;
-  for (const time of document.querySelectorAll('time[datetime]')) {
-    say(time, (time.getAttribute('data-prefix') ?? '') + ago(Date.parse(time.getAttribute('datetime') ?? ''), Date.now()));
-  }
+  for (const time of document.querySelectorAll('time[datetime]')) say(time, ago(Date.parse(time.getAttribute('datetime') ?? ''), Date.now()));
 }, TICK_MS);
+
+/** @param {string} label @param {(event: Event) => void} onclick @param {Record<string, unknown>} [more] @param {string} [picture] */
+export const button = (label, onclick, more = {}, picture = '') => h('button', { type: 'button', onclick, ...more }, picture && icon(picture), h('span', {}, label));
 
 /**
  * A button that copies a text and says that it did.
@@ -136,16 +132,55 @@ setInterval(() => {
  * @param {() => string} text
  */
 export function copyButton(label, text) {
-  const word = h('span', {}, label);
-  const button = h('button', { type: 'button', class: 'quiet' }, icon('copy'), word);
-  button.addEventListener('click', async () => {
-    try {
-      await navigator.clipboard.writeText(text());
-      say(word, 'Copied');
-    } catch {
-      say(word, 'Copying is not allowed here');
-    }
-    setTimeout(() => say(word, label), 2 * TICK_MS);
-  });
-  return button;
+  const copy = button(
+    label,
+    async () => {
+      const word = /** @type {Element} */ (copy.lastElementChild);
+      try {
+        await navigator.clipboard.writeText(text());
+        say(word, 'Copied');
+      } catch {
+        say(word, 'Copying is not allowed here');
+      }
+      setTimeout(() => say(word, label), 2 * TICK_MS);
+    },
+    { class: 'quiet' },
+    'copy',
+  );
+  return copy;
 }
+
+/** A request as a line for a terminal. @param {string} method @param {string} path @param {unknown} [body] */
+export function curl(method, path, body) {
+  const json = JSON.stringify(body)?.replaceAll("'", "'\\''");
+  const data = json === undefined ? [] : ["-H 'content-type: application/json'", `-d '${json}'`];
+  return [`curl -i -X ${method} '${location.origin}${path}'`, ...data].join(' \\\n  ');
+}
+
+/** @param {string} title @param {...Child} more what to do about it */
+export const empty = (title, ...more) => h('div', { class: 'empty' }, h('p', {}, h('strong', {}, title)), ...more.map((part) => (part instanceof Element ? part : part && h('p', {}, part))));
+
+/**
+ * What went wrong, field by field where the server says so.
+ * @param {import('./api.js').Problem} problem
+ * @param {string} [what] what could not be done
+ */
+export const trouble = (problem, what = '') =>
+  h(
+    'div',
+    { class: 'alert', role: 'alert' },
+    icon('warning'),
+    h(
+      'div',
+      {},
+      h('p', {}, h('strong', {}, what || problem.title), problem.status ? h('span', { class: 'muted' }, ` ${problem.status}`) : null),
+      what && h('p', {}, problem.title),
+      problem.detail && h('p', {}, problem.detail),
+      problem.status === 401 && h('p', {}, h('a', { href: location.href, target: '_top' }, 'Reload to sign in again')),
+      problem.errors.length > 0 && h('ul', {}, ...problem.errors.map(({ pointer, detail, code }) => h('li', {}, h('code', {}, pointer || '/'), ` ${detail ?? code ?? ''}`))),
+      problem.traceId && h('p', { class: 'muted' }, 'Trace ', h('code', {}, problem.traceId)),
+    ),
+  );
+
+/** Lines drawn in outline while something is on its way. @param {string} what @param {number} [lines] */
+export const loading = (what, lines = 3) => h('div', { class: 'loading' }, h('p', { class: 'unseen' }, what), ...Array.from({ length: lines }, () => h('span', { class: 'bone' })));

@@ -1,267 +1,226 @@
 /**
- * @file Keeps a view of the newest orders current and tells the page when it changes. Knows how
- * changes travel (today: conditional polling) and nothing of how they are drawn; a push transport
- * replaces the inside of {@link follow} and nothing else.
+ * @file Keeps the newest orders current and tells whoever listens. Changes come as server-sent
+ * events; when those do not get through, by polling; and it says which. Knows nothing of how orders
+ * are drawn.
  */
 
-import { Problem, asProblem, getAttention, getOrder, listOrders } from './api.js';
-import { isClosed, isMoving } from './words.js';
+import { Problem, asProblem, get } from './api.js';
 
 /** @typedef {import('./api.js').Order} Order */
-/** @typedef {import('./api.js').OrderPage} OrderPage */
-/** @typedef {import('./api.js').Attention} Attention */
-/**
- * @typedef {{ state: 'connecting' }
- *   | { state: 'polling', everyMs: number }
- *   | { state: 'paused' }
- *   | { state: 'offline', since: number, retryAt: number, problem: Problem }} Link
- */
-/** @typedef {{ state: 'none' | 'idle' | 'loading' | 'full' } | { state: 'failed', problem: Problem }} Older */
-/**
- * @typedef {object} View
- * @property {Order[] | undefined} orders newest first; undefined until the first answer. An order
- *   that did not change is the same object as in the view before.
- * @property {Older} older whether there is more behind the last order
- * @property {Link} link
- * @property {Attention | undefined} attention what needs a person, as last heard
- */
-/**
- * @typedef {object} Feed
- * @property {(orderId: string) => void} watch asks for this order at once and keeps it current, listed or not
- * @property {() => void} more loads the next older page
- * @property {() => void} pause
- * @property {() => void} resume also: try again now
- */
+/** @typedef {{ state: 'connecting' | 'live' | 'polling' | 'offline' | 'paused', problem?: Problem, since?: number, retryAt?: number }} Link */
 
-/** A change is seen within half a second, and an open tab costs the store 2.5 point reads a second. */
-const FAST_MS = 400;
+/** A stream that has not said hello by then does not get through. */
+const HELLO_WITHIN_MS = 1_500;
 
-/** Nothing is moving: often enough to notice orders that come from elsewhere. */
-const SLOW_MS = 4_000;
+/** A stream that ended is given this long to come back: the server ends each after two minutes. */
+const BACK_WITHIN_MS = 3_000;
 
-/** An order that waits for a service that is down must not keep every open tab at the fast pace. */
-const QUIET_AFTER_MS = 30_000;
+/** Pause between polls: soon after a change, and when nothing happens. */
+const POLL_MIN_MS = 1_000;
+const POLL_MAX_MS = 5_000;
 
-/** What needs a person has been late for minutes already, and asking costs the store two queries. */
-const ATTENTION_EVERY_MS = 30_000;
+/** How often polling looks whether a stream gets through again. */
+const STREAM_AGAIN_MS = 10_000;
 
-/** The first and the longest wait after an error; doubled in between, with jitter. */
-const BACKOFF_MIN_MS = 1_000;
-const BACKOFF_MAX_MS = 15_000;
-
-/** Orders of one page: two screens. */
-const PAGE_ORDERS = 20;
-
-/** Orders that "load more" gathers; nobody scrolls further, and each moving one costs reads. */
-const LOADED_ORDERS_MAX = 500;
+/** Longest pause after an error; doubled up to it. */
+const BACKOFF_MAX_MS = 10_000;
 
 /** Orders kept in the page. A tab left open during a burst must not grow with it. */
-const SHOWN_ORDERS_MAX = 1_000;
+export const ORDERS_MAX = 1_000;
 
-/** Orders outside the newest page that are asked for one by one in a round. */
-const SINGLE_READS_MAX = 10;
+/** Orders of one page of the list. */
+const PAGE_ORDERS = 100;
 
-/** Orders submitted here that are kept current until they settle. */
-const WATCHED_MAX = 20;
+/** By id. An order that did not change is the same object as before. @type {Map<string, Order>} */
+export const orders = new Map();
 
-/** A watched order that is still not found after this was never there, or its store is gone. */
-const WATCHED_MISSING_MS = 15_000;
+/** @type {Link} */
+export let link = { state: 'connecting' };
+
+/** Whether the list was read at least once. */
+export let loaded = false;
+
+/** @type {Set<(changed: Set<string>) => void>} */
+const listeners = new Set();
+/** @type {Set<string>} */
+let changed = new Set();
+let announced = false;
+let cursor = '';
+/** @type {string | null} */
+let etag = null;
+/** @type {EventSource | undefined} */
+let source;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
+let failures = 0;
+let quiet = 0;
+let streamAgainAt = 0;
+let paused = false;
+let loading = false;
+/** What the stream told while the list was on its way, which is newer. @type {Set<string>} */
+let streamed = new Set();
 
 /**
- * @param {(view: View) => void} onChange called once at the start and after every round
- * @returns {Feed}
+ * Calls back with the ids that changed, gathered per frame, and at once.
+ * @param {(changed: Set<string>) => void} listener
+ * @returns {() => void} ends it
  */
-export function follow(onChange) {
-  /** @type {Map<string, Order>} */
-  const known = new Map();
-  /** @type {Set<string>} */
-  let newest = new Set();
-  /** @type {Map<string, number>} order id to the time at which the watch began */
-  const watched = new Map();
-  /** @type {Map<string, string | null>} */
-  const etags = new Map();
-  /** @type {string | null} */
-  let pageEtag = null;
-  /** @type {string | null} */
-  let next = null;
-  /** @type {Older} */
-  let older = { state: 'none' };
-  /** @type {Link} */
-  let link = { state: 'connecting' };
-  /** @type {Order[] | undefined} */
-  let orders;
-  /** @type {Attention | undefined} */
-  let attention;
-  let attentionAskedAt = 0;
-  let generation = 0;
-  let failures = 0;
-  let lastChange = Date.now();
-  let paused = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  /** @type {AbortController | undefined} */
-  let round;
+export function listen(listener) {
+  listeners.add(listener);
+  listener(new Set(orders.keys()));
+  return () => listeners.delete(listener);
+}
 
-  const publish = () => onChange({ orders, older, link, attention });
+/** The newest first. @returns {Order[]} */
+export const newest = () => [...orders.values()].sort((a, b) => (a.createdAt < b.createdAt ? 1 : a.createdAt > b.createdAt ? -1 : a.orderId < b.orderId ? 1 : -1));
 
-  /** Takes an order in; keeps the old object when nothing changed. @param {Order} order */
-  function keep({ history: _history, messages: _messages, ...order }) {
-    const before = known.get(order.orderId);
-    if (before && JSON.stringify(before) === JSON.stringify(order)) return;
-    known.set(order.orderId, order);
-    lastChange = Date.now();
-  }
+export function pause() {
+  paused = true;
+  rest();
+  to({ state: 'paused' });
+}
 
-  /** @param {OrderPage} page */
-  function takeNewest(page) {
-    const ids = page.orders.map((order) => order.orderId);
-    // Without an order in common there may be a gap that nobody could see: start over from here.
-    if (!ids.some((id) => newest.has(id)) || known.size > SHOWN_ORDERS_MAX) {
-      known.clear();
-      etags.clear();
-      generation += 1;
-      next = page.next;
-      older = { state: next ? 'idle' : 'none' };
-    }
-    newest = new Set(ids);
-    pageEtag = page.etag;
-    page.orders.forEach(keep);
-  }
+export function resume() {
+  paused = false;
+  failures = 0;
+  open();
+}
 
-  /** Orders that the newest page does not cover but that a person may be looking at; moving ones first, sealed ones may be replayed. */
-  function strays() {
-    const open = (orders ?? []).filter((order) => known.has(order.orderId) && (!isClosed(order) || isMoving(order)));
-    const ids = new Set([...watched.keys(), ...[...open.filter(isMoving), ...open].map((order) => order.orderId)]);
-    return [...ids].filter((id) => !newest.has(id)).slice(0, SINGLE_READS_MAX);
-  }
+function tell() {
+  if (announced) return;
+  announced = true;
+  // A hidden page draws no frames.
+  (document.hidden ? setTimeout : requestAnimationFrame)(() => {
+    announced = false;
+    const news = changed;
+    changed = new Set();
+    for (const listener of listeners) listener(news);
+  });
+}
 
-  /** @param {AbortSignal} signal */
-  const readStrays = (signal) =>
-    Promise.all(
-      strays().map(async (id) => {
-        try {
-          const answer = await getOrder(id, { etag: known.has(id) ? etags.get(id) : null, signal });
-          if (!answer) return;
-          etags.set(id, answer.etag);
-          keep(answer.order);
-        } catch (error) {
-          // One order that cannot be read must not stop the others from being shown.
-          if (!(error instanceof Problem) || error.status === 0) throw error;
-          if (error.status !== 404 || Date.now() - (watched.get(id) ?? 0) < WATCHED_MISSING_MS) return;
-          known.delete(id);
-          watched.delete(id);
-        }
-      }),
-    );
+/** @param {Link} next */
+function to(next) {
+  if (next.state === 'offline') next.since = link.state === 'offline' ? link.since : Date.now();
+  link = next;
+  tell();
+}
 
-  const pace = () => {
-    const moving = watched.size > 0 || [...known.values()].some(isMoving);
-    return moving && Date.now() - lastChange < QUIET_AFTER_MS ? FAST_MS : SLOW_MS;
-  };
+/** @param {Order} order */
+function keep(order) {
+  orders.set(order.orderId, order);
+  changed.add(order.orderId);
+}
 
-  async function askAttention() {
-    if (Date.now() - attentionAskedAt < ATTENTION_EVERY_MS) return;
-    attentionAskedAt = Date.now();
-    try {
-      attention = await getAttention();
-      publish();
-    } catch {
-      // Whether the server can be reached is what the rounds say; what was heard last still stands.
-    }
-  }
+function trim() {
+  if (orders.size <= ORDERS_MAX) return;
+  for (const { orderId } of newest().slice(ORDERS_MAX)) orders.delete(orderId);
+}
 
-  async function ask() {
-    const controller = (round = new AbortController());
-    const { signal } = controller;
-    try {
-      const page = await listOrders({ limit: PAGE_ORDERS, etag: pageEtag, signal });
-      if (signal.aborted) return;
-      if (page) takeNewest(page);
-      await readStrays(signal);
-      if (signal.aborted) return;
-      failures = 0;
-      for (const [id, order] of known) if (!isMoving(order)) watched.delete(id);
-      orders = [...known.values()].sort(newestFirst);
-      link = { state: 'polling', everyMs: pace() };
-      publish();
-      void askAttention();
-      schedule(link.everyMs);
-    } catch (error) {
-      if (signal.aborted) return;
-      const problem = asProblem(error);
-      const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** failures) * (0.75 + Math.random() / 2);
-      const waitMs = Math.max(backoff, Math.min(problem.retryAfterMs ?? 0, BACKOFF_MAX_MS));
-      failures += 1;
-      const since = link.state === 'offline' ? link.since : Date.now();
-      link = { state: 'offline', since, retryAt: Date.now() + waitMs, problem };
-      publish();
-      schedule(waitMs);
-    }
-  }
+function rest() {
+  clearTimeout(timer);
+  source?.close();
+  source = undefined;
+}
 
-  /** @param {number} ms */
-  function schedule(ms) {
+function open() {
+  rest();
+  if (paused || document.hidden) return;
+  const stream = (source = new EventSource(`/api/feed${cursor && `?after=${cursor}`}`));
+  timer = setTimeout(poll, HELLO_WITHIN_MS);
+  stream.addEventListener('hello', (event) => {
     clearTimeout(timer);
-    if (!paused && !document.hidden) timer = setTimeout(ask, ms);
-  }
-
-  function rest() {
+    failures = 0;
+    const { cursor: from, resumed } = JSON.parse(event.data);
+    cursor = from;
+    to({ state: 'live' });
+    if (!resumed || !loaded) void load();
+  });
+  stream.addEventListener('order', (event) => {
+    cursor = event.lastEventId;
+    const order = JSON.parse(event.data);
+    streamed.add(order.orderId);
+    keep(order);
+    trim();
+    if (link.problem) to({ state: 'live' });
+    tell();
+  });
+  stream.addEventListener('reset', () => void load());
+  stream.addEventListener('trouble', (event) => to({ state: 'live', problem: new Problem(JSON.parse(event.data).title, { detail: 'What you see is what was known before.' }) }));
+  stream.onerror = () => {
     clearTimeout(timer);
-    round?.abort();
-  }
-
-  function askNow() {
-    rest();
-    schedule(0);
-  }
-
-  function resume() {
-    paused = false;
-    if (link.state === 'paused') link = { state: 'connecting' };
-    publish();
-    askNow();
-  }
-
-  document.addEventListener('visibilitychange', () => (document.hidden ? rest() : askNow()));
-  addEventListener('online', askNow);
-  publish();
-  askNow();
-
-  return {
-    watch(orderId) {
-      watched.set(orderId, Date.now());
-      const [oldest] = watched.keys();
-      if (watched.size > WATCHED_MAX && oldest) watched.delete(oldest);
-      lastChange = Date.now();
-      resume();
-    },
-    async more() {
-      if (!next || older.state === 'loading') return;
-      const asked = generation;
-      older = { state: 'loading' };
-      publish();
-      try {
-        const page = await listOrders({ limit: PAGE_ORDERS, after: next });
-        if (asked !== generation) return;
-        page?.orders.forEach(keep);
-        next = page?.next ?? null;
-        older = { state: !next ? 'none' : known.size >= LOADED_ORDERS_MAX ? 'full' : 'idle' };
-      } catch (error) {
-        if (asked !== generation) return;
-        older = { state: 'failed', problem: asProblem(error) };
-      }
-      orders = [...known.values()].sort(newestFirst);
-      publish();
-    },
-    pause() {
-      paused = true;
-      rest();
-      link = { state: 'paused' };
-      publish();
-    },
-    resume,
+    if (stream !== source) return;
+    if (stream.readyState === EventSource.CLOSED) void poll();
+    else timer = setTimeout(poll, BACK_WITHIN_MS);
   };
 }
 
-/** @param {Order} a @param {Order} b */
-const newestFirst = (a, b) => Date.parse(b.createdAt) - Date.parse(a.createdAt) || (a.orderId < b.orderId ? 1 : -1);
+/** Asks once, and says what that means for the connection. */
+async function poll() {
+  rest();
+  streamAgainAt ||= Date.now() + STREAM_AGAIN_MS;
+  try {
+    if (!loaded) await read();
+    const answer = await get(`/api/feed${cursor && `?after=${cursor}`}`, { etag });
+    etag = answer.etag;
+    quiet += 1;
+    if (answer.body) {
+      const { cursor: at, reset, orders: news } = answer.body;
+      if (at !== cursor || news.length > 0) quiet = 0;
+      cursor = at;
+      news.forEach(keep);
+      if (reset) await read();
+    }
+    failures = 0;
+    to({ state: 'polling' });
+    schedule(Math.min(POLL_MAX_MS, POLL_MIN_MS * (1 + quiet / 2)));
+  } catch (error) {
+    failures += 1;
+    const wait = Math.min(BACKOFF_MAX_MS, 500 * 2 ** failures) * (0.75 + Math.random() / 2);
+    to({ state: 'offline', problem: asProblem(error), retryAt: Date.now() + wait });
+    schedule(wait);
+  }
+}
+
+/** @param {number} ms */
+function schedule(ms) {
+  clearTimeout(timer);
+  if (paused || document.hidden) return;
+  const again = link.state === 'polling' && Date.now() >= streamAgainAt;
+  if (again) streamAgainAt = 0;
+  timer = setTimeout(again ? open : poll, ms);
+}
+
+/** Reads the list anew; page after page, so that no one answer holds up the page. */
+async function read() {
+  let after = '';
+  let seen = 0;
+  streamed = new Set();
+  do {
+    const { body } = await get(`/api/orders?limit=${PAGE_ORDERS}${after && `&after=${after}`}`);
+    for (const order of body.orders) {
+      seen += 1;
+      if (!streamed.has(order.orderId)) keep(order);
+    }
+    loaded = true;
+    tell();
+    after = body.next ?? '';
+  } while (after && seen < ORDERS_MAX);
+  trim();
+}
+
+async function load() {
+  if (loading) return;
+  loading = true;
+  try {
+    await read();
+  } catch (error) {
+    to({ ...link, problem: asProblem(error) });
+  } finally {
+    loading = false;
+  }
+}
+
+document.addEventListener('visibilitychange', () => (document.hidden ? rest() : open()));
+addEventListener('online', () => !paused && open());
+addEventListener('offline', () => !paused && void poll());
+open();

@@ -1,377 +1,161 @@
 /**
- * @file The list of recent orders and one card per order. Draws what the feed's view says, nothing
- * sooner; a card asks for the history of its order only while it is open.
+ * @file The live table of orders. Only the rows in sight exist; filters live in the address, so that
+ * a view can be shared.
  */
 
-import { asProblem, cancelOrder, getOrder } from './api.js';
-import { attribute, bar, copyButton, fill, h, icon, keyed, relativeTime, say } from './dom.js';
-import { OrderHull } from './hull.js';
-import { reasonOf } from './link.js';
-import { timeline } from './timeline.js';
-import { SERVICES, capital, counted, duration, enumerate, exact, isCancellable, isClosed, money, overallOf, sentences, shortId, statusOf, troubleOf } from './words.js';
+import { attribute, button, chip, empty, fill, fillIf, h, keyed, loading, relativeTime, say, trouble } from './dom.js';
+import { ORDERS_MAX, link, listen, loaded, newest, pause, resume } from './feed.js';
+import { go, query, setQuery } from './route.js';
+import { SERVICES, STATES, capital, money, number, overallOf, shortId, stateOf } from './words.js';
 
 /** @typedef {import('./api.js').Order} Order */
-/** @typedef {import('./api.js').Message} Message */
-/** @typedef {import('./feed.js').View} View */
 
-/** Cards drawn in outline while the first answer is on its way. */
-const SKELETON_CARDS = 3;
+/** Rows beyond those in sight, on both sides: a quick scroll and the arrow keys find them there. */
+const OVERSCAN = 8;
 
-/** A press on Cancel asks for a second one, which has to come within this. */
-const SURE_WITHIN_MS = 4_000;
-
-export class OrderList extends HTMLElement {
-  /** What the buttons do; set by the page. */
-  onmore = () => {};
-  onpause = () => {};
-  onresume = () => {};
-  /** Called when the server has taken a cancellation; set by the page. @type {(order: Order) => void} */
-  oncancelled = () => {};
-  /** The measured answer times of the orders submitted here, by order id. @type {Map<string, number>} */
-  answers = new Map();
-  /** Product names by SKU. @type {Map<string, string>} */
-  names = new Map();
-
-  #count = h('span', { class: 'count' });
-  #pause = h('button', { type: 'button', class: 'quiet' });
-  #banner = h('div', { class: 'banner', hidden: true });
-  #attention = h('details', { class: 'attention', hidden: true });
-  #list = h('ol', { class: 'orders', role: 'list' });
-  #notice = h('div', { class: 'notice' });
-  #foot = h('div', { class: 'foot' });
-  #drawn = { notice: '', foot: '', banner: '', attention: '', paused: /** @type {boolean | undefined} */ (undefined) };
+export class OrdersPage extends HTMLElement {
+  /** @type {Order[]} */
+  #shown = [];
+  /** Filtered by nothing but the text, for the counts. @type {Map<string, number>} */
+  #counts = new Map();
+  #stop = () => {};
+  #frame = 0;
+  #rowHeight = 0;
+  #search = h('input', { type: 'search', id: 'search', placeholder: 'Customer or order id', 'aria-label': 'Search customer or order id', oninput: () => this.#filter('text', this.#search.value) });
+  #chips = h('div', { class: 'filters', role: 'group', 'aria-label': 'State' });
+  #pause = h('button', { type: 'button', class: 'quiet', onclick: () => (link.state === 'paused' ? resume() : pause()) });
+  #above = h('tbody', { 'aria-hidden': 'true' });
+  #rows = h('tbody');
+  #below = h('tbody', { 'aria-hidden': 'true' });
+  #table = h('table', { class: 'orders' }, h('caption', { class: 'unseen' }, 'Orders, newest first'), h('thead', {}, h('tr', {}, ...['Order', 'Age', 'Customer', 'Total', ...SERVICES.map(capital), 'State'].map((name) => h('th', { scope: 'col' }, name)))), this.#above, this.#rows, this.#below);
+  #notice = h('div');
+  #count = h('span', { class: 'count', role: 'status' });
+  #scroll = () => this.#later();
 
   connectedCallback() {
-    const title = h('h2', { id: 'orders-title' }, 'Recent orders ', this.#count);
-    this.#pause.addEventListener('click', () => (this.#drawn.paused ? this.onresume() : this.onpause()));
-    this.append(h('div', { class: 'list-head' }, title, this.#pause), this.#banner, this.#attention, this.#list, this.#notice, this.#foot);
-  }
-
-  /** @param {View} view */
-  set view(view) {
-    const orders = view.orders ?? [];
-    this.#drawPause(view.link.state === 'paused');
-    this.#drawBanner(view);
-    this.#drawAttention(view);
-    attribute(this, 'aria-busy', view.orders === undefined);
-    attribute(this.#list, 'hidden', orders.length === 0);
-    const first = this.#list.childElementCount === 0;
-    keyed(
-      this.#list,
-      orders,
-      (order) => order.orderId,
-      () => {
-        const card = new OrderCard();
-        card.oncancelled = (order) => this.oncancelled(order);
-        const row = h('li', { class: first ? 'row' : 'row arriving' }, card);
-        return row;
-      },
-      (row, order) => {
-        const card = /** @type {OrderCard} */ (row.firstElementChild);
-        card.names = this.names;
-        card.answerMs = this.answers.get(order.orderId);
-        card.order = order;
-      },
-    );
-    say(this.#count, orders.length > 0 ? `${orders.length}${view.older.state === 'none' ? '' : '+'}` : '');
-    this.#drawNotice(view);
-    this.#drawFoot(view);
-  }
-
-  /** @param {boolean} paused */
-  #drawPause(paused) {
-    if (this.#drawn.paused === paused) return;
-    this.#drawn.paused = paused;
-    fill(this.#pause, icon(paused ? 'resume' : 'pause'), paused ? 'Resume updates' : 'Pause updates');
-  }
-
-  /** Old news stays on the screen, but not without saying that it is old. @param {View} view */
-  #drawBanner({ link, orders }) {
-    const stale = link.state === 'offline' && orders !== undefined;
-    const look = stale ? `${link.since} ${link.problem.title} ${link.problem.detail}` : '';
-    if (look === this.#drawn.banner) return;
-    this.#drawn.banner = look;
-    attribute(this.#banner, 'hidden', !stale);
-    if (!stale) return;
-    const since = new Date(link.since).toISOString();
     fill(
-      this.#banner,
-      icon('warning'),
-      h('p', {}, h('strong', {}, sentences(link.problem.title)), ` ${sentences(link.problem.detail)} Below is what was known `, relativeTime(since), '.'),
+      this,
+      h('div', { class: 'head' }, h('h1', {}, 'Orders ', this.#count), this.#pause),
+      h('div', { class: 'toolbar' }, this.#search, this.#chips),
+      this.#notice,
+      this.#table,
     );
-  }
-
-  /** What does not get on by itself. @param {View} view */
-  #drawAttention({ attention: { stuckOrders, parkedEvents } = { stuckOrders: [], parkedEvents: [] } }) {
-    const look = JSON.stringify([stuckOrders, parkedEvents]);
-    if (look === this.#drawn.attention) return;
-    this.#drawn.attention = look;
-    const stuck = stuckOrders.length > 0 && `${counted(stuckOrders.length, 'order')} late`;
-    const parked = parkedEvents.length > 0 && `${counted(parkedEvents.length, 'event')} that the topic cannot take`;
-    attribute(this.#attention, 'hidden', !stuck && !parked);
-    const row = (/** @type {string} */ orderId, /** @type {string} */ text, /** @type {string} */ at) =>
-      h('li', {}, h('code', { title: orderId }, shortId(orderId)), h('span', {}, text), relativeTime(at));
-    fill(
-      this.#attention,
-      h('summary', {}, icon('chevron'), h('span', {}, h('strong', {}, 'Needs attention: '), enumerate([stuck, parked].flatMap((text) => text || [])))),
-      h(
-        'ul',
-        { role: 'list' },
-        ...stuckOrders.map(({ orderId, waitsFor, createdAt }) => row(orderId, waitsFor.length > 0 ? `waits for ${enumerate(waitsFor)}` : 'waits to be closed', createdAt)),
-        ...parkedEvents.map(({ orderId, eventType, reason, createdAt }) => row(orderId, `${eventType}${reason ? `: ${reason}` : ''}`, createdAt)),
-      ),
-    );
-  }
-
-  /** What stands where orders would: nothing yet, nothing at all, or the reason. @param {View} view */
-  #drawNotice({ orders, link }) {
-    const what = orders ? (orders.length > 0 ? 'none' : 'empty') : link.state === 'offline' ? 'error' : link.state === 'paused' ? 'paused' : 'loading';
-    const look = what === 'error' && link.state === 'offline' ? `${reasonOf(link)} ${link.problem.title} ${link.problem.detail}` : what;
-    if (look === this.#drawn.notice) return;
-    this.#drawn.notice = look;
-    if (what === 'none') fill(this.#notice);
-    if (what === 'paused') fill(this.#notice, h('p', { class: 'muted' }, 'Updates are paused.'));
-    if (what === 'loading') fill(this.#notice, h('p', { class: 'unseen' }, 'Reading orders'), ...Array.from({ length: SKELETON_CARDS }, skeleton));
-    if (what === 'empty') {
-      fill(this.#notice, h('div', { class: 'empty' }, emptyHull(), h('p', {}, h('strong', {}, 'No orders yet.')), h('p', {}, 'Submit one. It appears here with a compartment for each service.')));
-    }
-    if (what === 'error' && link.state === 'offline') {
-      fill(
-        this.#notice,
-        h('div', { class: 'empty bad' }, icon('warning'), h('p', {}, h('strong', {}, 'The orders cannot be read.')), h('p', {}, sentences(link.problem.title, link.problem.detail)), trace(link.problem)),
-      );
-    }
-  }
-
-  /** @param {View} view */
-  #drawFoot({ older, orders }) {
-    const look = older.state === 'failed' ? older.problem.title : older.state + (orders?.length ? '' : ' empty');
-    if (look === this.#drawn.foot) return;
-    const hadFocus = this.#foot.contains(document.activeElement);
-    this.#drawn.foot = look;
-    const button = (/** @type {string} */ label) => h('button', { type: 'button', class: 'more', 'aria-disabled': older.state === 'loading', onclick: () => this.onmore() }, label);
-    if (!orders?.length) fill(this.#foot);
-    else if (older.state === 'none') fill(this.#foot, h('p', { class: 'muted' }, 'No older orders.'));
-    else if (older.state === 'full') fill(this.#foot, h('p', { class: 'muted' }, 'There are older orders. The API pages through all of them.'));
-    else if (older.state === 'idle') fill(this.#foot, button('Load more'));
-    else if (older.state === 'loading') fill(this.#foot, button('Loading…'));
-    else if (older.state === 'failed') fill(this.#foot, h('p', { class: 'error', role: 'alert' }, icon('warning'), `Older orders could not be read. ${sentences(older.problem.title)}`), button('Try again'));
-    if (hadFocus) this.#foot.querySelector('button')?.focus();
-  }
-}
-
-export class OrderCard extends HTMLElement {
-  /** Milliseconds until the 202, when this page submitted the order. @type {number | undefined} */
-  answerMs;
-  /** @type {Map<string, string>} */
-  names = new Map();
-  /** Called when the server has taken a cancellation. @type {(order: Order) => void} */
-  oncancelled = () => {};
-  /** @type {Order | undefined} */
-  #order;
-  #meta = h('p', { class: 'meta' });
-  #overall = h('span', { class: 'chip' });
-  #hull = new OrderHull();
-  #notes = h('ul', { class: 'notes', role: 'list' });
-  #details = h('details', { class: 'more-about' });
-  #about = h('div', { class: 'about' });
-  #cancel = h('button', { type: 'button', class: 'quiet', hidden: true, onclick: () => void this.#pressCancel() });
-  #refusal = h('p', { class: 'error', role: 'alert' });
-  #step = /** @type {'ask' | 'sure' | 'sending'} */ ('ask');
-  /** @type {{ order: Order, etag: string | null } | undefined} */
-  #whole;
-
-  /** @param {Order} order */
-  set order(order) {
-    if (order === this.#order) {
-      // The last message to the customer follows the last change of the order.
-      if (this.#details.open && this.#whole && isClosed(order) && !this.#whole.order.messages?.some(({ notice }) => notice === order.overall)) void this.#readWhole();
-      return;
-    }
-    if (!this.#order) this.#build(order);
-    this.#order = order;
-    const overall = overallOf(order);
-    if (this.#overall.textContent !== overall.word) {
-      fill(this.#overall, icon(overall.icon), overall.word);
-      attribute(this.#overall, 'data-tone', overall.tone);
-    }
-    this.#hull.order = order;
-    this.#drawNotes(order);
-    this.#drawCancel();
-    if (this.#details.open) void this.#readWhole();
-  }
-
-  /** @param {Order} order */
-  #build(order) {
-    const { orderId } = order;
-    const titleId = `order-${orderId}`;
-    const units = order.items?.reduce((sum, item) => sum + item.quantity, 0) ?? 0;
-    fill(
-      this.#meta,
-      h('span', {}, order.customerId),
-      h('span', {}, counted(units, 'item')),
-      h('span', { class: 'figure' }, money(order.totalMinor, order.currency)),
-      this.answerMs !== undefined && h('span', { class: 'figure mine', title: 'Measured in this page' }, `202 in ${duration(this.answerMs)}`),
-      relativeTime(order.createdAt),
-    );
-    this.#details.append(h('summary', {}, icon('chevron'), 'History, items and messages', h('span', { class: 'unseen' }, ` of order ${shortId(orderId)}`)), this.#about);
-    this.#details.addEventListener('toggle', () => this.#details.open && void this.#readWhole());
-    this.append(
-      h(
-        'article',
-        { class: 'card', 'aria-labelledby': titleId },
-        h('div', { class: 'card-head' }, h('h3', { id: titleId, title: orderId }, h('span', { class: 'unseen' }, 'Order '), h('code', {}, shortId(orderId))), this.#meta, this.#overall),
-        this.#hull,
-        this.#notes,
-        this.#refusal,
-        h('div', { class: 'card-foot' }, this.#details, this.#cancel),
-      ),
-    );
-  }
-
-  /** @param {Order} order */
-  #drawNotes(order) {
-    const notes = SERVICES.flatMap((service) => {
-      const text = troubleOf(order, service);
-      return text ? [{ service, text, status: statusOf(order.status[service]) }] : [];
+    this.#search.value = query('text');
+    this.#rows.addEventListener('keydown', (event) => this.#key(event));
+    this.#rows.addEventListener('click', (event) => {
+      const target = /** @type {Element} */ (event.target);
+      const id = target.closest('tr')?.dataset.key;
+      if (id && !target.closest('a') && !getSelection()?.toString()) go(`/order?id=${id}`);
     });
-    keyed(
-      this.#notes,
-      notes,
-      ({ service, status }) => service + status.icon,
-      ({ service, status }) => h('li', { 'data-tone': status.tone }, icon(status.tone === 'bad' ? status.icon : 'retry'), h('p', {}, h('strong', {}, capital(service)), ' ', h('span'))),
-      (row, { text }) => row.lastElementChild?.lastElementChild && say(row.lastElementChild.lastElementChild, text),
+    addEventListener('scroll', this.#scroll, { passive: true });
+    addEventListener('resize', this.#scroll);
+    this.#stop = listen(() => this.#take());
+  }
+
+  disconnectedCallback() {
+    this.#stop();
+    removeEventListener('scroll', this.#scroll);
+    removeEventListener('resize', this.#scroll);
+  }
+
+  /** The address changed under the page. */
+  refresh() {
+    this.#take();
+  }
+
+  /** @param {string} name @param {string} value */
+  #filter(name, value) {
+    setQuery({ [name]: value });
+    this.#take();
+  }
+
+  #take() {
+    const text = query('text').trim().toLowerCase();
+    const wanted = query('state');
+    const all = text ? newest().filter((order) => order.orderId.includes(text) || order.customerId.toLowerCase().includes(text)) : newest();
+    this.#counts = new Map();
+    this.#shown = [];
+    for (const order of all) {
+      const { key } = overallOf(order);
+      this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+      if (!wanted || wanted === key) this.#shown.push(order);
+    }
+    say(this.#count, loaded ? `${number(this.#shown.length)}${all.length >= ORDERS_MAX ? '+' : ''}` : '');
+    const entries = /** @type {[string, string][]} */ ([['', 'All'], ...Object.entries(STATES)]);
+    fillIf(this.#chips, [wanted, all.length, [...this.#counts]], () =>
+      entries.map(([key, word]) => h('button', { type: 'button', 'aria-pressed': wanted === key, 'data-focus': key, onclick: () => this.#filter('state', key) }, word, h('span', { class: 'figure' }, ` ${number(key ? (this.#counts.get(key) ?? 0) : all.length)}`))),
     );
+    const paused = link.state === 'paused';
+    fillIf(this.#pause, paused, () => [paused ? 'Resume updates' : 'Pause updates']);
+    this.#drawNotice(all.length, text || wanted);
+    this.#draw();
   }
 
-  #drawCancel() {
-    const order = this.#order;
-    if (!order) return;
-    const offered = isCancellable(order);
-    if (!offered) this.#step = 'ask';
-    if (!offered && this.#cancel === document.activeElement) this.#details.querySelector('summary')?.focus();
-    attribute(this.#cancel, 'hidden', !offered);
-    attribute(this.#cancel, 'aria-disabled', this.#step === 'sending');
-    if (this.#cancel.dataset.step === this.#step) return;
-    const label = { ask: 'Cancel', sure: 'Press again to cancel', sending: 'Cancelling' }[this.#step];
-    fill(this.#cancel, icon('undone'), h('span', {}, label, h('span', { class: 'unseen' }, ` order ${shortId(order.orderId)}`)));
-    attribute(this.#cancel, 'data-step', this.#step);
+  /** @param {number} all @param {string} filtered */
+  #drawNotice(all, filtered) {
+    attribute(this.#table, 'hidden', this.#shown.length === 0);
+    fillIf(this.#notice, [loaded, all, this.#shown.length > 0, filtered, !loaded && link.problem?.title], () => {
+      if (this.#shown.length > 0) return [];
+      if (!loaded) return [link.problem ? trouble(link.problem, 'The orders cannot be read.') : loading('Reading orders', 6)];
+      if (filtered) return [empty('No order fits.', 'The filter is in the address of this page.', button('Show all orders', () => (setQuery({ state: '', text: '' }), (this.#search.value = ''), this.#take()), { class: 'quiet' }))];
+      return [empty('No orders yet.', h('p', {}, h('a', { class: 'more', href: '/' }, 'Order something'), ' and it appears here at once.'))];
+    });
   }
 
-  async #pressCancel() {
-    const order = this.#order;
-    if (!order || this.#step === 'sending') return;
-    if (this.#step === 'ask') {
-      this.#to('sure');
-      setTimeout(() => this.#step === 'sure' && this.#to('ask'), SURE_WITHIN_MS);
-      return;
-    }
-    this.#to('sending');
-    fill(this.#refusal);
-    try {
-      await cancelOrder(order.orderId);
-      // The button goes when the store says so.
-      this.oncancelled(order);
-    } catch (error) {
-      const { title, detail } = asProblem(error);
-      fill(this.#refusal, h('span', {}, icon('warning'), sentences(title, detail)));
-      this.#to('ask');
-    }
+  #later() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = requestAnimationFrame(() => this.#draw());
   }
 
-  /** @param {'ask' | 'sure' | 'sending'} step */
-  #to(step) {
-    this.#step = step;
-    this.#drawCancel();
+  #draw() {
+    if (this.#shown.length === 0) return fill(this.#rows);
+    if (!this.#rowHeight && this.#rows.firstElementChild) this.#rowHeight = this.#rows.firstElementChild.getBoundingClientRect().height;
+    const height = this.#rowHeight || 44;
+    const top = -this.#table.getBoundingClientRect().top;
+    const first = Math.max(0, Math.floor(top / height) - OVERSCAN);
+    const last = Math.min(this.#shown.length, Math.ceil((top + innerHeight) / height) + OVERSCAN);
+    const gap = (/** @type {HTMLElement} */ body, /** @type {number} */ rows) => {
+      if (!body.firstChild) body.append(h('tr', {}, h('td', { colspan: 8 })));
+      /** @type {HTMLElement} */ (body.firstChild).style.height = `${rows * height}px`;
+      attribute(body, 'hidden', rows === 0);
+    };
+    gap(this.#above, first);
+    gap(this.#below, this.#shown.length - last);
+    attribute(this.#table, 'aria-rowcount', this.#shown.length + 1);
+    keyed(this.#rows, this.#shown.slice(first, last), (order) => order.orderId, row, (element, order) => {
+      attribute(element, 'aria-rowindex', this.#shown.indexOf(order, first) + 2);
+      update(element, order);
+    });
   }
 
-  async #readWhole() {
-    const order = this.#order;
-    if (!order) return;
-    if (this.#about.childElementCount === 0) fill(this.#about, h('p', { class: 'muted' }, 'Reading the history…'));
-    try {
-      this.#whole = (await getOrder(order.orderId, { etag: this.#whole?.etag })) ?? this.#whole;
-      if (this.#whole) this.#drawAbout(this.#whole.order);
-    } catch (error) {
-      const problem = asProblem(error);
-      fill(
-        this.#about,
-        h('p', { class: 'error', role: 'alert' }, icon('warning'), `The history cannot be read. ${sentences(problem.title)}`),
-        h('button', { type: 'button', class: 'quiet', onclick: () => void this.#readWhole() }, icon('retry'), 'Try again'),
-      );
-    }
-  }
-
-  /** @param {Order} order */
-  #drawAbout(order) {
-    const self = order.links?.self ?? `/api/orders/${encodeURIComponent(order.orderId)}`;
-    // Redrawing would take the focus from the button that is in use.
-    if (this.#about.contains(document.activeElement) && this.#about.querySelector('.ids')) {
-      this.#about.querySelector('.history')?.replaceWith(history(order));
-      this.#about.querySelector('.messages')?.replaceWith(messages(order.messages ?? []));
-      return;
-    }
-    fill(
-      this.#about,
-      h('h4', {}, 'History'),
-      history(order),
-      h('h4', {}, 'Items'),
-      h(
-        'ul',
-        { class: 'items', role: 'list' },
-        ...order.items.map((item) =>
-          h('li', {}, h('span', {}, this.names.get(item.sku) ?? item.sku), h('span', { class: 'figure muted' }, `${item.quantity} × ${money(item.unitPriceMinor, order.currency)}`), h('span', { class: 'figure' }, money(item.quantity * item.unitPriceMinor, order.currency))),
-        ),
-      ),
-      h('h4', {}, 'Messages to the customer'),
-      messages(order.messages ?? []),
-      h('div', { class: 'ids' }, h('code', {}, order.orderId), copyButton('Copy id', () => order.orderId), h('a', { href: self, target: '_blank', rel: 'noopener' }, 'JSON')),
-    );
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const row = /** @type {Element} */ (event.target).closest('tr');
+    const next = event.key === 'ArrowDown' || event.key === 'j' ? row?.nextElementSibling : event.key === 'ArrowUp' || event.key === 'k' ? row?.previousElementSibling : undefined;
+    if (!next) return;
+    event.preventDefault();
+    next.querySelector('a')?.focus();
   }
 }
 
 /** @param {Order} order */
-function history(order) {
-  const rows = timeline(order);
-  if (rows.length === 0) return h('p', { class: 'history muted' }, 'Nothing has been written down yet.');
-  const from = Date.parse(order.createdAt);
-  const span = Math.max(1, ...rows.flatMap(({ at, stretches }) => [at, ...stretches.map(({ to }) => to)]).map((at) => at - from));
+function row({ orderId, createdAt, customerId, totalMinor, currency }) {
   return h(
-    'ol',
-    { class: 'history', role: 'list' },
-    ...rows.map(({ at, who, what, icon: picture, tone, note, tookMs, wait, stretches }) =>
-      h(
-        'li',
-        { 'data-tone': tone },
-        h('time', { class: 'figure', title: exact(at) }, at > from ? `+${duration(at - from)}` : '0 ms'),
-        icon(picture),
-        h(
-          'span',
-          {},
-          h('strong', {}, capital(who)),
-          ` ${what}`,
-          tookMs !== undefined && h('span', { class: 'muted' }, ` in ${duration(tookMs)}`),
-          wait && h('span', { class: 'muted' }, `, ${wait}`),
-          note && `: ${note}`,
-        ),
-        stretches.length > 0 && bar(...stretches.map((stretch) => ({ share: (stretch.to - stretch.from) / span, tone: stretch.tone, from: (stretch.from - from) / span }))),
-      ),
-    ),
+    'tr',
+    {},
+    h('th', { scope: 'row' }, h('a', { href: `/order?id=${orderId}`, title: orderId }, shortId(orderId))),
+    h('td', {}, relativeTime(createdAt)),
+    h('td', { class: 'who', title: customerId }, customerId),
+    h('td', { class: 'figure' }, money(totalMinor, currency)),
+    ...SERVICES.map((service) => h('td', { 'data-name': capital(service) })),
+    h('td', {}),
   );
 }
 
-/** @param {Message[]} told oldest first */
-function messages(told) {
-  if (told.length === 0) return h('p', { class: 'messages muted' }, 'The customer has not been told anything yet.');
-  return h('ul', { class: 'messages', role: 'list' }, ...told.map(({ at, subject, text }) => h('li', {}, icon('message'), h('p', {}, h('strong', {}, sentences(subject)), ` ${text} `, h('span', { class: 'muted' }, relativeTime(at))))));
+/** @param {HTMLElement} element @param {Order} order */
+function update(element, order) {
+  const cells = [...SERVICES.map((service) => stateOf(order, service)), overallOf(order)];
+  cells.forEach((state, at) => fillIf(/** @type {Element} */ (element.children[4 + at]), [state.word, state.tone], () => [chip(state)]));
 }
 
-/** @param {import('./api.js').Problem} problem */
-const trace = (problem) => (problem.traceId ? h('p', { class: 'muted' }, 'Trace ', h('code', {}, problem.traceId)) : null);
-
-const skeleton = () => h('div', { class: 'skeleton', 'aria-hidden': 'true' }, h('span', { class: 'bone' }), h('div', { class: 'hull' }, ...SERVICES.map(() => h('div', { class: 'room' }))));
-
-const emptyHull = () => h('div', { class: 'hull hollow', 'aria-hidden': 'true' }, ...SERVICES.map((service) => h('div', { class: 'room' }, capital(service))));
-
-customElements.define('order-card', OrderCard);
-customElements.define('order-list', OrderList);
+customElements.define('orders-page', OrdersPage);

@@ -1,65 +1,67 @@
 /**
- * @file The vocabulary of the page: what a status is called and which icon stands for it, how
+ * @file The vocabulary of the portal: what a status is called and which icon stands for it, how
  * money, times and durations are written. Knows nothing of the network and nothing of the DOM.
  */
 
 /** @typedef {import('./api.js').Order} Order */
 /** @typedef {import('./api.js').Service} Service */
-/** @typedef {{ word: string, icon: string, tone: 'idle' | 'busy' | 'good' | 'bad', settled: boolean }} Status */
+/** @typedef {{ word: string, icon: string, tone: string, settled?: boolean }} Status */
 
 const LOCALE = 'en';
 
 /** The compartments, in the order in which they are drawn. */
 export const SERVICES = /** @type {readonly Service[]} */ (['inventory', 'billing', 'notification']);
 
-/** The compartments whose work is undone when an order cannot go on. A customer cannot be un-told. @type {readonly Service[]} */
+/** The compartments whose work is undone when an order cannot go on. A customer cannot be un-told. */
 const UNDOABLE = ['inventory', 'billing'];
+
+/** @param {string} word @param {string} icon @param {string} tone @param {boolean} [settled] @returns {Status} */
+const state = (word, icon, tone, settled = false) => ({ word, icon, tone, settled });
 
 /** @type {Record<string, Status>} */
 const STATUSES = {
-  pending: { word: 'Pending', icon: 'pending', tone: 'idle', settled: false },
-  processing: { word: 'Processing', icon: 'processing', tone: 'busy', settled: false },
-  done: { word: 'Done', icon: 'done', tone: 'good', settled: true },
-  failed: { word: 'Failed', icon: 'failed', tone: 'bad', settled: true },
-  'dead-lettered': { word: 'Dead-lettered', icon: 'sealed', tone: 'bad', settled: true },
-  released: { word: 'Released', icon: 'undone', tone: 'idle', settled: true },
-  refunded: { word: 'Refunded', icon: 'undone', tone: 'idle', settled: true },
+  pending: state('Pending', 'pending', 'idle'),
+  processing: state('Processing', 'processing', 'busy'),
+  done: state('Done', 'done', 'good', true),
+  failed: state('Failed', 'failed', 'bad', true),
+  'dead-lettered': state('Dead-lettered', 'sealed', 'bad', true),
+  released: state('Released', 'undone', 'idle', true),
+  refunded: state('Refunded', 'undone', 'idle', true),
 };
 
 /** @type {Record<string, Status>} */
 const OVERALLS = {
-  accepted: { word: 'Accepted', icon: 'accepted', tone: 'busy', settled: false },
-  completed: { word: 'Completed', icon: 'done', tone: 'good', settled: true },
-  failed: { word: 'Failed', icon: 'failed', tone: 'bad', settled: true },
-  cancelled: { word: 'Cancelled', icon: 'undone', tone: 'idle', settled: true },
+  accepted: state('Under way', 'accepted', 'busy'),
+  completed: state('Completed', 'done', 'good', true),
+  failed: state('Failed', 'failed', 'bad', true),
+  cancelled: state('Cancelled', 'undone', 'idle', true),
 };
 
-/** @type {Record<string, { word: string, icon: string, tone: Status['tone'] }>} */
+/** @type {Record<string, Status>} */
 const HAPPENINGS = {
-  accepted: { word: 'accepted', icon: 'accepted', tone: 'busy' },
-  'attempt-failed': { word: 'failed', icon: 'retry', tone: 'bad' },
-  'retry-scheduled': { word: 'failed', icon: 'retry', tone: 'bad' },
-  'handed-over': { word: 'handed over to the payments queue', icon: 'accepted', tone: 'busy' },
-  'dead-lettered': { word: 'dead-lettered', icon: 'sealed', tone: 'bad' },
-  done: { word: 'done', icon: 'done', tone: 'good' },
-  failed: { word: 'failed', icon: 'failed', tone: 'bad' },
-  released: { word: 'released', icon: 'undone', tone: 'idle' },
-  refunded: { word: 'refunded', icon: 'undone', tone: 'idle' },
-  'cancel-requested': { word: 'cancellation requested', icon: 'undone', tone: 'busy' },
-  completed: { word: 'completed', icon: 'done', tone: 'good' },
-  'order-failed': { word: 'failed and undone', icon: 'failed', tone: 'bad' },
-  cancelled: { word: 'cancelled and undone', icon: 'undone', tone: 'idle' },
+  accepted: state('accepted', 'accepted', 'busy'),
+  'attempt-failed': state('failed, delivered again', 'retry', 'bad'),
+  'retry-scheduled': state('failed, comes back after a back-off', 'retry', 'bad'),
+  'dead-lettered': state('dead-lettered', 'sealed', 'bad'),
+  replayed: state('replayed by an operator', 'retry', 'busy'),
+  done: state('done', 'done', 'good'),
+  failed: state('failed', 'failed', 'bad'),
+  released: state('released', 'undone', 'idle'),
+  refunded: state('refunded', 'undone', 'idle'),
+  'cancel-requested': state('cancellation requested', 'undone', 'busy'),
+  completed: state('completed', 'done', 'good'),
+  'order-failed': state('failed and undone', 'failed', 'bad'),
+  cancelled: state('cancelled and undone', 'undone', 'idle'),
 };
 
-/**
- * A status that this page has not heard of is shown as it is: a newer server must not blank it.
- * @param {string | undefined} raw
- * @returns {Status}
- */
-const unheardOf = (raw) => ({ word: capital(raw ?? 'unknown'), icon: 'unknown', tone: 'idle', settled: false });
+/** A word that this page has not heard of is shown as it is: a newer server must not blank it. @param {string} raw */
+const unheardOf = (raw) => state(capital(raw.replaceAll('-', ' ')), 'unknown', 'idle');
 
 /** @param {string | undefined} raw */
-export const statusOf = (raw) => STATUSES[raw ?? ''] ?? unheardOf(raw);
+export const statusOf = (raw = 'unknown') => STATUSES[raw] ?? unheardOf(raw);
+
+/** @param {string} raw */
+export const happeningOf = (raw) => HAPPENINGS[raw] ?? unheardOf(raw);
 
 /**
  * Where a service stands; one that processes but waits to go on says for what.
@@ -72,26 +74,27 @@ export function stateOf(order, service) {
   const { leaseUntil, error, handedOverAt, updatedAt } = order.stage?.[service] ?? {};
   if (order.status[service] !== 'processing' || leaseUntil !== 0) return status;
   // Whoever takes the payment from its queue touches the stage.
-  if (handedOverAt && handedOverAt === updatedAt) return { ...status, word: 'In payments queue', icon: 'pending' };
-  return error ? { ...status, word: 'Waits to retry', icon: 'pending' } : status;
+  if (handedOverAt && handedOverAt === updatedAt) return { ...status, word: 'In queue', icon: 'pending' };
+  return error ? { ...status, word: 'Will retry', icon: 'pending' } : status;
 }
+
+/** @param {Order} order */
+export const sealedOf = (order) => SERVICES.filter((service) => order.status[service] === 'dead-lettered');
 
 /**
- * The roll-up as the store has it; but an order that is being undone, or that nobody works on any
- * more although a part of it is sealed, does not look as if it were on its way.
+ * The roll-up as the store has it; but an order that is being undone, or that waits for an operator,
+ * does not look as if it were on its way.
  * @param {Order} order
- * @returns {Status}
+ * @returns {Status & { key: string }}
  */
 export function overallOf(order) {
-  const done = doneOf(order).length;
-  if (isUndoing(order)) return { word: order.cancellation ? 'Cancelling' : 'Being undone', icon: 'undone', tone: 'busy', settled: false };
-  if (order.overall === 'accepted' && isSettled(order) && done < SERVICES.length) return { ...statusOf('dead-lettered'), word: `${done} of ${SERVICES.length} done` };
-  return OVERALLS[order.overall] ?? unheardOf(order.overall);
+  if (isUndoing(order)) return { ...state(order.cancellation ? 'Cancelling' : 'Being undone', 'undone', 'busy'), key: 'accepted' };
+  if (order.overall === 'accepted' && sealedOf(order).length > 0) return { ...state('Needs attention', 'sealed', 'bad'), key: 'attention' };
+  return { ...(OVERALLS[order.overall] ?? unheardOf(order.overall)), key: order.overall };
 }
 
-/** @param {string} raw */
-export const happeningOf = (raw) =>
-  HAPPENINGS[raw] ?? { word: raw.replaceAll('-', ' '), icon: 'unknown', tone: 'idle' };
+/** What orders can be filtered by. */
+export const STATES = { accepted: 'Under way', attention: 'Needs attention', completed: 'Completed', failed: 'Failed', cancelled: 'Cancelled' };
 
 /** @param {Order} order */
 const doneOf = (order) => SERVICES.filter((service) => order.status[service] === 'done');
@@ -99,10 +102,10 @@ const doneOf = (order) => SERVICES.filter((service) => order.status[service] ===
 /** The service whose answer was no. @param {Order} order */
 const refuserOf = (order) => SERVICES.find((service) => order.status[service] === 'failed');
 
-/** Whether the order cannot go on, so that what was done for it is undone. @param {Order} order */
+/** @param {Order} order */
 const isUnwinding = (order) => Boolean(order.cancellation) || refuserOf(order) !== undefined;
 
-/** Whether that is going on. @param {Order} order */
+/** @param {Order} order */
 const isUndoing = (order) => order.overall === 'accepted' && isUnwinding(order);
 
 /** Whether the order has its last roll-up. @param {Order} order */
@@ -114,65 +117,52 @@ export const isCancellable = (order) => order.overall === 'accepted' && !isUnwin
 /** Whether every service has come to an end, good or bad. @param {Order} order */
 export const isSettled = (order) =>
   SERVICES.every((service) => {
-    const raw = order.status[service];
+    const raw = order.status[service] ?? '';
     if (!isUnwinding(order) || !UNDOABLE.includes(service)) return statusOf(raw).settled;
     return raw === 'released' || raw === 'refunded' || (raw === 'failed' && order.stage?.[service]?.unwound !== false);
   });
 
-/** Whether a change is to be expected soon: work that goes on, or the closing roll-up. @param {Order} order */
-export const isMoving = (order) => !isSettled(order) || isUndoing(order) || (order.overall === 'accepted' && doneOf(order).length === SERVICES.length);
-
 /** @param {string} text */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-/** What a server says, as a sentence of its own. @param {...(string | undefined)} texts */
-export const sentences = (...texts) => texts.flatMap((text) => (text ? [/[.!?]$/.test(text) ? capital(text) : `${capital(text)}.`] : [])).join(' ');
 
 /** A business answer such as `out_of_stock`, for people. @param {string} code */
 export const reason = (code) => code.replaceAll('_', ' ');
 
-/** @param {string[]} words */
+/** @param {readonly string[]} words */
 export const enumerate = (words) => new Intl.ListFormat(LOCALE).format(words);
 
-/**
- * @param {number} count
- * @param {string} singular
- */
-export const counted = (count, singular) => `${number(count)} ${singular}${count === 1 ? '' : 's'}`;
+const plain = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 });
 
 /** @param {number} value */
-export const number = (value) => new Intl.NumberFormat(LOCALE).format(value);
+export const number = (value) => plain.format(value);
 
-/**
- * @param {number} minor an amount in the smallest unit of the currency
- * @param {string} currency ISO 4217
- */
+/** @param {number} count @param {string} singular */
+export const counted = (count, singular) => `${number(count)} ${singular}${count === 1 ? '' : 's'}`;
+
+/** @type {Map<string, Intl.NumberFormat>} */
+const currencies = new Map();
+
+/** @param {number} minor an amount in the smallest unit @param {string} currency ISO 4217 */
 export function money(minor, currency) {
   try {
-    const format = new Intl.NumberFormat(LOCALE, { style: 'currency', currency });
+    const format = currencies.get(currency) ?? new Intl.NumberFormat(LOCALE, { style: 'currency', currency });
+    currencies.set(currency, format);
     return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
   } catch {
     return `${number(minor)} ${currency} (minor units)`;
   }
 }
 
-/**
- * Three significant digits at most: `8.4 ms`, `132 ms`, `1.32 s`, `2 min 5 s`.
- * @param {number} ms
- */
+/** Three significant digits at most: `8.4 ms`, `132 ms`, `1.32 s`, `2 min 5 s`. @param {number} ms */
 export function duration(ms) {
   if (ms < 9.95) return `${ms.toFixed(1)} ms`;
   if (ms < 999.5) return `${Math.round(ms)} ms`;
-  if (ms < 9995) return `${(ms / 1000).toFixed(2)} s`;
-  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 59_950) return `${(ms / 1000).toPrecision(3)} s`;
   const seconds = Math.round(ms / 1000);
   return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
-/**
- * @param {number} at milliseconds since 1970
- * @param {number} now
- */
+/** @param {number} at milliseconds since 1970 @param {number} now */
 export function ago(at, now) {
   const seconds = Math.max(0, Math.floor((now - at) / 1000));
   if (Number.isNaN(seconds)) return 'at an unknown time';
@@ -183,35 +173,27 @@ export function ago(at, now) {
   return new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium' }).format(at);
 }
 
-/** @param {number} at milliseconds since 1970 */
-export function exact(at) {
-  if (Number.isNaN(at)) return '';
-  return new Intl.DateTimeFormat(LOCALE, {
-    year: 'numeric',
-    month: 'short',
-    day: 'numeric',
-    hour: '2-digit',
-    minute: '2-digit',
-    second: '2-digit',
-    fractionalSecondDigits: 3,
-    hour12: false,
-    timeZoneName: 'short',
-  }).format(at);
-}
+const moment = new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium', timeStyle: 'long', hour12: false });
 
-/** Enough of an id to tell orders apart at a glance; the whole id is in the title and the details. */
-export const shortId = (/** @type {string} */ id) => (id.length > 12 ? id.slice(0, 8) : id);
+/** @param {number} at milliseconds since 1970 */
+export const exact = (at) => (Number.isNaN(at) ? '' : moment.format(at));
+
+/**
+ * Enough of an id to tell orders apart at a glance: its end, because its beginning is the time. The
+ * whole id is in the title and the details.
+ * @param {string} id
+ */
+export const shortId = (id) => (id.length > 12 ? id.slice(-8) : id);
 
 /**
  * What one service has to say about its trouble, or nothing.
  * @param {Order} order
  * @param {Service} service
- * @returns {string | undefined}
  */
 export function troubleOf(order, service) {
   const status = order.status[service];
   const { attempt = 1, error, leaseUntil = 0, outcome } = order.stage?.[service] ?? {};
-  if (status === 'done' || (!error && statusOf(status).tone !== 'bad')) return undefined;
+  if (status === 'done' || (!error && statusOf(status).tone !== 'bad')) return '';
   const why = error ? `: ${error}` : '';
   if (status === 'dead-lettered') return `dead-lettered after ${counted(attempt, 'attempt')}${why}`;
   if (status === 'failed') return outcome ? `failed: ${reason(outcome)}` : 'failed';
@@ -219,10 +201,7 @@ export function troubleOf(order, service) {
   return `attempt ${leaseUntil > 0 ? attempt - 1 : attempt} failed${why}`;
 }
 
-/**
- * One sentence about where an order stands.
- * @param {Order} order
- */
+/** One sentence about where an order stands. @param {Order} order */
 export function verdict(order) {
   const who = refuserOf(order);
   const why = order.cancellation ? 'Cancelled' : who && `${capital(who)} said no: ${reason(order.stage?.[who]?.outcome ?? 'no reason given')}`;
@@ -230,7 +209,7 @@ export function verdict(order) {
     const refunded = order.status.billing === 'refunded' ? ', what was paid went back' : ', nothing is owed';
     return isUndoing(order) ? `${why}. What was done for the order is being undone.` : `${why}. Nothing is reserved${refunded}.`;
   }
-  const sealed = SERVICES.filter((service) => order.status[service] === 'dead-lettered');
+  const sealed = sealedOf(order);
   const done = doneOf(order);
   const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
   const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
@@ -242,14 +221,8 @@ export function verdict(order) {
   return `${capital(parts.join('; '))}.`;
 }
 
-/**
- * How long the services took, by the server's clock, once nothing is to be expected of them.
- * @param {Order} order
- * @returns {number | undefined} milliseconds
- */
-export function workMs(order) {
-  if (isMoving(order)) return undefined;
-  const ends = SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? ''));
-  const took = Math.max(...ends) - Date.parse(order.createdAt);
-  return took >= 0 ? took : undefined;
-}
+/** Milliseconds of work, as history tells it: what a client would have waited for, one call after the other. @param {Order} order */
+export const workOf = (order) => (order.history ?? []).reduce((sum, { at, since }) => sum + (since ? Math.max(0, Date.parse(at) - Date.parse(since)) : 0), 0);
+
+/** Milliseconds from the acceptance to the last change of a service. @param {Order} order */
+export const tookOf = (order) => Math.max(...SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? '') || 0)) - Date.parse(order.createdAt);

@@ -1,12 +1,13 @@
 //! Who may do what: two customers, an operator and nobody on every route, in each way of finding
 //! out who is asking.
 
+use azure::cosmos::{Query, Scope};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, TestStack, order, shared};
+use crate::harness::{Answer, TestStack, eventually, order, shared};
 use crate::issuer::{Issuer, now_s};
 
 const ALICE: &str = "c-alice";
@@ -31,6 +32,29 @@ fn assert_problem(answer: &Answer, status: u16, kind: &str) {
     assert_eq!(body["traceId"].as_str().unwrap().len(), 32);
     assert_eq!(answer.headers.contains_key("www-authenticate"), status == 401, "{answer:?}");
 }
+
+/// What the audit trail says about requests that were refused because of who asked.
+async fn refusals(stack: &TestStack) -> Vec<Value> {
+    const ENTRIES_MAX: usize = 2_000;
+    let query = Query::new("SELECT * FROM c WHERE c.action = 'access'");
+    let found = stack.store().container("audit").query(&query, Scope::All, ENTRIES_MAX).await;
+    found.unwrap()
+}
+
+/// Waits for an entry about a route, by somebody, whose detail contains `detail`.
+async fn until_refusal(stack: &TestStack, route: &str, actor: &str, detail: &str) -> Value {
+    eventually(&format!("{route} by {actor} ({detail}) is in the audit trail"), || async {
+        refusals(stack).await.into_iter().find(|entry| {
+            entry["source"] == route
+                && entry["actor"] == actor
+                && entry["detail"].as_str().unwrap().contains(detail)
+        })
+    })
+    .await
+}
+
+/// Whose id is unknown.
+const NOBODY: &str = "(nobody)";
 
 /// Somebody, as the headers that say so.
 struct Somebody<'a> {
@@ -74,7 +98,11 @@ impl Somebody<'_> {
 }
 
 /// Goes through what each of the four may do with orders, whatever says who they are.
-async fn prove(alice: &Somebody<'_>, bob: &Somebody<'_>, operator: &Somebody<'_>) {
+async fn prove(
+    alice: &Somebody<'_>,
+    bob: &Somebody<'_>,
+    (operator, operator_id): (&Somebody<'_>, &str),
+) {
     let mut ids = Vec::new();
     for (somebody, customer) in [(alice, ALICE), (bob, BOB), (alice, ALICE), (alice, ALICE)] {
         let answer = somebody.submit(customer).await;
@@ -117,6 +145,15 @@ async fn prove(alice: &Somebody<'_>, bob: &Somebody<'_>, operator: &Somebody<'_>
     assert_problem(&operator.cancel(his).await, 403, "forbidden");
     let untouched = json_of(&bob.get(&format!("/api/orders/{his}")).await, 200);
     assert!(untouched.get("cancellation").is_none(), "{untouched:#}");
+    // What was tried is written down, with the order that it was about.
+    for route in ["GET /api/orders/{id}", "POST /api/orders/{id}/cancel"] {
+        let entry = until_refusal(alice.stack, route, ALICE, "another customer's order").await;
+        assert_eq!((&entry["orderId"], &entry["outcome"]), (&json!(his), &json!("refused")));
+        assert!(entry["detail"].as_str().unwrap().starts_with("/problems/not-found"), "{entry:#}");
+    }
+    until_refusal(alice.stack, "POST /api/orders", ALICE, "/problems/other-customer").await;
+    let cancels = "POST /api/orders/{id}/cancel";
+    until_refusal(alice.stack, cancels, operator_id, "/problems/forbidden").await;
     // 202, or 409 when the payment was faster: either way the order is there for her.
     let answer = alice.cancel(hers).await;
     assert!([202, 409].contains(&answer.status.as_u16()), "{answer:?}");
@@ -157,10 +194,17 @@ async fn every_route_admits_those_that_the_table_says_and_nobody_else() {
         development(&stack, ALICE, &[]),
         somebody(&stack, "x-development-principal", String::new()),
     ];
+    let ids = [ALICE, "developer", ALICE, NOBODY];
+    let mut written = Vec::new();
     let some_id = uuid::Uuid::new_v4().to_string();
     for (method, path, statuses) in MATRIX {
-        for (somebody, status) in four.iter().zip(statuses) {
+        for ((somebody, status), id) in four.iter().zip(statuses).zip(ids) {
             let method: Method = method.parse().unwrap();
+            let tries = method != Method::GET || path.starts_with("/api/ops/");
+            if *status == 403 || (*status == 401 && tries) {
+                let id = if *status == 401 { NOBODY } else { id };
+                written.push((format!("{method} {path}"), id));
+            }
             let found = somebody.ask(method.clone(), &path.replace("{id}", &some_id), "{}").await;
             let who = &somebody.headers[0].1;
             assert_eq!(found.status, *status, "{method} {path} by {who:?}: {found:?}");
@@ -175,20 +219,58 @@ async fn every_route_admits_those_that_the_table_says_and_nobody_else() {
             }
         }
     }
+    for (route, who) in written {
+        let detail =
+            if who == NOBODY { "/problems/unauthenticated" } else { "/problems/forbidden" };
+        let entry = until_refusal(&stack, &route, who, detail).await;
+        assert_eq!(entry["traceId"].as_str().unwrap().len(), 32, "{entry:#}");
+    }
+    // Whoever only looks at the shop without having signed in has not tried anything.
+    let all = refusals(&stack).await;
+    let looked =
+        |entry: &&Value| entry["source"] == "GET /api/products" && entry["actor"] == NOBODY;
+    assert_eq!(all.iter().filter(looked).count(), 0);
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_requests_is_a_handful_of_entries_with_their_number() {
+    const REQUESTS: usize = 400;
+    let stack = TestStack::start().await;
+    let mallory = development(&stack, "c-mallory", CUSTOMER);
+    for _ in 0..REQUESTS {
+        let refused = mallory.get("/api/ops/dead-letters").await;
+        assert_problem(&refused, 403, "forbidden");
+    }
+    let told = |entry: &Value| entry["count"].as_u64().unwrap_or(1);
+    let entries = eventually("each of them is counted", || async {
+        let entries = refusals(&stack).await;
+        let counted: u64 = entries.iter().map(told).sum();
+        (counted == REQUESTS as u64).then_some(entries)
+    })
+    .await;
+    assert!(entries.len() < REQUESTS / 10, "{} entries", entries.len());
+    // Operators see it where they see the rest.
+    let page = json_of(&stack.get("/api/ops/audit").await, 200);
+    let shown = page["entries"].as_array().unwrap();
+    assert!(shown.iter().any(|entry| entry["count"].is_u64() && entry["actor"] == "c-mallory"));
 }
 
 #[tokio::test]
 async fn on_a_desk_anybody_can_be_tried_and_nobody_can_be_forged() {
     let stack = TestStack::start().await;
     let operator = development(&stack, "", OPERATOR);
-    prove(&development(&stack, ALICE, CUSTOMER), &development(&stack, BOB, CUSTOMER), &operator)
-        .await;
+    let [alice, bob] = [ALICE, BOB].map(|who| development(&stack, who, CUSTOMER));
+    prove(&alice, &bob, (&operator, "developer")).await;
     assert!(stack.full_log().contains("NOBODY IS ASKED WHO THEY ARE"));
     let misspelt = somebody(&stack, "x-development-principal", "c-alice;roles=root".to_owned());
     assert_problem(&misspelt.get("/api/orders").await, 401, "unauthenticated");
     for name in ["x-ms-client-principal", "x-ms-client-principal-name", "x-ms-token-aad-id-token"] {
         let forged = somebody(&stack, name, platform_principal("aad", BOB, OPERATOR));
         assert_problem(&forged.get("/api/orders").await, 400, "untrusted-principal");
+        assert_problem(&forged.submit(BOB).await, 400, "untrusted-principal");
+    }
+    for route in ["GET /api/orders", "POST /api/orders"] {
+        until_refusal(&stack, route, NOBODY, "/problems/untrusted-principal").await;
     }
     assert!(stack.full_log().contains("a principal that nobody vouches for"));
 }
@@ -211,7 +293,8 @@ async fn behind_app_service_authentication_its_principal_counts_and_no_other() {
         somebody(&stack, "x-ms-client-principal", platform_principal("aad", who, roles))
     };
     let operator = signed_in("o-1", OPERATOR);
-    prove(&signed_in(ALICE, CUSTOMER), &signed_in(BOB, CUSTOMER), &operator).await;
+    let operator = (&operator, "o-1");
+    prove(&signed_in(ALICE, CUSTOMER), &signed_in(BOB, CUSTOMER), operator).await;
     let nobody = Somebody { stack: &stack, headers: Vec::new() };
     assert_problem(&nobody.get("/api/orders").await, 401, "unauthenticated");
     assert_eq!(nobody.get("/").await.status, 200);
@@ -237,7 +320,8 @@ async fn bearer_tokens_are_taken_at_the_issuers_word_and_at_nobody_elses() {
     let with = |token: String| somebody(&stack, "authorization", format!("Bearer {token}"));
     let signed_in = |who, roles: &[&str]| with(issuer.token(&issuer.claims(who, roles)));
     let operator = signed_in("o-1", OPERATOR);
-    prove(&signed_in(ALICE, CUSTOMER), &signed_in(BOB, CUSTOMER), &operator).await;
+    let operator = (&operator, "o-1");
+    prove(&signed_in(ALICE, CUSTOMER), &signed_in(BOB, CUSTOMER), operator).await;
 
     let good = issuer.claims(ALICE, OPERATOR);
     let claims = |name: &str, value: Value| {
@@ -246,25 +330,29 @@ async fn bearer_tokens_are_taken_at_the_issuers_word_and_at_nobody_elses() {
         claims
     };
     let strange = json!({"alg": "RS256", "kid": "nobody-knows"});
-    for (what, token) in [
-        ("no signature", issuer.unsigned(&good)),
-        ("another's signature", issuer.signed_by_another(&good)),
-        ("an unknown key", issuer.with_header(&strange, &good)),
-        ("another algorithm", issuer.with_header(&json!({"alg": "HS256", "kid": "rsa"}), &good)),
-        ("another audience", issuer.token(&claims("aud", json!("api://another")))),
-        ("another issuer", issuer.token(&claims("iss", json!("https://another.example/")))),
-        ("expired", issuer.token(&claims("exp", json!(now_s() - 301)))),
-        ("not yet valid", issuer.token(&claims("nbf", json!(now_s() + 301)))),
-        ("no token", "nonsense".to_owned()),
+    let another = json!({"alg": "HS256", "kid": "rsa"});
+    for (what, token, why) in [
+        ("no signature", issuer.unsigned(&good), "header cannot be read"),
+        ("another's signature", issuer.signed_by_another(&good), "InvalidSignature"),
+        ("an unknown key", issuer.with_header(&strange, &good), "key is unknown"),
+        ("another algorithm", issuer.with_header(&another, &good), "algorithm is not allowed"),
+        ("another audience", issuer.token(&claims("aud", json!("api://b"))), "InvalidAudience"),
+        ("another issuer", issuer.token(&claims("iss", json!("https://b/"))), "InvalidIssuer"),
+        ("expired", issuer.token(&claims("exp", json!(now_s() - 301))), "ExpiredSignature"),
+        ("not yet valid", issuer.token(&claims("nbf", json!(now_s() + 301))), "ImmatureSignature"),
+        ("no token", "nonsense".to_owned(), "header cannot be read"),
     ] {
         for path in ["/api/orders", "/api/ops/attention"] {
             let refused = with(token.clone()).get(path).await;
             assert_eq!(refused.status, 401, "{what}");
             assert_problem(&refused, 401, "unauthenticated");
             assert!(refused.header("www-authenticate").contains("invalid_token"));
+            until_refusal(&stack, &format!("GET {path}"), NOBODY, why).await;
         }
         let cut: String = token.chars().take(40).collect();
         assert!(cut.len() < 10 || !stack.full_log().contains(&cut), "a token is in the log");
+        let trail = Value::from(refusals(&stack).await).to_string();
+        assert!(cut.len() < 10 || !trail.contains(&cut), "a token is in the audit trail");
     }
     let nobody = Somebody { stack: &stack, headers: Vec::new() };
     let refused = nobody.get("/api/orders").await;

@@ -16,8 +16,11 @@ impl Service {
     async fn start(role: &str) -> Self {
         let ready = std::env::temp_dir().join(format!("bulkhead-{}.json", uuid::Uuid::new_v4()));
         let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../infra/topology.json");
+        let further: &[&str] = if role == "bus" { &["--ephemeral"] } else { &[] };
         let process = Command::new(binary("stack"))
-            .args(["serve", role, "--until-stdin-closes", "--topology", topology, "--ready-file"])
+            .args(["serve", role])
+            .args(further)
+            .args(["--until-stdin-closes", "--topology", topology, "--ready-file"])
             .arg(&ready)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

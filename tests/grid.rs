@@ -1,7 +1,17 @@
 //! Event Grid: what the world outside is told about an order, whatever fails on the way.
 
-use http::Method;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::harness::{TestStack, eventually, order, send, shared, signal};
 
@@ -164,4 +174,91 @@ async fn event_grid_may_be_away_and_only_the_world_outside_waits() {
     assert!(signal(grid, "CONT"));
     until_taken(&stack, &id, &["order.completed", "order.created"]).await;
     assert!(stack.dead_letters("notification-sub").await.is_empty(), "no delivery was burnt");
+}
+
+/// What the identity endpoint of App Service hands out.
+const TOKEN: &str = "token-of-the-managed-identity";
+
+/// A request as it came: path with query, the header that proves who asks, body.
+type Came = Arc<Mutex<Vec<(String, String, String)>>>;
+
+/// Stands in for the identity endpoint of App Service and for a topic: `GET` is answered with a
+/// token for an hour, `POST` with 200.
+async fn identity_and_topic() -> (String, Came, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let came = Came::default();
+    let kept = Arc::clone(&came);
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let kept = Arc::clone(&kept);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let kept = Arc::clone(&kept);
+                async move {
+                    let asks = request.method() == Method::GET;
+                    let proof = if asks { "x-identity-header" } else { "authorization" };
+                    let proof = request.headers().get(proof);
+                    let proof = proof.map_or("", |value| value.to_str().unwrap()).to_owned();
+                    let path = request.uri().to_string();
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let body = String::from_utf8(body.to_vec()).unwrap();
+                    kept.lock().unwrap().push((path, proof, body));
+                    let expires = crate::issuer::now_s() + 3_600;
+                    let token = json!({"access_token": TOKEN, "expires_on": expires.to_string(),
+                        "resource": "https://eventgrid.azure.net", "token_type": "Bearer"});
+                    let answer = if asks { token.to_string() } else { String::new() };
+                    let answer = Response::builder()
+                        .header("content-type", "application/json")
+                        .body(Full::new(Bytes::from(answer)));
+                    Ok::<_, Infallible>(answer.unwrap())
+                }
+            });
+            connections.spawn(async move {
+                // A handler that stops hangs up.
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    (url, came, server)
+}
+
+#[tokio::test]
+async fn without_a_key_events_are_published_as_the_managed_identity() {
+    let (url, came, _server) = identity_and_topic().await;
+    let settings = [
+        format!("IDENTITY_ENDPOINT={url}/msi/token"),
+        "IDENTITY_HEADER=secret-of-the-app".to_owned(),
+        format!("OrdersGrid__topicEndpointUri={url}/api/events"),
+        "OrdersGrid__key=".to_owned(),
+    ];
+    let arguments: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
+    let stack = TestStack::start_with(&arguments).await;
+    let ids = [stack.submit(&order()).await, stack.submit(&order()).await];
+    for id in &ids {
+        stack.until_quiet(id).await;
+    }
+    let published = eventually("both events of both orders are published", || async {
+        let came = came.lock().unwrap().clone();
+        let (asked, published): (Vec<_>, Vec<_>) =
+            came.into_iter().partition(|(path, ..)| path.starts_with("/msi/token"));
+        let about = |id: &String| published.iter().filter(|(.., body)| body.contains(id)).count();
+        ids.iter().all(|id| about(id) >= 2).then_some((asked, published))
+    })
+    .await;
+    let (asked, published) = published;
+    // One token serves them all, and is asked for as App Service wants it.
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let (path, proof, _) = &asked[0];
+    assert!(path.contains("resource=https%3A%2F%2Feventgrid.azure.net"), "{path}");
+    assert_eq!(proof, "secret-of-the-app");
+    for (path, proof, _) in &published {
+        assert_eq!(path, "/api/events?api-version=2018-01-01");
+        assert_eq!(proof, &format!("Bearer {TOKEN}"));
+    }
+    assert!(!stack.full_log().contains(TOKEN), "a token is in the log");
 }

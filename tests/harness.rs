@@ -118,7 +118,14 @@ impl TestStack {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         };
-        Self { endpoints, directory, process }
+        let stack = Self { endpoints, directory, process };
+        // Ten processes that start at once may need more than the patience of the first request.
+        eventually_within(STARTED_WITHIN, "the store answers", || async {
+            let answer = try_send(&stack.endpoints.http, Method::GET, "/readyz", &[], "").await?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+        stack
     }
 
     /// Where the apps are staged.

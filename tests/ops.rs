@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use azure::bus::Message;
+use azure::bus::{Disposition, Message, ReceiverOptions, SubQueue};
 use azure::cosmos::{Query, Scope};
 use http::Method;
 use serde_json::{Value, json};
@@ -88,6 +88,8 @@ async fn a_failed_payment_is_grouped_shown_and_replayed_to_billing_alone() {
         })
         .await;
 
+    // Nothing was handed over: the failing came first.
+    assert!(before["stage"]["billing"]["handedOverAt"].is_null(), "{before:#}");
     let overview = get(&stack, "/api/ops/dead-letters").await;
     let billing = overview["sources"].as_array().unwrap().iter();
     let billing = billing.clone().find(|source| source["source"] == "billing-sub").unwrap();
@@ -126,6 +128,7 @@ async fn a_failed_payment_is_grouped_shown_and_replayed_to_billing_alone() {
         assert_eq!(after["stage"][service], before["stage"][service], "{service} ran again");
     }
     assert!(after.get("faults").is_none(), "{after:#}");
+    assert!(after["stage"]["billing"]["handedOverAt"].is_string(), "{after:#}");
     let history = after["history"].as_array().unwrap();
     assert!(history.iter().any(|e| e["what"] == "replayed" && e["service"] == "billing"));
     assert!(letters(&stack, "billing-sub", &id).await.is_empty());
@@ -262,6 +265,9 @@ async fn two_operators_at_once_replay_it_once() {
         answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(done.len(), 1, "{answers:?}");
     assert!(refused.iter().all(|answer| answer.status == 409), "{answers:?}");
+    let mut outcomes: Vec<Value> = trail(&stack, "billing-sub", number).await;
+    outcomes.retain(|entry| entry["outcome"] == "refused");
+    assert_eq!(outcomes.len(), refused.len(), "each is in the audit trail: {outcomes:#?}");
     let after = stack.until_completed(&id).await;
     let replays = after["history"].as_array().unwrap().iter().filter(|e| e["what"] == "replayed");
     assert_eq!(replays.count(), 1, "{after:#}");
@@ -321,6 +327,9 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
         let refused = replay(&stack, "billing-sub", &edit).await;
         problem(&refused, 422, "invalid-request");
         assert_eq!(refused.json()["errors"][0]["pointer"], pointer, "{refused:?}");
+        let newest = &trail(&stack, "billing-sub", number).await[0];
+        assert_eq!((&newest["outcome"], &newest["reason"]), (&json!("refused"), &json!("test")));
+        assert!(newest["detail"].as_str().unwrap().contains(pointer), "{newest:#}");
     }
     let page = get(&stack, "/api/ops/dead-letters/billing-sub").await;
     assert_eq!(counts(page["deadLetters"].as_array().unwrap()), counts(&all), "nothing changed");
@@ -353,6 +362,40 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
         lines.iter().any(|line| line["replays"] == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_another_tool_has_put_aside_is_shown_and_replayed_like_the_others() {
+    let stack = TestStack::start().await;
+    let (put_aside, number) = given_up(&stack, "billing").await;
+    let options = ReceiverOptions { sub_queue: SubQueue::DeadLetter };
+    let tool = stack.bus().receiver("orders", Some("billing-sub"), options);
+    let taken = tool.receive(1, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(taken[0].sequence_number, number);
+    tool.settle(&[&taken[0]], &Disposition::Deferred).await.unwrap();
+    let (bystander, _) = given_up(&stack, "billing").await;
+    let shown = letters(&stack, "billing-sub", &put_aside).await;
+    assert_eq!(shown[0]["deferred"], true, "{shown:#?}");
+    assert_eq!(letters(&stack, "billing-sub", &bystander).await[0]["deferred"], false);
+    let whole = get(&stack, &format!("/api/ops/dead-letters/billing-sub/{number}")).await;
+    assert_eq!((&whole["deferred"], &whole["body"]["subject"]), (&json!(true), &json!(put_aside)));
+
+    // While the tool works on it nobody else can have it, and it is said so.
+    let held = tool.receive_deferred(number).await.unwrap().expect("it is deferred");
+    problem(&replay(&stack, "billing-sub", &these(number)).await, 409, "locked");
+    tool.abandon(&held).await.unwrap();
+    assert_eq!(letters(&stack, "billing-sub", &put_aside).await[0]["deferred"], true);
+
+    // Both kinds in one request.
+    let all = json!({"select": {"all": true}, "reason": "mended", "withoutFault": true});
+    let answer = replay(&stack, "billing-sub", &all).await;
+    assert_eq!(answer.json()["counts"], json!({"replayed": 2}), "{answer:?}");
+    for id in [&put_aside, &bystander] {
+        stack.until_completed(id).await;
+        assert_eq!(stack.ledger_of(id).await, ["captured"]);
+        assert!(letters(&stack, "billing-sub", id).await.is_empty());
+    }
+    problem(&replay(&stack, "billing-sub", &these(number)).await, 409, "already-replayed");
 }
 
 #[tokio::test]
@@ -391,17 +434,49 @@ async fn a_payment_in_the_poison_queue_goes_back_through_billing() {
     proof::prove(&stack, &[id], &initial).await;
 }
 
+/// The newest line of the trail that nobody else can have written.
+async fn newest(stack: &TestStack, reason: &str) -> Value {
+    let page = get(stack, "/api/ops/audit?limit=200").await;
+    let mut entries = page["entries"].as_array().unwrap().iter();
+    entries.find(|entry| entry["reason"] == reason).cloned().unwrap_or_default()
+}
+
 #[tokio::test]
 async fn bad_input_is_refused_in_words_and_written_down() {
     let stack = shared().await;
-    let all = json!({"select": {"all": true}, "reason": "r"});
     for source in ["payments", "orders", "billing-sub%2F..", "Billing-Sub"] {
+        let reason = format!("looking for {source}");
+        let all = json!({"select": {"all": true}, "reason": reason});
         problem(&replay(&stack, source, &all).await, 404, "not-found");
+        let entry = newest(&stack, &reason).await;
+        assert_eq!(entry["outcome"], "refused", "{source}: {entry:#}");
+        assert!(entry["detail"].as_str().unwrap().starts_with("/problems/not-found"), "{entry:#}");
     }
-    let gone = these(999_999_999);
-    problem(&replay(&stack, "inventory-sub", &gone).await, 404, "gone");
-    problem(&replay(&stack, "payments-poison", &gone).await, 404, "gone");
-    problem(&act(&stack, "inventory-sub", "discard", &gone).await, 404, "gone");
+    // What is no text is nowhere, in the same shape as anything else.
+    for path in
+        ["/api/ops/dead-letters/%ff", "/api/ops/dead-letters/billing-sub/%ff", "/api/orders/%ff"]
+    {
+        problem(&stack.get(path).await, 404, "not-found");
+    }
+    problem(&replay(&stack, "%ff", &these(1)).await, 404, "not-found");
+    problem(&stack.cancel("%ff").await, 404, "not-found");
+    let mut gone = these(999_999_999);
+    for (source, action) in
+        [("inventory-sub", "replay"), ("payments-poison", "replay"), ("inventory-sub", "discard")]
+    {
+        gone["reason"] = format!("{action} {source}").into();
+        problem(&act(&stack, source, action, &gone).await, 404, "gone");
+        let entry = newest(&stack, &format!("{action} {source}")).await;
+        assert_eq!(
+            (&entry["action"], &entry["sequenceNumber"], &entry["outcome"]),
+            (&json!(action), &json!(999_999_999), &json!("refused")),
+            "{entry:#}"
+        );
+    }
+    let over = json!({"select": {"all": true}, "reason": "over the limit", "limit": 1_001});
+    problem(&replay(&stack, "inventory-sub", &over).await, 422, "invalid-request");
+    let entry = newest(&stack, "over the limit").await;
+    assert!(entry["detail"].as_str().unwrap().contains("/limit"), "{entry:#}");
     for body in [
         json!({}),
         json!([]),
@@ -435,7 +510,7 @@ async fn bad_input_is_refused_in_words_and_written_down() {
     problem(&stack.get("/api/ops/dead-letters/inventory-sub/7777777").await, 404, "gone");
 
     // Each attempt is in the trail, with who and what; looking is not an attempt.
-    let query = Query::new("SELECT * FROM c WHERE c.outcome = 'refused'");
+    let query = Query::new("SELECT * FROM c WHERE c.outcome = 'refused' AND c.action != 'access'");
     let audit = stack.store().container("audit");
     let refused: Vec<Value> = audit.query(&query, Scope::All, 1_000).await.unwrap();
     assert!(refused.len() >= 15, "{refused:#?}");

@@ -163,6 +163,12 @@ async fn a_transient_failure_comes_back_after_a_visible_and_bounded_delay() {
         assert!((1_000..=2_000).contains(&delays[1]), "{service}: {delays:?}");
         assert_eq!(done["stage"][service]["attempt"], 3, "{service}: {done:#}");
     }
+    // Handed over once the failing was done, not before.
+    let at = |entry: &Value| entry["at"].as_str().unwrap().to_owned();
+    let history = done["history"].as_array().unwrap().iter();
+    let failed = history.filter(|e| e["what"] == "retry-scheduled" && e["service"] == "billing");
+    let handed_over = done["stage"]["billing"]["handedOverAt"].as_str().unwrap();
+    assert!(failed.map(at).all(|at| at.as_str() < handed_over), "{done:#}");
     assert_eq!(stack.ledger_of(&id).await, ["captured"]);
     for subscription in proof::SUBSCRIPTIONS {
         let dead = stack.dead_letters(subscription).await;

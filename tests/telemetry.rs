@@ -144,6 +144,29 @@ impl Collector {
         last.values().sum()
     }
 
+    /// The last value of a gauge for a source, if it was ever sent.
+    fn gauge(&self, metric: &str, source: &str) -> Option<f64> {
+        let mut last = None;
+        for body in self.of("/v1/metrics") {
+            for resource in entries(&body["resourceMetrics"]) {
+                for found in entries(&resource["scopeMetrics"][0]["metrics"]) {
+                    if found["name"] == metric {
+                        let points = entries(&found["gauge"]["dataPoints"]).iter();
+                        let of_source = |p: &&Value| {
+                            attributes(&p["attributes"]).get("source") == Some(&source.to_owned())
+                        };
+                        last = points
+                            .rev()
+                            .find(of_source)
+                            .map(|p| p["asDouble"].as_f64().unwrap())
+                            .or(last);
+                    }
+                }
+            }
+        }
+        last
+    }
+
     async fn until_total(&self, metric: &str, wanted: &[(&str, &str)], least: u64) {
         eventually(&format!("{metric} {wanted:?} is {least}"), || async {
             (self.total(metric, wanted) >= least).then_some(())
@@ -387,6 +410,7 @@ impl Direct {
             .env("COSMOS_DISABLE_IMDS", "1")
             .env("OrdersStore", store)
             .env("OrdersBus", &endpoints.bus)
+            .env("PaymentsQueue", &endpoints.queue)
             .env("BANK_URL", &endpoints.bank)
             .env(name, value)
             .stdin(Stdio::null())
@@ -404,9 +428,14 @@ impl Direct {
 
     /// One run of `reconcile`.
     async fn reconcile(&self) {
+        self.tick("reconcile").await;
+    }
+
+    /// One run of a function that a timer starts.
+    async fn tick(&self, function: &str) {
         let tick = json!({"Data": {"tick": {"IsPastDue": false}}, "Metadata": {}});
-        let json = [("content-type", "application/json")];
-        let answer = send(&self.address, Method::POST, "/reconcile", &json, tick.to_string()).await;
+        let (path, json) = (format!("/{function}"), [("content-type", "application/json")]);
+        let answer = send(&self.address, Method::POST, &path, &json, tick.to_string()).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 }
@@ -447,7 +476,17 @@ async fn what_does_not_fit_together_is_reported_and_left_alone() {
     let path = format!("/v1/charges/{}/cancel", ids[1]);
     let key = [("idempotency-key", "meddling")];
     assert_eq!(send(&stack.endpoints.bank, Method::POST, &path, &key, "").await.status, 200);
-    let kinds = ["stock-reserved", "reservation-missing", "charge-missing"];
+    // And somebody charges for orders that nobody ever made.
+    for reference in [uuid::Uuid::new_v4().to_string(), "no order at all".to_owned()] {
+        let charge = json!({"reference": reference, "amountMinor": 100, "currency": "EUR",
+            "customer": "c-stranger"});
+        let key = uuid::Uuid::new_v4().to_string();
+        let headers = [("idempotency-key", &*key), ("content-type", "application/json")];
+        let bank = &stack.endpoints.bank;
+        let made = send(bank, Method::POST, "/v1/charges", &headers, charge.to_string()).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    let kinds = ["stock-reserved", "reservation-missing", "charge-missing", "charge-stray"];
     eventually("each mismatch is counted", || async {
         handler.reconcile().await;
         let found = |kind: &&str| collector.total("reconcile.mismatches", &[("kind", *kind)]) > 0;
@@ -463,4 +502,101 @@ async fn what_does_not_fit_together_is_reported_and_left_alone() {
     let others = kinds.map(|kind| collector.total("reconcile.mismatches", &[("kind", kind)]));
     let all = collector.total("reconcile.mismatches", &[]);
     assert_eq!(all, others.iter().sum::<u64>(), "no other kind, nothing about the third order");
+}
+
+#[tokio::test]
+async fn what_waits_and_what_was_given_up_on_is_measured_by_source() {
+    let collector = Collector::start().await;
+    let stack = TestStack::start().await;
+    let id = stack.submit(&order_with(json!({"billing": "fail"}))).await;
+    stack.until(&id, "given up on", |o| o["status"]["billing"] == "dead-lettered").await;
+    assert!(signal(stack.pid("host notification"), "STOP"));
+    for _ in 0..3 {
+        stack.submit(&order()).await;
+    }
+    stack.enqueue("payments-poison", "no payment at all").await;
+    let handler = Direct::start(&stack, &collector.setting()).await;
+    let seen = |metric: &str, source: &str| collector.gauge(metric, source).unwrap_or(-1.0);
+    eventually("every place is measured", || async {
+        handler.tick("sweep").await;
+        let counts = [
+            ("dead_letters.count", "billing-sub", 1.0),
+            ("dead_letters.count", "inventory-sub", 0.0),
+            ("dead_letters.count", "notification-sub", 0.0),
+            ("dead_letters.count", "payments-poison", 1.0),
+            ("backlog.count", "payments", 0.0),
+            ("backlog.count", "billing-sub", 0.0),
+        ];
+        let waits = seen("backlog.count", "notification-sub") >= 3.0;
+        (waits && counts.iter().all(|(metric, source, n)| seen(metric, source) == *n)).then_some(())
+    })
+    .await;
+    for (metric, source) in [
+        ("dead_letters.oldest.age", "billing-sub"),
+        ("dead_letters.oldest.age", "payments-poison"),
+        ("backlog.oldest.age", "notification-sub"),
+    ] {
+        let before = seen(metric, source);
+        eventually(&format!("{source} grows older"), || async {
+            handler.tick("sweep").await;
+            (seen(metric, source) > before && before >= 0.0).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(seen("dead_letters.oldest.age", "inventory-sub"), 0.0);
+    // Looking is not taking.
+    let dead = stack.dead_letters("billing-sub").await;
+    assert_eq!((dead.len(), dead[0].delivery_count), (1, 3));
+    drop(handler);
+    // One emitter: the apps of the stack have no collector here, so all of it came from one timer.
+    assert!(signal(stack.pid("host notification"), "CONT"));
+}
+
+#[tokio::test]
+async fn application_insights_gets_the_same_trace_and_numbers() {
+    let collector = Collector::start().await;
+    let key = uuid::Uuid::new_v4().to_string();
+    let setting = format!(
+        "APPLICATIONINSIGHTS_CONNECTION_STRING=InstrumentationKey={key};IngestionEndpoint={}/",
+        collector.url
+    );
+    let stack = TestStack::start_with(&["--set", &setting]).await;
+    let (id, trace_id, _) = submit_in_trace(&stack, &order()).await;
+    stack.until_quiet(&id).await;
+    let envelopes = || -> Vec<Value> {
+        let bodies = collector.of("/v2.1/track");
+        bodies.iter().flat_map(|body| entries(body).to_vec()).collect()
+    };
+    let role = |envelope: &Value| envelope["tags"]["ai.cloud.role"].as_str().unwrap().to_owned();
+    let of_order = |kind: &str| -> Vec<Value> {
+        let mut found = envelopes();
+        found.retain(|envelope| {
+            envelope["tags"]["ai.operation.id"] == trace_id.as_str()
+                && envelope["data"]["baseType"] == kind
+        });
+        found
+    };
+    let requests = eventually("every app tells of the order", || async {
+        let requests = of_order("RequestData");
+        let roles: BTreeSet<String> = requests.iter().map(role).collect();
+        (roles.len() == 5 && !of_order("RemoteDependencyData").is_empty()).then_some(requests)
+    })
+    .await;
+    let data = |envelope: &Value| envelope["data"]["baseData"].clone();
+    let accepted = requests.iter().find(|envelope| role(envelope) == "order-api").unwrap();
+    assert_eq!(data(accepted)["responseCode"], "202", "{accepted:#}");
+    let reserve = requests.iter().find(|envelope| role(envelope) == "inventory").unwrap();
+    assert_eq!(data(reserve)["name"], "reserve");
+    assert_eq!(data(reserve)["properties"]["order.id"], id);
+    let parent = &reserve["tags"]["ai.operation.parentId"];
+    assert!(requests.iter().any(|request| &data(request)["id"] == parent), "below the request");
+    eventually("the order is counted", || async {
+        let mut found = envelopes();
+        found.retain(|envelope| envelope["data"]["baseType"] == "MetricData");
+        let metrics = found.iter().map(|e| e["data"]["baseData"]["metrics"][0].clone());
+        metrics.into_iter().any(|m| m["name"] == "orders.accepted" && m["value"] == 1).then_some(())
+    })
+    .await;
+    assert!(envelopes().iter().all(|envelope| envelope["iKey"] == key.as_str()));
+    assert!(collector.of("/v1/traces").is_empty());
 }

@@ -64,9 +64,10 @@ fn dependencies_point_one_way() {
     for package in &metadata.packages {
         for dependency in &package.dependencies {
             let (from, to) = (package.name.as_str(), dependency.name.as_str());
-            // The host is tested against the services that it will meet.
+            // Host and grid are tested against the services that they will meet.
             let tested_against = dependency.kind == cargo_metadata::DependencyKind::Development
-                && [("host", "bus"), ("host", "cosmos"), ("host", "queue")].contains(&(from, to));
+                && [("host", "bus"), ("host", "cosmos"), ("host", "queue"), ("grid", "queue")]
+                    .contains(&(from, to));
             assert!(
                 !ours.contains(to) || allowed[from].contains(&to) || tested_against,
                 "{from} must not depend on {to}"
@@ -126,6 +127,7 @@ fn the_topology_and_every_function_json_agree() {
         }
     }
     let mut declared = BTreeSet::new();
+    let mut timers = 0;
     for app in entries(&topology["apps"]) {
         for function in entries(&app["functions"]) {
             let folder = root().join("functions").join(text(&app["folder"])).join(text(&function));
@@ -137,6 +139,11 @@ fn the_topology_and_every_function_json_agree() {
                     *readers.unwrap_or_else(|| panic!("{path:?} reads unknown {source:?}")) += 1;
                     assert_eq!(text(&binding["connection"]), connection, "{path:?}");
                 }
+                if binding["type"] == "timerTrigger" {
+                    let schedule = &topology["schedules"][text(&function)];
+                    assert_eq!(schedule, &binding["schedule"], "{path:?}");
+                    timers += 1;
+                }
             }
             declared.insert(path);
         }
@@ -144,6 +151,7 @@ fn the_topology_and_every_function_json_agree() {
     for (subscription, readers) in subscriptions {
         assert_eq!(readers, 1, "{subscription:?} needs exactly one reader");
     }
+    assert_eq!(topology["schedules"].as_object().map(serde_json::Map::len), Some(timers));
     let found: BTreeSet<PathBuf> = files("json")
         .into_iter()
         .filter(|path| {

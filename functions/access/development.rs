@@ -19,9 +19,13 @@ const HEADER: HeaderName = HeaderName::from_static(NAME);
 const DEVELOPER: &str = "developer";
 
 pub(super) fn principal(headers: &HeaderMap) -> Result<Principal, Stranger> {
-    let Some(value) = headers.get(HEADER) else {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else {
         return Ok(Principal { id: DEVELOPER.to_owned(), customer: None, roles: Roles::all() });
     };
+    if values.next().is_some() {
+        return Err(invalid("it comes more than once"));
+    }
     let text = value.to_str().map_err(|_| invalid("it is not ASCII"))?.trim();
     if text.is_empty() {
         return Err(Stranger::Missing);
@@ -68,6 +72,9 @@ mod tests {
         assert!(operator.has(Role::OpsReplay) && !operator.has(Role::OrdersRead));
         assert_eq!(parse("bob;roles=").unwrap().roles, Roles::default());
         assert!(matches!(parse(""), Err(Stranger::Missing)));
+        let twice: HeaderMap =
+            ["alice", "bob"].map(|who| (HEADER, who.parse().unwrap())).into_iter().collect();
+        assert!(matches!(principal(&twice), Err(Stranger::Invalid(_))));
         for bad in ["a b", "alice;ops.read", "alice;roles=admin", "alice;roles=ops.read;x"] {
             assert!(matches!(parse(bad), Err(Stranger::Invalid(_))), "{bad}");
         }

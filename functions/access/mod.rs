@@ -22,6 +22,7 @@ mod jwks;
 pub mod principal;
 pub mod routes;
 pub mod settings;
+pub mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,10 @@ use std::time::Duration;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderName};
+use handler::TraceContext;
+use http::{HeaderMap, HeaderName, StatusCode};
+use orders::OrderId;
+use percent_encoding::percent_decode_str;
 use tracing::{error, info, warn};
 
 use crate::problem::Problem;
@@ -37,6 +41,7 @@ use bearer::Bearer;
 pub use principal::{Principal, Reach, Role, Roles};
 use routes::{Need, Ruling};
 use settings::AccessSettings;
+use trail::{Refusal, Refusals};
 
 /// What the names of headers begin with that say who is asking. Each counts in one mode and is
 /// refused in the others, so that whoever relies on one by mistake finds out.
@@ -44,7 +49,10 @@ const CLAIMING: [&str; 3] = [easy_auth::HEADERS, easy_auth::TOKENS, development:
 
 /// Says who is asking, in the way that the settings chose.
 #[derive(Debug)]
-pub struct Access(Mode);
+pub struct Access {
+    mode: Mode,
+    refusals: Refusals,
+}
 
 #[derive(Debug)]
 enum Mode {
@@ -67,23 +75,24 @@ enum Stranger {
 }
 
 impl Access {
-    /// Access as the settings say.
+    /// Access as the settings say; what is refused goes to `refusals`.
     ///
     /// # Errors
     /// The transport to the issuer cannot be set up.
-    pub fn new(settings: &AccessSettings) -> Result<Self, jwks::JwksError> {
-        Ok(Self(match settings {
+    pub fn new(settings: &AccessSettings, refusals: Refusals) -> Result<Self, jwks::JwksError> {
+        let mode = match settings {
             AccessSettings::Development => Mode::Development,
             AccessSettings::EasyAuth { customer_claim } => {
                 Mode::EasyAuth { customer_claim: customer_claim.clone() }
             }
             AccessSettings::Bearer(settings) => Mode::Bearer(Box::new(Bearer::new(settings)?)),
-        }))
+        };
+        Ok(Self { mode, refusals })
     }
 
     /// Says at start who is let in. In development that is everybody, and nobody should miss it.
     pub fn announce(&self) {
-        match &self.0 {
+        match &self.mode {
             Mode::Development => warn!(
                 "AUTH_MODE is development: NOBODY IS ASKED WHO THEY ARE, and every request may do \
                  everything; set AUTH_MODE to easy-auth or bearer anywhere but on a desk"
@@ -95,11 +104,20 @@ impl Access {
         }
     }
 
+    /// Writes down that somebody was refused, if that is what the answer says.
+    fn note(&self, response: &Response, asked: Asked, actor: Option<String>) {
+        let Some(refusal) = Problem::refusal(response) else { return };
+        let Asked { route, order_id, trace_id } = asked;
+        self.refusals.offer(Refusal { actor, route, order_id, detail: refusal }, trace_id);
+    }
+}
+
+impl Mode {
     async fn identify(&self, headers: &HeaderMap) -> Result<Principal, Stranger> {
-        let vouched: &[&str] = match &self.0 {
-            Mode::Development => &[development::NAME],
-            Mode::EasyAuth { .. } => &[easy_auth::HEADERS, easy_auth::TOKENS],
-            Mode::Bearer(_) => &[],
+        let vouched: &[&str] = match self {
+            Self::Development => &[development::NAME],
+            Self::EasyAuth { .. } => &[easy_auth::HEADERS, easy_auth::TOKENS],
+            Self::Bearer(_) => &[],
         };
         let is_one_of = |prefixes: &[&str], name: &HeaderName| {
             prefixes.iter().any(|prefix| name.as_str().starts_with(prefix))
@@ -109,31 +127,33 @@ impl Access {
         if let Some(header) = forged {
             return Err(Stranger::Untrusted(header.clone()));
         }
-        match &self.0 {
-            Mode::Development => development::principal(headers),
-            Mode::EasyAuth { customer_claim } => {
+        match self {
+            Self::Development => development::principal(headers),
+            Self::EasyAuth { customer_claim } => {
                 easy_auth::principal(headers, customer_claim.as_deref())
             }
-            Mode::Bearer(bearer) => bearer.principal(headers).await,
+            Self::Bearer(bearer) => bearer.principal(headers).await,
         }
     }
 
     /// The principal behind a request, if it may do what the route does.
-    async fn admit(&self, headers: &HeaderMap, need: Need) -> Result<Principal, Problem> {
-        let principal = self.identify(headers).await.map_err(|stranger| match stranger {
+    async fn admit(&self, headers: &HeaderMap, need: Need) -> Result<Principal, Denied> {
+        let stranger = |problem| Denied { problem, actor: None };
+        let principal = self.identify(headers).await.map_err(|why| match why {
             Stranger::Missing => {
                 info!("refused: no credentials");
-                Problem::unauthenticated(false)
+                stranger(Problem::unauthenticated(false))
             }
             Stranger::Invalid(why) => {
                 warn!(reason = why, "refused: credentials that do not hold");
-                Problem::unauthenticated(true)
+                stranger(Problem::unauthenticated(true).refuses(why))
             }
             Stranger::Untrusted(header) => {
                 warn!(%header, "refused: a principal that nobody vouches for");
-                Problem::untrusted_principal(&header)
+                let problem = Problem::untrusted_principal(&header);
+                stranger(problem.refuses("a principal that nobody vouches for"))
             }
-            Stranger::Unavailable(wait) => Problem::issuer_unavailable(wait),
+            Stranger::Unavailable(wait) => stranger(Problem::issuer_unavailable(wait)),
         })?;
         let admitted = match need {
             Need::Public | Need::SignedIn => true,
@@ -143,12 +163,42 @@ impl Access {
             return Ok(principal);
         }
         warn!(principal.id = principal.id(), %need, "refused: the role is missing");
-        Err(Problem::forbidden(format!("This needs {need}.")))
+        let problem = Problem::forbidden(format!("This needs {need}."));
+        Err(Denied { problem: problem.refuses("the role is missing"), actor: Some(principal.id) })
+    }
+}
+
+/// Why a request is not let through, and whose it is, if that could be made out.
+#[derive(Debug)]
+struct Denied {
+    problem: Problem,
+    actor: Option<String>,
+}
+
+/// What a request asked for, as the audit trail has it.
+#[derive(Debug)]
+struct Asked {
+    route: String,
+    order_id: Option<String>,
+    trace_id: String,
+}
+
+impl Asked {
+    fn of(request: &Request, path: &str) -> Self {
+        let order_id = request.uri().path().strip_prefix("/api/orders/");
+        let order_id = order_id.and_then(|rest| rest.split('/').next()?.parse::<OrderId>().ok());
+        let trace = request.extensions().get::<TraceContext>();
+        Self {
+            route: format!("{} {path}", request.method()),
+            order_id: order_id.map(|order_id| order_id.to_string()),
+            trace_id: trace.map(|trace| trace.trace_id().to_string()).unwrap_or_default(),
+        }
     }
 }
 
 /// Lets a request through to its route, with its [`Principal`], if the table of [`routes`] admits
-/// it. Layered over all routes at once, so that a new one cannot be forgotten.
+/// it; what is refused because of who asks is written down. Layered over all routes at once, so
+/// that a new one cannot be forgotten.
 pub async fn guard(
     State(access): State<Arc<Access>>,
     mut request: Request,
@@ -158,21 +208,40 @@ pub async fn guard(
         // No route has this path, and the fallback says so.
         return next.run(request).await;
     };
-    match routes::rule(request.method(), path.as_str()) {
-        Ruling::Needs(Need::Public) => next.run(request).await,
-        Ruling::Needs(need) => match access.admit(request.headers(), need).await {
-            Ok(principal) => {
-                request.extensions_mut().insert(principal);
-                next.run(request).await
-            }
-            Err(problem) => problem.into_response(),
-        },
-        Ruling::NoSuchMethod(allow) => Problem::method_not_allowed(allow).into_response(),
+    let need = match routes::rule(request.method(), path.as_str()) {
+        Ruling::Needs(Need::Public) => return next.run(request).await,
+        Ruling::Needs(need) => need,
+        Ruling::NoSuchMethod(allow) => return Problem::method_not_allowed(allow).into_response(),
         Ruling::Unlisted => {
             error!(path = path.as_str(), "the route is not in the table of routes");
-            Problem::forbidden("Nobody may use this route.").into_response()
+            return Problem::forbidden("Nobody may use this route.").into_response();
         }
-    }
+    };
+    let asked = Asked::of(&request, path.as_str());
+    let changes = routes::is_guarded_closely(request.method(), path.as_str());
+    let (response, actor) = match access.mode.admit(request.headers(), need).await {
+        Ok(principal) => {
+            let actor = Some(principal.id().to_owned());
+            request.extensions_mut().insert(principal);
+            if percent_decode_str(request.uri().path()).decode_utf8().is_ok() {
+                (next.run(request).await, actor)
+            } else {
+                // Routes take what is in a path as text.
+                let problem = Problem::not_found("A path is text in UTF-8.");
+                let problem =
+                    if changes { problem.refuses("no text in the path") } else { problem };
+                (problem.into_response(), actor)
+            }
+        }
+        Err(Denied { problem, actor }) => {
+            // Who only looks at shop or orders without having signed in has not tried anything.
+            let tried = changes && problem.status() == StatusCode::UNAUTHORIZED;
+            let problem = if tried { problem.or_refuses("no credentials") } else { problem };
+            (problem.into_response(), actor)
+        }
+    };
+    access.note(&response, asked, actor);
+    response
 }
 
 #[cfg(test)]
@@ -185,8 +254,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_header_counts_only_in_the_mode_that_vouches_for_it() {
-        let easy_auth = Access(Mode::EasyAuth { customer_claim: None });
-        let development = Access(Mode::Development);
+        let easy_auth = Mode::EasyAuth { customer_claim: None };
+        let development = Mode::Development;
         for name in ["x-ms-client-principal", "x-ms-client-principal-id", "x-ms-token-aad-id-token"]
         {
             let forged = headers(&[(name, "e30=")]);
@@ -202,11 +271,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_role_is_told_apart_from_missing_credentials() {
-        let access = Access(Mode::Development);
+        let access = Mode::Development;
         let need = Need::AnyOf(&[Role::OpsRead]);
         let status = async |principal: &str| {
             let headers = headers(&[("x-development-principal", principal)]);
-            access.admit(&headers, need).await.map_err(|problem| problem.status().as_u16())
+            access.admit(&headers, need).await.map_err(|denied| denied.problem.status().as_u16())
         };
         assert_eq!(status("").await.unwrap_err(), 401);
         assert_eq!(status("alice").await.unwrap_err(), 403);

@@ -142,7 +142,8 @@ impl Principal {
             return Ok(());
         }
         tracing::warn!(principal.id = self.id(), %role, "refused: the role is missing");
-        Err(Problem::forbidden(format!("This needs the role {role}.")))
+        let problem = Problem::forbidden(format!("This needs the role {role}."));
+        Err(problem.refuses("the role is missing"))
     }
 
     /// Whose orders the principal may touch: with an operations role everybody's, otherwise those
@@ -156,7 +157,8 @@ impl Principal {
         }
         match &self.customer {
             Some(customer) => Ok(Reach::Own(customer)),
-            None => Err(Problem::forbidden("This account stands for no customer.")),
+            None => Err(Problem::forbidden("This account stands for no customer.")
+                .refuses("neither a customer nor an operator")),
         }
     }
 }

@@ -54,11 +54,12 @@ const OPERATES: Need = Need::AnyOf(&[Role::OpsRead]);
 const REPLAYS: Need = Need::AnyOf(&[Role::OpsReplay]);
 
 /// Every route.
-pub const ROUTES: [Route; 17] = [
+pub const ROUTES: [Route; 21] = [
     route("GET", "/api/orders", READS),
     route("POST", "/api/orders", WRITES),
     route("GET", "/api/orders/{id}", READS),
     route("POST", "/api/orders/{id}/cancel", WRITES),
+    route("GET", "/api/feed", READS),
     route("GET", "/api/products", Need::SignedIn),
     route("GET", "/api/ops/attention", OPERATES),
     route("GET", "/api/ops/dead-letters", OPERATES),
@@ -67,6 +68,9 @@ pub const ROUTES: [Route; 17] = [
     route("POST", "/api/ops/dead-letters/{source}/replay", REPLAYS),
     route("POST", "/api/ops/dead-letters/{source}/discard", REPLAYS),
     route("GET", "/api/ops/audit", OPERATES),
+    route("GET", "/api/ops/system", OPERATES),
+    route("GET", "/api/ops/orders/{id}", OPERATES),
+    route("POST", "/api/ops/orders/{id}/duplicate", REPLAYS),
     route("GET", "/api/openapi.json", Need::Public),
     route("GET", "/healthz", Need::Public),
     route("GET", "/readyz", Need::Public),
@@ -103,6 +107,13 @@ pub(super) fn rule(method: &Method, path: &str) -> Ruling {
     if allow.is_empty() { Ruling::Unlisted } else { Ruling::NoSuchMethod(allow.join(", ").into()) }
 }
 
+/// Whether a request changes something or looks at operations, so that it matters even who tries
+/// without any credentials.
+pub(super) fn is_guarded_closely(method: &Method, path: &str) -> bool {
+    let reads = *method == Method::GET || *method == Method::HEAD;
+    !reads || path.starts_with(OPERATIONS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +128,19 @@ mod tests {
         assert_eq!(rule(&Method::GET, "/api/ops/anything"), Ruling::Needs(OPERATES));
         assert_eq!(rule(&Method::POST, "/api/ops/anything"), Ruling::Needs(REPLAYS));
         assert_eq!(rule(&Method::DELETE, "/api/ops/anything"), Ruling::Needs(REPLAYS));
+    }
+
+    #[test]
+    fn what_changes_something_and_operations_are_guarded_closely() {
+        for (method, path, closely) in [
+            (Method::GET, "/api/orders", false),
+            (Method::HEAD, "/api/orders/{id}", false),
+            (Method::POST, "/api/orders", true),
+            (Method::GET, "/api/ops/audit", true),
+            (Method::DELETE, "/api/ops/anything", true),
+        ] {
+            assert_eq!(is_guarded_closely(&method, path), closely, "{method} {path}");
+        }
     }
 
     #[test]

@@ -58,11 +58,17 @@ impl Billing {
                 return Ok(Reply::done());
             }
         }
-        let handed_over = self.hand_over(&delivery).await.map_err(|t| occasion.judge(t))?;
+        let hand_over = async |despite_fault| {
+            self.hand_over(&delivery, despite_fault).await.map_err(|t| occasion.judge(t))
+        };
+        let mut handed_over = hand_over(false).await?;
         if asks_to_fail(&handed_over) {
             // A claimed attempt, so that it is seen and counted like any other that fails.
             let act = async |_: &Claim, _| Ok::<Answer, Trouble>(Answer::Withdrawn);
             self.worker.attempt(&delivery, &occasion, false, act).await?;
+        }
+        if is_faulty(&handed_over) {
+            handed_over = hand_over(true).await?;
         }
         if handed_over.status[Service::Billing].is_finished() {
             info!(order.id = %delivery.order_id, "nothing left to do");
@@ -75,10 +81,12 @@ impl Billing {
         Ok(payment(&delivery))
     }
 
-    /// Notes that the payment is on its way; the order after that, or as it is.
-    async fn hand_over(&self, delivery: &Delivery) -> Result<Order, Trouble> {
+    /// Notes that the payment is on its way, unless this app is to fail first; the order after
+    /// that, or as it is.
+    async fn hand_over(&self, delivery: &Delivery, despite_fault: bool) -> Result<Order, Trouble> {
         crash::point("billing.before-hand-over").await;
-        let order = self.worker.apply(delivery.order_id, &claim::hand_over(clock::now())).await?;
+        let change = claim::hand_over(clock::now(), despite_fault);
+        let order = self.worker.apply(delivery.order_id, &change).await?;
         crash::point("billing.after-hand-over").await;
         Ok(order)
     }
@@ -93,6 +101,12 @@ fn asks_to_fail(order: &Order) -> bool {
             Some(Fault::Flaky) => order.stage[Service::Billing].attempt < FLAKY_ATTEMPTS,
             _ => false,
         }
+}
+
+/// Whether this function was asked to fail, be it done with that or not.
+fn is_faulty(order: &Order) -> bool {
+    let fault = order.faults.get(&Service::Billing);
+    fault.is_some_and(|fault| fault.fails_the_service())
 }
 
 /// The answer that puts the payment into the queue.

@@ -45,8 +45,8 @@ async fn attempt(
     let mut unsettled: Option<StoreError> = None;
     for _ in 0..ROUNDS_MAX {
         let document = api.store.read(order_id).await.map_err(|error| store_problem(&error))?;
-        let document = document.filter(|document| reach.covers(&document.value.customer_id));
         let order = document.ok_or_else(read::no_such_order)?.value;
+        read::within(reach, &order)?;
         if let Some(answer) = judge(&order) {
             return answer.map(|()| order);
         }

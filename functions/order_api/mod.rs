@@ -6,6 +6,7 @@
 //! | `GET /api/orders` | the newest orders, page by page ([`read`]) |
 //! | `GET /api/orders/{id}` | one order, with an ETag ([`read`]) |
 //! | `POST /api/orders/{id}/cancel` | 202 while nobody has set out to charge ([`cancel`]) |
+//! | `GET /api/feed` | what changes about orders, as it changes ([`feed`]) |
 //! | `/api/ops/…` | what needs a person; dead letters and their replay ([`ops`]) |
 //! | `GET /api/products` | what can be bought ([`shop`]) |
 //! | `GET /api/openapi.json` | the contract of all of this ([`openapi`]) |
@@ -18,13 +19,18 @@
 
 mod admission;
 pub mod cancel;
+mod feed;
+mod feed_source;
 pub mod health;
+mod local;
 pub mod openapi;
 pub mod ops;
 pub mod portal;
 pub mod read;
+mod record;
 pub mod shop;
 pub mod submit;
+mod system;
 pub mod view;
 
 use std::sync::Arc;
@@ -68,6 +74,9 @@ pub struct OrderApi {
     admission: Admission,
     faults_allowed: bool,
     ops: ops::Ops,
+    feed: feed_source::Feed,
+    system: system::System,
+    local: local::Local,
     access: Arc<Access>,
 }
 
@@ -81,8 +90,10 @@ impl OrderApi {
         let admission = Admission::new(settings.customer_orders_per_second);
         let ops = ops::Ops::new(&store, settings);
         let faults_allowed = settings.faults_allowed;
+        let (feed, system) = (feed_source::Feed::default(), system::System::new(settings));
+        let local = local::Local::new(settings.stack.as_ref());
         let access = Arc::new(access);
-        Self { store, outbox, shop, admission, faults_allowed, ops, access }
+        Self { store, outbox, shop, admission, faults_allowed, ops, feed, system, local, access }
     }
 
     /// The routes.
@@ -95,11 +106,22 @@ impl OrderApi {
                 "/api/orders/{id}/cancel",
                 post(cancel::cancel).fallback(|| refuse_method("POST")),
             )
+            .route("/api/feed", get(feed::feed).fallback(|| refuse_method("GET, HEAD")))
             .route("/api/products", get(shop::list).fallback(|| refuse_method("GET, HEAD")))
             .route("/api/openapi.json", get(openapi::serve).fallback(|| refuse_method("GET, HEAD")))
             .route("/healthz", get(health::healthz).fallback(|| refuse_method("GET, HEAD")))
             .route("/readyz", get(health::readyz).fallback(|| refuse_method("GET, HEAD")))
             .merge(ops::router())
+            .route("/api/ops/system", get(system::system).fallback(|| refuse_method("GET, HEAD")))
+            .route(
+                "/api/ops/orders/{id}",
+                get(record::record).fallback(|| refuse_method("GET, HEAD")),
+            )
+            .route(
+                "/api/ops/orders/{id}/duplicate",
+                post(record::duplicate).fallback(|| refuse_method("POST")),
+            )
+            .route("/api/ops/local/{*path}", get(local::local).post(local::local))
             .merge(portal::router())
             .fallback(|| async { Problem::not_found("No route has this path.") })
             // `submit` reads the body itself, to answer in its own words.

@@ -65,7 +65,7 @@ pub(super) async fn submit(
     })?;
     if !principal.reach()?.covers(submission.customer_id()) {
         warn!(principal.id = principal.id(), "refused: an order in another customer's name");
-        return Err(Problem::other_customer());
+        return Err(Problem::other_customer().refuses("an order in another customer's name"));
     }
     if !api.faults_allowed && !submission.faults().is_empty() {
         let error = FieldError::new("/faults", "not_allowed", "is switched off here");

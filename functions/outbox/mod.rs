@@ -1,17 +1,21 @@
 //! App `outbox`: publishes what was committed and not published, whoever failed to. `relay`
 //! follows the change feed and is there within seconds; `sweep` looks at the store every minute,
-//! because a feed can skip, and reports orders that do not get on. `reconcile` compares bank,
-//! stock and orders every hour.
+//! because a feed can skip, reports orders that do not get on, and measures what waits (`backlog`).
+//! `reconcile` compares bank, stock and orders every hour.
 
+mod backlog;
 mod reconcile;
 mod relay;
 pub mod sweep;
 
+use azure::bus::BusClient;
+use azure::queue::QueueConnection;
 use handler::{App, ChangeFeed, Context, TimerTick};
 
 use crate::payments::bank::Bank;
 use crate::publisher::Channel;
 use crate::store::OrderStore;
+use backlog::Backlog;
 
 /// Adds function `relay`.
 pub fn mount_relay(app: App, channel: Channel) -> App {
@@ -21,11 +25,18 @@ pub fn mount_relay(app: App, channel: Channel) -> App {
     })
 }
 
-/// Adds function `sweep`.
-pub fn mount_sweep(app: App, channel: Channel) -> App {
+/// Adds function `sweep`, which looks into the subscriptions of `bus` and into `queues` besides.
+pub fn mount_sweep(
+    app: App,
+    channel: Channel,
+    bus: &BusClient,
+    queues: Option<&QueueConnection>,
+) -> App {
+    let backlog = Backlog::new(bus, queues);
     app.function("sweep", move |_: TimerTick, context: Context| {
-        let channel = channel.clone();
-        async move { sweep::sweep(&channel, &context).await }
+        let (channel, backlog) = (channel.clone(), backlog.clone());
+        // Side by side: that the store is away says nothing about the broker.
+        async move { tokio::join!(sweep::sweep(&channel, &context), backlog.look()).0 }
     })
 }
 

@@ -2,13 +2,14 @@
 //! reports what does not fit, in the log and in metric `reconcile.mismatches`, and repairs
 //! nothing: what went wrong in a way that nobody foresaw is not undone by a guess.
 //!
-//! It looks at the orders that changed since its last run and asks the bank about each; money
-//! that the bank moved for no order at all is not seen this way. What does not fit is looked at a
-//! second time, a little later, because three places are never read at the same moment.
+//! It looks at the orders that changed since its last run and asks the bank about each, and then at
+//! the charges in the bank's ledger since then: each must be for an order that exists. What does
+//! not fit is looked at a second time, a little later, because three places are never read at the
+//! same moment.
 
 mod check;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use azure::cosmos::StoreError;
@@ -50,11 +51,17 @@ const PAGES_MAX: usize = 50;
 /// Orders that are looked at at once: gentle to the bank, which has paying customers.
 const ORDERS_IN_FLIGHT_MAX: usize = 4;
 
-/// Time that is kept back for the stock, which is looked at last.
-const STOCK_RESERVE: Duration = Duration::from_secs(30);
+/// Time that is kept back for the ledger and the stock, which are looked at last.
+const REST_RESERVE: Duration = Duration::from_secs(60);
+
+/// How long the bank may take to hand out its ledger.
+const LEDGER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Before what does not fit is looked at again.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+/// Characters of a reference in the log: our own are ids of orders, a stranger's may be anything.
+const REFERENCE_CHARS_MAX: usize = 64;
 
 /// How long the bank may take over one question.
 const BANK_WITHIN: Duration = Duration::from_secs(5);
@@ -95,6 +102,7 @@ pub(super) async fn reconcile(
     let last = tick.schedule_status.and_then(|status| status.last).map(Timestamp::new);
     let (since, until) = period(last, now);
     let mut tally = Tally::default();
+    let mut known = BTreeSet::new();
     let mut continuation: Option<String> = None;
     let mut pages = 0;
     loop {
@@ -106,6 +114,7 @@ pub(super) async fn reconcile(
         let mut looks = futures::stream::iter(looks).buffer_unordered(ORDERS_IN_FLIGHT_MAX);
         while let Some((order_id, found)) = looks.next().await {
             tally.orders += 1;
+            known.insert(order_id.to_owned());
             match found {
                 Ok(found) => tally.report(&found, order_id),
                 Err(Unanswered(why)) => {
@@ -118,10 +127,14 @@ pub(super) async fn reconcile(
         if continuation.is_none() {
             break;
         }
-        if pages == PAGES_MAX || context.remaining() < STOCK_RESERVE {
+        if pages == PAGES_MAX || context.remaining() < REST_RESERVE {
             warn!(orders = tally.orders, "more orders changed than one run compares");
             break;
         }
+    }
+    if let Err(Unanswered(why)) = strays(store, bank, (since, until), &known, &mut tally).await {
+        tally.unanswered += 1;
+        warn!(why, "the bank's ledger is not reconciled");
     }
     for level in store.stock_levels().await? {
         let found: Vec<Mismatch> = product(store, level).await?.into_iter().collect();
@@ -188,6 +201,40 @@ async fn compare(
     let payment = bank.look(order.order_id, Instant::now() + BANK_WITHIN).await?;
     let held = held(store, order.order_id, order.quantities().into_keys()).await?;
     Ok(check::order(order, payment.as_ref(), &held, clock::now()))
+}
+
+/// Charges of a period that are for no order. An order is committed long before it is charged for,
+/// so one look is enough.
+async fn strays(
+    store: &OrderStore,
+    bank: &Bank,
+    (since, until): (Timestamp, Timestamp),
+    known: &BTreeSet<String>,
+    tally: &mut Tally,
+) -> Result<(), Unanswered> {
+    let (charged, whole) = bank.charged(since, until, Instant::now() + LEDGER_WITHIN).await?;
+    if !whole {
+        warn!(charges = charged.len(), "the bank has charged more than one run compares");
+    }
+    let unknown: Vec<&String> = charged.difference(known).collect();
+    let looks = unknown.into_iter().map(|reference| async move {
+        let exists = match reference.parse::<OrderId>() {
+            Ok(order_id) => store.read(order_id).await?.is_some(),
+            Err(_) => false,
+        };
+        Ok::<_, Unanswered>((reference, exists))
+    });
+    let looks: Vec<_> = looks.collect();
+    let mut looks = futures::stream::iter(looks).buffer_unordered(ORDERS_IN_FLIGHT_MAX);
+    while let Some(look) = looks.next().await {
+        let (reference, exists) = look?;
+        if !exists {
+            let reference: String = reference.chars().take(REFERENCE_CHARS_MAX).collect();
+            let what = format!("charged for {reference:?}, and there is no such order");
+            tally.report(&[Mismatch { kind: "charge-stray", what }], &reference);
+        }
+    }
+    Ok(())
 }
 
 /// Units per SKU that an order holds.

@@ -1,9 +1,10 @@
 //! The bank, as this system knows it: charge, look up, cancel. Every request has a key that is
 //! stable for the order, so asking twice moves money once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use orders::{Order, OrderId};
+use orders::{Order, OrderId, Timestamp};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::json;
@@ -24,6 +25,16 @@ const TRIES_MAX: u32 = 3;
 
 /// The first pause between two tries; it doubles.
 const TRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// References of one look at the ledger, some 40 bytes each: ten a second for the hours that a look
+/// goes back.
+const CAPTURES_MAX: usize = 100_000;
+
+/// Bytes of a line of the ledger: the bank's lines stay far below.
+const LEDGER_LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The effect of a charge that moved money, in the ledger.
+const CAPTURED: &str = "captured";
 
 /// A client of the bank. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -125,6 +136,63 @@ impl Bank {
             Problem::Answer(status) => Trouble::Unavailable(format!("the bank answered {status}")),
             Problem::Unreadable(why) => Trouble::poison("bank-answer-unreadable", why),
         })
+    }
+
+    /// The references that the bank has charged between two moments, each once, as far as
+    /// [`CAPTURES_MAX`]; whether that is all of them.
+    ///
+    /// # Errors
+    /// The bank does not answer within `deadline`, or not with its ledger.
+    pub async fn charged(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        deadline: Instant,
+    ) -> Result<(BTreeSet<String>, bool), Trouble> {
+        let reading = self.read_ledger(since, until, deadline);
+        let late = || Trouble::Unavailable("the bank's ledger takes too long".to_owned());
+        tokio::time::timeout_at(deadline, reading).await.map_err(|_| late())?
+    }
+
+    async fn read_ledger(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        deadline: Instant,
+    ) -> Result<(BTreeSet<String>, bool), Trouble> {
+        let no_answer = |error: reqwest::Error| Trouble::Unavailable(chain(&error.without_url()));
+        // The whole ledger may take longer than one answer of a few bytes.
+        let within = deadline.saturating_duration_since(Instant::now());
+        let request = self.request(Method::GET, &["v1", "ledger"]).timeout(within);
+        let mut response = request.send().await.map_err(no_answer)?;
+        if !response.status().is_success() {
+            let why = format!("the bank answered {} for its ledger", response.status());
+            return Err(Trouble::Unavailable(why));
+        }
+        let (mut found, mut rest) = (BTreeSet::new(), Vec::new());
+        while let Some(chunk) = response.chunk().await.map_err(no_answer)? {
+            rest.extend_from_slice(&chunk);
+            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else {
+                if rest.len() > LEDGER_LINE_BYTES_MAX {
+                    return Err(Trouble::poison("bank-answer-unreadable", "an endless line"));
+                }
+                continue;
+            };
+            for line in rest[..end].split(|byte| *byte == b'\n') {
+                let line: LedgerLine = serde_json::from_slice(line).map_err(|error| {
+                    Trouble::poison("bank-answer-unreadable", error.to_string())
+                })?;
+                if line.effect != CAPTURED || line.at < since || line.at > until {
+                    continue;
+                }
+                if found.len() == CAPTURES_MAX {
+                    return Ok((found, false));
+                }
+                found.insert(line.reference);
+            }
+            rest.drain(..=end);
+        }
+        Ok((found, true))
     }
 
     /// Asks once.
@@ -231,6 +299,15 @@ impl Bank {
             pause *= 2;
         }
     }
+}
+
+/// A line of the bank's ledger, as far as it is looked at.
+#[derive(Deserialize)]
+struct LedgerLine {
+    at: Timestamp,
+    effect: String,
+    #[serde(default)]
+    reference: String,
 }
 
 /// What the bank is asked for.

@@ -1,4 +1,5 @@
-//! The audit trail: who did what to which dead letter, when, why, and what came of it.
+//! The audit trail: who did what to which dead letter, when, why, and what came of it; and who was
+//! refused.
 //!
 //! An action on a dead letter has one record, whose id follows from the letter; it is created
 //! before anything is done, so it is the lock as well: of two operators one creates it and the
@@ -31,13 +32,43 @@ pub enum Action {
     Discard,
 }
 
+/// What an entry tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deed {
+    /// [`Action::Replay`].
+    Replay,
+    /// [`Action::Discard`].
+    Discard,
+    /// A request that was refused because of who asked.
+    Access,
+}
+
+impl From<Action> for Deed {
+    fn from(action: Action) -> Self {
+        match action {
+            Action::Replay => Self::Replay,
+            Action::Discard => Self::Discard,
+        }
+    }
+}
+
 impl Action {
+    /// The text form.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Deed::from(self).as_str()
+    }
+}
+
+impl Deed {
     /// The text form.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Replay => "replay",
             Self::Discard => "discard",
+            Self::Access => "access",
         }
     }
 }
@@ -88,8 +119,9 @@ pub struct AuditEntry {
     /// Who.
     pub actor: String,
     /// What.
-    pub action: Action,
-    /// Where the dead letter was; as the client wrote it when there is no such place.
+    pub action: Deed,
+    /// Where the dead letter was; as the client wrote it when there is no such place. Of a refused
+    /// request its method and route.
     pub source: String,
     /// Which one; `None` for a refused selection.
     pub sequence_number: Option<i64>,
@@ -113,6 +145,12 @@ pub struct AuditEntry {
     /// Who completed what somebody else had begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_by: Option<String>,
+    /// How many requests like the entry before it this one stands for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// The trace under which a refused request is logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Whose attempt it is: unique to the request.
     pub owner: String,
     /// Until when nobody else may take it over, in milliseconds since the Unix epoch.
@@ -123,7 +161,7 @@ pub struct AuditEntry {
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
     /// What is done.
-    pub action: Action,
+    pub action: Deed,
     /// Who does it.
     pub actor: &'a str,
     /// Why.
@@ -181,6 +219,8 @@ impl AuditEntry {
             replayed_as: None,
             edited: false,
             finished_by: None,
+            count: None,
+            trace_id: None,
             owner: uuid::Uuid::new_v4().to_string(),
             lease_until: at.epoch_ms() + LEASE_MS,
         }
@@ -349,7 +389,7 @@ mod tests {
     #[test]
     fn the_record_of_an_action_is_found_again_by_whoever_sees_the_letter() {
         let subject = Subject {
-            action: Action::Replay,
+            action: Deed::Replay,
             actor: "a",
             reason: "fixed",
             source: "billing-sub",

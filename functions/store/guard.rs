@@ -14,7 +14,11 @@ const UNWINDING: &str = "(IS_DEFINED(c.cancellation) OR c.status.inventory = 'fa
 
 /// The condition of a patch that carries a move out: the same as [`Guard::admits`].
 pub(super) fn condition(guard: Guard) -> String {
-    let holds = match guard {
+    format!("FROM c WHERE {}", holds(guard))
+}
+
+fn holds(guard: Guard) -> String {
+    match guard {
         Guard::Claimable { service, now_ms } => {
             let free = format!(
                 "({} OR (c.status.{service} = '{}' AND c.stage.{service}.leaseUntil < {now_ms}))",
@@ -22,6 +26,12 @@ pub(super) fn condition(guard: Guard) -> String {
                 Status::Processing.as_str(),
             );
             if service.compensates() { format!("{free} AND NOT {UNWINDING}") } else { free }
+        }
+        Guard::Payable { now_ms } => {
+            let service = Service::Billing;
+            let claimable = holds(Guard::Claimable { service, now_ms });
+            let fault = format!("c.faults.{service}");
+            format!("{claimable} AND NOT (IS_DEFINED({fault}) AND {fault} IN ('fail', 'flaky'))")
         }
         Guard::HeldBy { service, attempt } => format!(
             "c.status.{service} = '{}' AND c.stage.{service}.attempt = {attempt}",
@@ -60,8 +70,7 @@ pub(super) fn condition(guard: Guard) -> String {
         }
         Guard::Untold(notice) => format!("NOT IS_DEFINED(c.notified.{})", notice.as_str()),
         Guard::Reopenable { service } => status_in(service, &[Status::DeadLettered]),
-    };
-    format!("FROM c WHERE {holds}")
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +87,12 @@ mod tests {
              OR (c.status.notification = 'processing' AND c.stage.notification.leaseUntil < 1234))"
         );
         assert!(claimable(Service::Billing).ends_with(&format!(" AND NOT {UNWINDING}")));
+        let payable = condition(Guard::Payable { now_ms: 1_234 });
+        let rest = payable.strip_prefix(&claimable(Service::Billing)).unwrap();
+        assert_eq!(
+            rest,
+            " AND NOT (IS_DEFINED(c.faults.billing) AND c.faults.billing IN ('fail', 'flaky'))"
+        );
         assert_eq!(
             condition(Guard::HeldBy { service: Service::Inventory, attempt: 3 }),
             "FROM c WHERE c.status.inventory = 'processing' AND c.stage.inventory.attempt = 3"

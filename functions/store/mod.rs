@@ -6,6 +6,7 @@ pub mod audit;
 pub mod changed;
 mod guard;
 pub mod stock;
+pub mod watched;
 
 use azure::cosmos::{
     BatchOperation, BatchOutcome, Container, Document, ETag, Patch, PatchOperation, PatchOutcome,

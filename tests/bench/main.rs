@@ -2,7 +2,8 @@
 //! processes hold. Prints figures and asserts none: machines differ, and a timed assertion tells
 //! more about the machine than about the code.
 //!
-//! Run it with `cargo bench --package e2e`; it builds handler and stack in release first.
+//! Run it with `cargo bench --package e2e`; it builds handler and stack in release first. With
+//! `--bench orders telemetry` it measures only what telemetry costs.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 #![allow(dead_code, unreachable_pub, reason = "uses a part of the harness of the tests")]
@@ -13,6 +14,7 @@ mod harness;
 mod client;
 mod flow;
 mod resources;
+mod telemetry;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -55,7 +57,12 @@ fn main() {
         ])
         .status();
     assert!(built.is_ok_and(|status| status.success()), "the executables do not build");
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(bench());
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+        if !std::env::args().any(|argument| argument == "telemetry") {
+            bench().await;
+        }
+        telemetry::telemetry().await;
+    });
 }
 
 async fn bench() {

@@ -121,6 +121,11 @@ pub enum Guard {
         /// The moment of the claim, in milliseconds since the Unix epoch.
         now_ms: i64,
     },
+    /// As [`Self::Claimable`] for billing, and its app is not asked to fail on the way.
+    Payable {
+        /// The moment of the hand-over, in milliseconds since the Unix epoch.
+        now_ms: i64,
+    },
     /// Attempt `attempt` still holds the service's part.
     HeldBy {
         /// Whose part.
@@ -167,6 +172,12 @@ impl Guard {
                         Status::Processing => order.stage[service].lease_until < now_ms,
                         _ => false,
                     }
+            }
+            Self::Payable { now_ms } => {
+                let billing = Service::Billing;
+                let fault = order.faults.get(&billing);
+                !fault.is_some_and(|fault| fault.fails_the_service())
+                    && Self::Claimable { service: billing, now_ms }.admits(order)
             }
             Self::HeldBy { service, attempt } => {
                 order.status[service] == Status::Processing

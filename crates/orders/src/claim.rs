@@ -102,17 +102,22 @@ pub fn standing(order: &Order, service: Service, owner: &str, now: Timestamp) ->
 }
 
 /// Hands billing's part over to the payments queue: nobody holds it until the payment is taken
-/// from there. Doing so twice is harmless, so no claim is needed for it.
+/// from there. Doing so twice is harmless, so no claim is needed for it. An order that asks
+/// billing's own app to fail is handed over with `despite_fault` only, once the failing is done.
 #[must_use]
-pub fn hand_over(now: Timestamp) -> Move {
-    let service = Service::Billing;
+pub fn hand_over(now: Timestamp, despite_fault: bool) -> Move {
+    let (service, now_ms) = (Service::Billing, now.epoch_ms());
     let edits = vec![
         set(status_path(service), Status::Processing),
         set(stage_path(service, "leaseUntil"), 0),
         set(stage_path(service, "handedOverAt"), now),
         set(stage_path(service, "updatedAt"), now),
     ];
-    Move::silent(Guard::Claimable { service, now_ms: now.epoch_ms() }, edits)
+    let guard = match despite_fault {
+        true => Guard::Claimable { service, now_ms },
+        false => Guard::Payable { now_ms },
+    };
+    Move::silent(guard, edits)
 }
 
 impl Claim {

@@ -56,6 +56,12 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether the service itself fails, and not the bank.
+    #[must_use]
+    pub fn fails_the_service(self) -> bool {
+        matches!(self, Self::Fail | Self::Flaky)
+    }
+
     /// The faults that a service can be asked for, with their names.
     #[must_use]
     pub fn of(service: Service) -> &'static [(&'static str, Self)] {

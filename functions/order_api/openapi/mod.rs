@@ -8,6 +8,7 @@
 mod operations;
 mod problems;
 mod schemas;
+mod watching;
 
 use std::sync::LazyLock;
 
@@ -124,7 +125,9 @@ fn operation(route: &Route) -> Option<Value> {
                 json!({"text/html; charset=utf-8": {"schema": {"type": "string"}}}),
             ),
             ("GET", "/{file}") => file(),
-            (method, path) => operations::operation(method, path)?,
+            (method, path) => {
+                watching::operation(method, path).or_else(|| operations::operation(method, path))?
+            }
         };
     Some(described.guarded(route.need))
 }

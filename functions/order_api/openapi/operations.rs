@@ -155,7 +155,7 @@ pub(super) fn schemas() -> Value {
             "day": {"type": "string"},
             "at": reference("Timestamp"),
             "actor": {"type": "string"},
-            "action": {"type": "string", "enum": ["replay", "discard"]},
+            "action": {"type": "string", "enum": ["replay", "discard", "access"]},
             "source": {"type": "string"},
             "sequenceNumber": nullable("integer"),
             "messageId": nullable("string"),
@@ -168,6 +168,8 @@ pub(super) fn schemas() -> Value {
             "replayedAs": nullable("string"),
             "edited": {"type": "boolean"},
             "finishedBy": nullable("string"),
+            "count": nullable("integer"),
+            "traceId": nullable("string"),
         })),
         "AuditPage": object(&["entries", "next"], json!({
             "entries": {"type": "array", "maxItems": 200, "items": reference("AuditEntry")},

@@ -9,15 +9,17 @@ use orders::submission::Fault;
 use orders::{Notice, Overall, Service, Status};
 use serde_json::{Map, Value, json};
 
-use super::operations;
 use super::read::PAGE_ORDERS_MAX;
+use super::{operations, watching};
 use crate::outbox::sweep::STUCK_ORDERS_MAX;
 
 /// Every schema, by name.
 pub(super) fn all() -> Value {
     let mut all = of_orders();
-    if let (Value::Object(all), Value::Object(more)) = (&mut all, operations::schemas()) {
-        all.extend(more);
+    for more in [operations::schemas(), watching::schemas()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
 }

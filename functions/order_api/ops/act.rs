@@ -30,7 +30,7 @@ use super::letter::Letter;
 use super::plan::{self, Plan};
 use super::read::fresh;
 use super::report::{Fate, Item, Report, already, nothing_to_do, refusal, told};
-use super::request::Order;
+use super::request::{Asked, Order};
 use super::shelf::{Hand, Held};
 use super::shelf_problem;
 use super::source::Source;
@@ -79,16 +79,14 @@ async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut asked = None;
+    let mut asked = Asked::default();
     let answer = attempt(api, action, source, headers, body, actor, &mut asked).await;
     if let Err(problem) = &answer {
         let source: String = source.chars().take(64).collect();
-        let (reason, sequence_number) = match &asked {
-            Some(order) => (order.reason.as_str(), order.single()),
-            None => ("", None),
-        };
+        let Asked { reason, sequence_number } = &asked;
+        let sequence_number = *sequence_number;
         let subject = Subject {
-            action,
+            action: action.into(),
             actor,
             reason,
             source: &source,
@@ -116,16 +114,19 @@ async fn attempt(
     headers: &HeaderMap,
     body: Body,
     actor: &str,
-    asked: &mut Option<Arc<Order>>,
+    asked: &mut Asked,
 ) -> Result<Response, Problem> {
     let body = submit::read_body(body).await?;
     submit::require_json(headers)?;
+    let body = serde_json::from_slice::<Value>(&body);
+    // Whatever is wrong with it, the trail says what it was about.
+    *asked = body.as_ref().map(Asked::of).unwrap_or_default();
     let source = Source::parse(source)?;
-    let body: Value = serde_json::from_slice(&body).map_err(|error| {
+    let body = body.map_err(|error| {
         Problem::malformed_json(&format!("line {} column {}", error.line(), error.column()))
     })?;
     let order = Order::parse(&body, action).map_err(Problem::invalid_request)?;
-    let order = Arc::clone(asked.insert(Arc::new(order)));
+    let order = Arc::new(order);
     let plan = plan::plan(api, source, &order).await?;
     if let (Some(edited), Some(number)) = (&order.edited, order.single()) {
         let found = api.ops.shelf(source).find(number).await;
@@ -141,7 +142,9 @@ async fn attempt(
         job.pretend(&plan).await;
     } else {
         let mut wanted: BTreeSet<i64> = plan.wanted.clone();
-        let taken = job.api.ops.shelf(source).take(&mut wanted, &job).await;
+        let deferred = plan.seen.iter().filter(|letter| letter.deferred);
+        let deferred = deferred.map(|letter| letter.number).collect();
+        let taken = job.api.ops.shelf(source).take(&mut wanted, &deferred, &job).await;
         if let Err(error) = &taken {
             // Those that were worked on are reported all the same.
             let problem = shelf_problem(error);
@@ -235,7 +238,7 @@ impl Job {
 
     fn subject<'s>(&'s self, letter: &'s Letter) -> Subject<'s> {
         Subject {
-            action: self.action,
+            action: self.action.into(),
             actor: &self.actor,
             reason: &self.order.reason,
             source: self.source.name(),
@@ -455,7 +458,7 @@ impl Job {
         let found = api.ops.shelf(self.source).find(number).await;
         if let Some(letter) = found.map_err(|error| shelf_problem(&error))? {
             let why = match letter.deferred {
-                true => "another tool has deferred it",
+                true => "another tool has deferred it and holds it right now",
                 false => "another search or tool holds it, or too many lie before it",
             };
             self.report(Item::of(&letter, Fate::Locked).because(why));
@@ -499,7 +502,7 @@ impl Job {
         for item in refused {
             notes.push(Box::pin(async move {
                 let subject = Subject {
-                    action: self.action,
+                    action: self.action.into(),
                     actor: &self.actor,
                     reason: &self.order.reason,
                     source: self.source.name(),

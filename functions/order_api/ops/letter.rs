@@ -44,7 +44,7 @@ pub(super) struct Letter {
     pub(super) delivery_count: u32,
     /// When the broker got the message.
     pub(super) enqueued_at: Option<Timestamp>,
-    /// Somebody has put it aside; only its number leads to it.
+    /// Somebody has put it aside: only its number leads to it.
     pub(super) deferred: bool,
 }
 

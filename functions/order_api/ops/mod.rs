@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use azure::bus::{BusClient, BusOptions, Sender};
+use azure::bus::{BusClient, BusError, BusOptions, Message, Sender};
 use azure::queue::QueueClient;
 use tracing::{error, warn};
 
@@ -41,6 +41,7 @@ use crate::store::OrderStore;
 use crate::store::audit::Audit;
 use crate::topology::TOPOLOGY;
 use pace::Pace;
+pub(super) use read::fresh;
 use shelf::{Shelf, ShelfError};
 use source::Source;
 
@@ -71,6 +72,11 @@ impl Ops {
             audit: store.audit(),
             pace: Pace::default(),
         }
+    }
+
+    /// Sends a message to the topic.
+    pub(super) async fn send(&self, message: &Message) -> Result<(), BusError> {
+        self.topic.send(message).await
     }
 
     fn shelf(&self, source: Source) -> &Shelf {

@@ -131,7 +131,7 @@ struct Line {
     enqueued_at: Option<Timestamp>,
     /// How often this message has been replayed.
     replays: u32,
-    /// Put aside by some other tool, so that it cannot be taken from here.
+    /// Put aside by some other tool; it can be replayed and discarded like the others.
     deferred: bool,
 }
 
@@ -278,7 +278,7 @@ struct AuditLine {
     day: String,
     at: Timestamp,
     actor: String,
-    action: crate::store::audit::Action,
+    action: crate::store::audit::Deed,
     source: String,
     sequence_number: Option<i64>,
     message_id: Option<String>,
@@ -289,6 +289,8 @@ struct AuditLine {
     replayed_as: Option<String>,
     edited: bool,
     finished_by: Option<String>,
+    count: Option<u64>,
+    trace_id: Option<String>,
 }
 
 impl From<AuditEntry> for AuditLine {
@@ -309,6 +311,8 @@ impl From<AuditEntry> for AuditLine {
             replayed_as: entry.replayed_as,
             edited: entry.edited,
             finished_by: entry.finished_by,
+            count: entry.count,
+            trace_id: entry.trace_id,
         }
     }
 }
@@ -357,6 +361,6 @@ fn unknown_continuation() -> Problem {
 }
 
 /// An answer about things that change by the second.
-pub(super) fn fresh<T: axum::response::IntoResponse>(answer: T) -> Response {
+pub(in crate::order_api) fn fresh<T: axum::response::IntoResponse>(answer: T) -> Response {
     ([(CACHE_CONTROL, HeaderValue::from_static("no-store"))], answer).into_response()
 }

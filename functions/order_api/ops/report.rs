@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::letter::Letter;
 use super::read::gone;
 use crate::problem::Problem;
-use crate::store::audit::{Action, AuditEntry};
+use crate::store::audit::{Action, AuditEntry, Deed};
 
 /// What became of one dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -126,8 +126,8 @@ pub(super) fn nothing_to_do(part: Option<Status>) -> Option<String> {
 
 pub(super) fn already(entry: &AuditEntry) -> Fate {
     match entry.action {
-        Action::Replay => Fate::AlreadyReplayed,
-        Action::Discard => Fate::AlreadyDiscarded,
+        Deed::Discard => Fate::AlreadyDiscarded,
+        Deed::Replay | Deed::Access => Fate::AlreadyReplayed,
     }
 }
 

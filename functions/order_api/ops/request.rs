@@ -45,6 +45,27 @@ pub(super) struct Order {
     pub(super) reason: String,
 }
 
+/// What a request says about itself, whether or not it is valid: for the audit trail.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) reason: String,
+    /// The one dead letter that is meant, if there is just one.
+    pub(super) sequence_number: Option<i64>,
+}
+
+impl Asked {
+    pub(super) fn of(body: &Value) -> Self {
+        let reason = body["reason"].as_str().unwrap_or_default();
+        let reason = reason.trim().chars().take(REASON_CHARS_MAX).collect();
+        let sequence_number = match body["select"]["sequenceNumbers"].as_array().map(Vec::as_slice)
+        {
+            Some([number]) => number.as_i64(),
+            _ => None,
+        };
+        Self { reason, sequence_number }
+    }
+}
+
 struct Reader<'a> {
     members: &'a Map<String, Value>,
     errors: Vec<FieldError>,

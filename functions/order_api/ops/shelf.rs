@@ -8,7 +8,7 @@
 //! others at once. (A search that dies leaves locks that run out, which counts as a delivery; a
 //! dead-letter queue has no limit of those and moves nothing on, so even that is harmless.)
 //! Deferring the others would have saved the search of the next request, and hidden them from
-//! every other tool.
+//! every other tool. What another tool has deferred is taken by its number.
 //!
 //! A Storage queue is searched in the same way, under a visibility timeout. It can only be looked
 //! at from the front, [`QueueClient::MESSAGES_MAX`] messages far.
@@ -101,6 +101,8 @@ pub(super) struct Look {
 /// A letter that is ours until it is completed, released, or its lock is over.
 pub(super) enum Held<'a> {
     Topic(&'a Receiver, Box<Received>),
+    /// One that some tool had put aside.
+    Deferred(&'a Receiver, Box<Received>),
     Queue(&'a QueueClient, QueueMessage),
 }
 
@@ -114,7 +116,9 @@ impl Held<'_> {
     /// Removes the letter for good.
     pub(super) async fn complete(&self) -> Result<(), ShelfError> {
         match self {
-            Self::Topic(receiver, received) => receiver.complete(received).await?,
+            Self::Topic(receiver, received) | Self::Deferred(receiver, received) => {
+                receiver.complete(received).await?;
+            }
             Self::Queue(queue, message) => queue.delete(message).await?,
         }
         Ok(())
@@ -125,6 +129,12 @@ impl Held<'_> {
         match self {
             Self::Topic(receiver, received) => {
                 receiver.release(std::slice::from_ref(received.as_ref())).await;
+            }
+            // It stays deferred, and its delivery count is raised: there is no other way.
+            Self::Deferred(receiver, received) => {
+                if let Err(error) = receiver.abandon(received).await {
+                    warn!(error = %chain(&error), "a deferred dead letter stays locked for a while");
+                }
             }
             Self::Queue(queue, message) => give_back(queue, message).await,
         }
@@ -197,11 +207,12 @@ impl Shelf {
     }
 
     /// Takes the letters in `wanted` one by one and lets `hand` have them; those that it takes are
-    /// removed from `wanted`. What is left in it did not come by: somebody else holds it, it is
-    /// deferred, or it lies too deep.
+    /// removed from `wanted`. What is left in it did not come by: somebody else holds it, or it
+    /// lies too deep. Those in `deferred` are known to be put aside and taken by their numbers.
     pub(super) async fn take(
         &self,
         wanted: &mut BTreeSet<i64>,
+        deferred: &BTreeSet<i64>,
         hand: &impl Hand,
     ) -> Result<(), ShelfError> {
         let _alone = self.searching.lock().await;
@@ -210,6 +221,7 @@ impl Shelf {
                 let options = ReceiverOptions { sub_queue: SubQueue::DeadLetter };
                 let topic = &TOPOLOGY.topic().name;
                 let receiver = bus.receiver(topic, Some(subscription), options);
+                fetch(&receiver, wanted, deferred, hand).await?;
                 let mut held = Vec::new();
                 let searched = search(&receiver, wanted, &mut held, hand).await;
                 receiver.release(&held).await;
@@ -233,6 +245,37 @@ impl Shelf {
             _ => Err(ShelfError::NotConfigured(&TOPOLOGY.storage.connection)),
         }
     }
+}
+
+/// Takes what is deferred, whoever put it aside. What cannot be had is searched for as well: it may
+/// not be deferred any more.
+async fn fetch(
+    receiver: &Receiver,
+    wanted: &mut BTreeSet<i64>,
+    deferred: &BTreeSet<i64>,
+    hand: &impl Hand,
+) -> Result<(), BusError> {
+    let numbers: Vec<i64> = wanted.intersection(deferred).copied().collect();
+    let mut work = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let one: BoxFuture<'_, Result<Option<i64>, BusError>> = Box::pin(async move {
+            let Some(received) = receiver.receive_deferred(number).await? else { return Ok(None) };
+            let letter = Letter::of_topic(received.clone());
+            hand.handle(letter, Held::Deferred(receiver, Box::new(received))).await;
+            Ok(Some(number))
+        });
+        work.push(one);
+    }
+    let mut work = futures::stream::iter(work).buffer_unordered(IN_FLIGHT_MAX);
+    let mut failed = None;
+    while let Some(done) = work.next().await {
+        match done {
+            Ok(Some(number)) => drop(wanted.remove(&number)),
+            Ok(None) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 async fn search(

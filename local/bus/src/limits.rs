@@ -3,6 +3,27 @@
 //! What a client may choose (credit, windows, batch sizes) is capped here as well: a stand-in that
 //! falls over under a careless client would be no use for testing careful ones.
 
+/// Bytes of one group of changes above which it is written to the journal in parts: far below the
+/// largest record a journal takes, with room for the largest message.
+pub(crate) const GROUP_BYTES: usize = 1_048_576;
+
+/// Bytes of messages kept in memory beside a journal: enough for what is under way in any load, and
+/// a small part of a backlog.
+pub(crate) const MESSAGE_MEMORY_BYTES_MAX: u64 = 128 * 1_048_576;
+
+/// Bytes that wait for the disk above which connections are not read from.
+pub(crate) const JOURNAL_WAITING_BYTES_MAX: usize = 64 * 1_048_576;
+
+/// Bytes of journal after which a snapshot replaces it, unless the messages themselves are more:
+/// then as many, so that a message is rewritten once for every one that is written.
+pub(crate) const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1_048_576;
+
+/// Messages captured for a snapshot in one go, while nobody else can do anything.
+pub(crate) const CAPTURE_ITEMS: usize = 512;
+
+/// Bytes of messages captured in one go.
+pub(crate) const CAPTURE_BYTES: u64 = 524_288;
+
 /// Nesting of AMQP values. Real messages stay below five; the cap keeps recursion off the stack.
 pub(crate) const VALUE_DEPTH_MAX: u32 = 32;
 
@@ -19,8 +40,9 @@ pub(crate) const FRAME_BYTES_MIN: u32 = 512;
 /// Largest frame we produce even for a peer that would take more, to keep the output buffer flat.
 pub(crate) const FRAME_OUT_BYTES_MAX: u32 = 65_536;
 
-/// Largest message, the limit of the Standard tier and of the official emulator.
-pub(crate) const MESSAGE_BYTES_MAX: u64 = 262_144;
+/// Largest message, the default of the Premium tier. The official emulator and the Standard tier
+/// take a quarter of it; a server can be told to.
+pub(crate) const MESSAGE_BYTES_MAX: u64 = 1_048_576;
 
 /// Messages in one batch transfer; with at least ten bytes each the size limit is hit far earlier
 /// for anything but a hostile sender.
@@ -35,8 +57,9 @@ pub(crate) const SESSIONS_PER_CONNECTION_MAX: usize = 5_000;
 /// Links per session; the clients keep a handful, the service allows a thousand receivers.
 pub(crate) const LINKS_PER_SESSION_MAX: usize = 1_000;
 
-/// Connections served at once. Service Bus Standard allows 1,000.
-pub(crate) const CONNECTIONS_MAX: usize = 1_000;
+/// Connections served at once, idle ones included; an idle one costs some kilobytes. Service Bus
+/// Standard allows 1,000.
+pub(crate) const CONNECTIONS_MAX: usize = 12_000;
 
 /// Transfer frames a client may have under way to us per session before it needs a flow.
 pub(crate) const SESSION_WINDOW_FRAMES: u32 = 5_000;
@@ -74,6 +97,21 @@ pub(crate) const HANDSHAKE_MS_MAX: i64 = 30_000;
 
 /// A socket that takes nothing for this long is dropped with everything queued for it.
 pub(crate) const WRITE_STALL_MS_MAX: i64 = 60_000;
+
+/// How long clients may settle what they have once the server is told to stop.
+pub(crate) const DRAIN_MS: i64 = 1_500;
+
+/// Rules of faults in force at once; a test needs a handful.
+pub(crate) const FAULT_RULES_MAX: usize = 100;
+
+/// Longest delay of a fault: clients give up after a minute.
+pub(crate) const FAULT_DELAY_MS_MAX: u32 = 120_000;
+
+/// Bytes of a request that sets faults.
+pub(crate) const FAULTS_BODY_BYTES_MAX: usize = 65_536;
+
+/// Bytes of messages without a journal, where memory is all there is.
+pub(crate) const EPHEMERAL_MEMORY_BYTES_MAX: u64 = 2 * 1_073_741_824;
 
 /// From our Close to the end of the socket, for the peer's Close to arrive.
 pub(crate) const CLOSE_GRACE_MS: i64 = 2_000;
@@ -131,3 +169,40 @@ pub(crate) const ENTITY_NAME_CHARS_MAX: usize = 260;
 
 /// Bytes of a link's address: host and path, escaped, with room. Errors repeat it.
 pub(crate) const ADDRESS_BYTES_MAX: usize = 2_048;
+
+/// Shortest idle time after which an entity is deleted. The service starts at 5 min; tests of it
+/// should not have to wait so long.
+pub(crate) const AUTO_DELETE_ON_IDLE_MIN_MS: i64 = 1_000;
+
+/// Shared access rules of a namespace or an entity, as in the service.
+pub(crate) const AUTHORIZATION_RULES_MAX: usize = 12;
+
+/// Entities a message may pass by forwarding before it is given up, as in the service.
+pub(crate) const FORWARD_HOPS_MAX: u32 = 4;
+
+/// Bytes of a session's state, the largest message of the Standard tier.
+pub(crate) const SESSION_STATE_BYTES_MAX: usize = 262_144;
+
+/// Queues and topics of a namespace, as in the service.
+pub(crate) const ENTITIES_MAX: usize = 10_000;
+
+/// Subscriptions of a topic, as in the service.
+pub(crate) const SUBSCRIPTIONS_PER_TOPIC_MAX: usize = 2_000;
+
+/// How long an attach that asks for any session waits for one, unless it says otherwise.
+pub(crate) const SESSION_WAIT_MS: i64 = 60_000;
+
+/// Longest such wait that is granted.
+pub(crate) const SESSION_WAIT_MS_MAX: i64 = 600_000;
+
+/// Bytes of a request to the administration API; the largest description is a tenth of it.
+pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 262_144;
+
+/// Entries on one page of the administration API, as in the service.
+pub(crate) const ADMIN_PAGE_ENTRIES_MAX: usize = 100;
+
+/// Nesting of an XML document; descriptions have six levels.
+pub(crate) const XML_DEPTH_MAX: usize = 16;
+
+/// Elements of an XML document; a description has some fifty, a filter's properties add more.
+pub(crate) const XML_ELEMENTS_MAX: usize = 5_000;

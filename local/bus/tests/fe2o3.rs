@@ -117,7 +117,7 @@ async fn outcomes_of_a_plain_client_mean_what_the_service_means() {
     let mut session = Session::begin(&mut connection).await.unwrap();
     let mut sender =
         Sender::attach(&mut session, "sender", "amqps://localhost/orders").await.unwrap();
-    assert_eq!(sender.max_message_size(), Some(262_144));
+    assert_eq!(sender.max_message_size(), Some(1_048_576));
     let event = |kind: &str| {
         Message::builder()
             .properties(Properties::builder().message_id(kind.to_owned()).build())
@@ -218,7 +218,7 @@ async fn several_frames_and_too_many_bytes() {
     assert!(delivery.body().0[..] == body[..]);
     within(receiver.accept(&delivery)).await.unwrap();
     // This client looks at the announced limit itself.
-    let refused = within(sender.send(data(&[0; 300_000]))).await;
+    let refused = within(sender.send(data(&vec![0; 1_100_000]))).await;
     assert!(matches!(refused, Err(SendError::MessageSizeExceeded(_))), "{refused:?}");
     within(sender.send(data(b"alive"))).await.unwrap();
 }

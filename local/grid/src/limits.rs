@@ -109,3 +109,12 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
 /// Longest pause of the delivery loop: bounds what a clock that is set forward can delay.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Advanced filters of one subscription. Published limit.
+pub const ADVANCED_FILTERS_MAX: usize = 25;
+
+/// Values of one advanced filter. Published limit.
+pub const FILTER_VALUES_MAX: usize = 25;
+
+/// Longest text in an advanced filter, in characters. Published limit.
+pub const FILTER_TEXT_CHARS_MAX: usize = 512;

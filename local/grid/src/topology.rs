@@ -5,7 +5,8 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::event::Event;
+use crate::event::{Event, Schema};
+use crate::filter::AdvancedFilter;
 use crate::limits;
 
 /// The section `eventGrid` of a topology.
@@ -19,18 +20,32 @@ pub struct Declaration {
     pub topics: Vec<Topic>,
 }
 
-/// A custom topic with the input schema `CloudEventSchemaV1_0`.
+/// A custom topic.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Topic {
     /// Its name; the first segment of its path here.
     pub name: String,
+    /// What it takes; CloudEvents unless it says otherwise.
+    #[serde(default)]
+    pub input_schema: Schema,
     /// Its subscriptions.
     #[serde(default)]
     pub subscriptions: Vec<Subscription>,
 }
 
-/// An event subscription with a webhook.
+/// A queue that takes events, each as a message in Base64.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StorageQueue {
+    /// Its name.
+    pub queue_name: String,
+    /// How long a message lives there, in seconds; seven days if left out, -1 for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_time_to_live_in_seconds: Option<i64>,
+}
+
+/// An event subscription with a webhook or a Storage queue.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subscription {
@@ -39,6 +54,13 @@ pub struct Subscription {
     /// Where events are posted: an `http://` address of this machine. `%NAME%` is replaced by what
     /// the service is told at its start.
     pub endpoint: String,
+    /// With it, `endpoint` is that of an emulated Storage account, such as
+    /// `http://127.0.0.1:10001/devstoreaccount1`, and this the queue there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_queue: Option<StorageQueue>,
+    /// How events are written; that of the topic if left out. CloudEvents stay CloudEvents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_delivery_schema: Option<Schema>,
     /// Types of the events that are wanted; all if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub included_event_types: Option<Vec<String>>,
@@ -51,6 +73,12 @@ pub struct Subscription {
     /// Whether case matters in the two.
     #[serde(default)]
     pub is_subject_case_sensitive: bool,
+    /// Conditions on the values in an event; all have to hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advanced_filters: Vec<AdvancedFilter>,
+    /// Whether they look into lists.
+    #[serde(default)]
+    pub enable_advanced_filtering_on_arrays: bool,
     /// Attempts to deliver an event, within [`limits::DELIVERY_ATTEMPTS`].
     #[serde(default = "attempts_default")]
     pub max_delivery_attempts: u32,
@@ -105,7 +133,8 @@ impl Declaration {
             return Err(invalid("topics", "there are too many"));
         }
         let mut topics = std::collections::BTreeSet::new();
-        for Topic { name, subscriptions } in &self.topics {
+        for topic in &self.topics {
+            let Topic { name, subscriptions, .. } = topic;
             check_name(name).map_err(|why| invalid(name, why))?;
             // It would hide the control routes.
             if name == "admin" {
@@ -123,7 +152,8 @@ impl Declaration {
                 if !names.insert(&subscription.name) {
                     return Err(invalid(&what, "is declared twice"));
                 }
-                subscription.check().map_err(|why| InvalidDeclaration { what, why })?;
+                let checked = subscription.check().and_then(|()| subscription.check_in(topic));
+                checked.map_err(|why| InvalidDeclaration { what, why })?;
             }
         }
         Ok(())
@@ -146,6 +176,13 @@ impl Subscription {
         if types.iter().chain(texts).any(|text| text.len() > limits::TEXT_BYTES_MAX) {
             return Err("a filter is too long".to_owned());
         }
+        if self.advanced_filters.len() > limits::ADVANCED_FILTERS_MAX {
+            return Err("advancedFilters has too many entries".to_owned());
+        }
+        self.advanced_filters.iter().try_for_each(AdvancedFilter::check)?;
+        if let Some(queue) = &self.storage_queue {
+            check_name(&queue.queue_name).map_err(|why| format!("queueName {why}"))?;
+        }
         if !limits::DELIVERY_ATTEMPTS.contains(&self.max_delivery_attempts) {
             return Err(format!("maxDeliveryAttempts is not in {:?}", limits::DELIVERY_ATTEMPTS));
         }
@@ -161,6 +198,18 @@ impl Subscription {
         }
     }
 
+    /// Checks it against its topic.
+    ///
+    /// # Errors
+    /// What does not go together.
+    pub fn check_in(&self, topic: &Topic) -> Result<(), String> {
+        let asked = self.event_delivery_schema;
+        if topic.input_schema == Schema::CloudEvents && asked == Some(Schema::EventGrid) {
+            return Err("eventDeliverySchema: CloudEvents are delivered as CloudEvents".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether it wants an event.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
@@ -168,6 +217,17 @@ impl Subscription {
         // Types are compared without case, as the service does.
         types.is_none_or(|types| types.iter().any(|kind| kind.eq_ignore_ascii_case(&event.kind)))
             && self.wants_subject(&event.subject)
+            && self.wants_values(event)
+    }
+
+    fn wants_values(&self, event: &Event) -> bool {
+        let Self { advanced_filters: filters, enable_advanced_filtering_on_arrays: arrays, .. } =
+            self;
+        if filters.is_empty() {
+            return true;
+        }
+        let members = event.members();
+        filters.iter().all(|filter| filter.holds(&members, *arrays))
     }
 
     fn wants_subject(&self, subject: &str) -> bool {
@@ -266,6 +326,11 @@ mod tests {
             (json!({"maxDeliveryAttempts": 31}), "maxDeliveryAttempts"),
             (json!({"eventTimeToLiveInMinutes": 0}), "eventTimeToLiveInMinutes"),
             (json!({"deadLetterDestination": "../up"}), "deadLetterDestination"),
+            (json!({"storageQueue": {"queueName": "a b"}}), "queueName"),
+            (
+                json!({"advancedFilters": [{"key": "data.n", "operatorType": "NumberIn"}]}),
+                "numbers as its values",
+            ),
         ] {
             let found = subscription(&more).check().unwrap_err();
             assert!(found.contains(why), "{more}: {found}");

@@ -1,6 +1,6 @@
 //! The host of one Function App, put together: read, bind, run, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,17 +15,21 @@ use uuid::Uuid;
 
 use crate::bindings::Function;
 use crate::clock::{Clock, system_clock};
+use crate::config::settings::LocalHost;
 use crate::config::{HostJson, Settings, function_json, host_json};
 use crate::error::{HostError, Problem};
+use crate::faults::Faults;
 use crate::functions::{FunctionInfo, shown};
 use crate::http::admin::Admin;
 use crate::http::client::{HandlerClient, Length};
-use crate::http::{BODY_MAX_BYTES, Mode, Server, server};
+use crate::http::cors::Cors;
+use crate::http::keys::Keys;
+use crate::http::{BODY_MAX_BYTES, Mode, Server, ServerOptions, server};
 use crate::invocation::Invoker;
 use crate::log::{Level, LogSink, Logger, category};
 use crate::outputs::Outputs;
 use crate::process::{HandlerStatus, Launch, Supervisor};
-use crate::triggers;
+use crate::triggers::{self, Listeners};
 
 /// At stop, invocations in flight get this long before the handler is killed
 /// (`WebJobsScriptHostService.StopAsync`).
@@ -54,9 +58,18 @@ pub struct Options {
     pub log: LogSink,
     /// Stamps log lines and envelopes.
     pub clock: Clock,
-    /// When set, calls to functions with `authLevel` `function` or `admin`, and to `/admin`, need
-    /// this key. By default nobody needs one, as under `func`.
+    /// When set, this is the master key, and calls to functions with `authLevel` `function` or
+    /// `admin`, and to `/admin`, need a key. By default nobody needs one, as under `func`.
     pub key: Option<String>,
+    /// The functions that this instance serves, in any case; `None` for all. The others are
+    /// indexed and listed, but neither called nor listened for: another instance does that.
+    pub only: Option<BTreeSet<String>>,
+    /// Which origins may call, and whether with credentials: `Host` of `local.settings.json`.
+    pub local: LocalHost,
+    /// What is to go wrong on request.
+    pub faults: Faults,
+    /// Whether faults can be asked for at `/admin/local/faults` too.
+    pub faults_over_http: bool,
     /// Announce the length of envelopes (as under `func`) instead of sending them in chunks (as in
     /// Azure, and the default).
     pub announce_length: bool,
@@ -87,6 +100,10 @@ impl Options {
             log,
             clock: system_clock(),
             key: None,
+            only: None,
+            local: LocalHost::default(),
+            faults: Faults::default(),
+            faults_over_http: false,
             announce_length: false,
             state: None,
             drain: DRAIN,
@@ -105,6 +122,10 @@ pub struct Host {
     launch: Launch,
     log: Logger,
     key: Option<String>,
+    cors: Cors,
+    has_home_page: bool,
+    faults: Faults,
+    faults_over_http: bool,
     body_max_bytes: u64,
     body_length: Length,
     state: Option<PathBuf>,
@@ -122,7 +143,7 @@ impl Host {
     /// [`HostError::Config`] with every problem of `host.json`, `local.settings.json` and the
     /// handler executable; [`HostError::Bind`] when the port is taken.
     pub async fn bind(options: Options) -> Result<Self, HostError> {
-        let log = Logger::new(options.log, options.clock);
+        let log = Logger::new(options.log, options.faults.over(options.clock));
         let mut problems = Vec::new();
         let mut settings = Settings::new(options.settings);
         let root = std::path::absolute(&options.script_root).unwrap_or(options.script_root);
@@ -171,6 +192,9 @@ impl Host {
         for note in &config.notes {
             log.line(Level::Warning, category::STARTUP, note.clone());
         }
+        for note in function_json::notes_together(&indexed, &config) {
+            log.line(Level::Warning, category::STARTUP, note);
+        }
         for note in indexed.iter().flat_map(|found| &found.notes) {
             log.line(Level::Warning, category::STARTUP, note.clone());
         }
@@ -180,7 +204,16 @@ impl Host {
             .into_iter()
             .filter(|found| !found.disabled)
             .filter_map(|found| found.outcome.ok())
+            .filter(|function| {
+                let served = options.only.as_ref();
+                served.is_none_or(|served| {
+                    served.iter().any(|name| name.eq_ignore_ascii_case(&function.name))
+                })
+            })
             .collect();
+        let cors = options.local.cors.as_deref().unwrap_or_default();
+        let cors = Cors::new(cors, options.local.cors_credentials);
+        let has_home_page = !settings.is_on("AzureWebJobsDisableHomepage");
         Ok(Self {
             address,
             listener,
@@ -190,6 +223,10 @@ impl Host {
             launch,
             log,
             key: options.key,
+            cors,
+            has_home_page,
+            faults: options.faults,
+            faults_over_http: options.faults_over_http,
             body_max_bytes,
             body_length: if options.announce_length { Length::Announced } else { Length::Chunked },
             state: options.state,
@@ -243,9 +280,11 @@ impl Host {
             self.config.handler.initialization_timeout,
             self.config.handler.stderr_is_for_errors_only,
             self.log.clone(),
+            stop_accepting.clone(),
         );
         let queues = triggers::QueueShared::new(self.config.queues.clone(), self.queue_lease);
         let (give_up, mut give_ups) = mpsc::channel(GIVE_UPS_MAX);
+        let (work, background) = (TaskTracker::new(), TaskTracker::new());
         let invoker = Arc::new(Invoker {
             client,
             handler: link.clone(),
@@ -261,6 +300,8 @@ impl Host {
             ),
             stopping: stop_accepting.clone(),
             give_up,
+            faults: self.faults.clone(),
+            background: background.clone(),
         });
         let shared = triggers::Shared {
             invoker: Arc::clone(&invoker),
@@ -268,7 +309,14 @@ impl Host {
             queues,
             timers: Arc::new(triggers::timer::Monitor::new(self.state.as_deref())),
         };
-        let (work, background) = (TaskTracker::new(), TaskTracker::new());
+        let listening = TaskTracker::new();
+        let listeners = Arc::new(Listeners::new(
+            shared.clone(),
+            &self.functions,
+            stop_accepting.clone(),
+            listening.clone(),
+        ));
+        let keys = self.key.map(|master| Arc::new(Keys::new(master, &self.functions)));
         let admin = Admin {
             address: self.address,
             infos: Arc::clone(&self.infos),
@@ -279,6 +327,10 @@ impl Host {
             started: Instant::now(),
             instance: Uuid::new_v4(),
             has_extensions: self.config.has_extensions,
+            listeners: Arc::clone(&listeners),
+            keys: keys.clone(),
+            faults: self.faults_over_http.then(|| self.faults.clone()),
+            has_home_page: self.has_home_page,
         };
         let handler = &self.config.handler;
         let mode = match (handler.proxying, handler.forwarding) {
@@ -291,8 +343,13 @@ impl Host {
             mode,
             Arc::clone(&invoker),
             admin,
-            self.key,
-            self.body_max_bytes,
+            ServerOptions {
+                keys,
+                body_max_bytes: self.body_max_bytes,
+                cors: self.cors,
+                throttle: self.config.throttle,
+                forwards_by_name: self.config.handler.forwards_by_name,
+            },
         );
         work.spawn(Arc::new(server).run(
             self.listener,
@@ -302,10 +359,7 @@ impl Host {
         for note in triggers::notes(&self.functions) {
             self.log.line(Level::Warning, category::STARTUP, note);
         }
-        for function in self.functions.iter().filter(|function| triggers::listens(function)) {
-            let (shared, stop) = (shared.clone(), stop_accepting.clone());
-            work.spawn(triggers::listen(shared, Arc::clone(function), stop));
-        }
+        listeners.resume();
         let followed = follow(link.status(), self.status);
 
         // No function, no handler: the Azure host does not start it either.
@@ -333,8 +387,10 @@ impl Host {
         stop_accepting.cancel();
         work.close();
         background.close();
+        listening.close();
         let drained = async {
             work.wait().await;
+            listening.wait().await;
             background.wait().await;
         };
         tokio::pin!(drained);
@@ -346,7 +402,12 @@ impl Host {
             }
         };
         if late {
-            let text = format!("Invocations were still running after {:?}.", self.drain);
+            let text = format!(
+                "Invocations were still running after {:?}: the handler is killed in the middle of \
+                 them, without a signal that it could act on, as in Azure. Fix: do no work that \
+                 cannot be cut off and begun again.",
+                self.drain
+            );
             self.log.line(Level::Warning, category::GENERAL, text);
         }
         stop_handler.cancel();
@@ -358,6 +419,7 @@ impl Host {
             // Without a handler the rest fails at once; let it be settled and logged.
             let _ = timeout(AFTER_KILL, drained).await;
         }
+        self.log.sharp_edge_totals();
         match gave_up {
             Some(problem) => Err(HostError::GaveUp(problem)),
             None => outcome,

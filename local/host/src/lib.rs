@@ -21,7 +21,9 @@
 mod bindings;
 mod clock;
 mod config;
+mod edges;
 mod error;
+mod faults;
 mod functions;
 mod host;
 mod http;
@@ -34,7 +36,9 @@ mod storage;
 mod triggers;
 
 pub use clock::{Clock, system_clock};
+pub use config::settings::LocalHost;
 pub use error::{HostError, Problem};
+pub use faults::{Fault, FaultPlan, FaultRule, Faults};
 pub use functions::FunctionInfo;
 pub use host::{Host, Options};
 pub use log::{Level, LogLine, LogSink};

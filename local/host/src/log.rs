@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::edges::{Edges, Said};
 
 /// Receives every log line of one host, in order per task. It must not block.
 pub type LogSink = Arc<dyn Fn(LogLine) + Send + Sync>;
@@ -47,6 +48,7 @@ pub struct LogLine {
 pub(crate) mod category {
     pub(crate) const STARTUP: &str = "Host.Startup";
     pub(crate) const GENERAL: &str = "Host.General";
+    pub(crate) const SHARP_EDGE: &str = "Host.SharpEdge";
     pub(crate) const CONSOLE: &str = "Host.Function.Console";
     pub(crate) const TOOLING: &str = "Host.Function.ToolingConsoleLog";
     pub(crate) const WORKER: &str = "Host.Worker.Http";
@@ -61,11 +63,12 @@ pub(crate) mod category {
 pub(crate) struct Logger {
     sink: LogSink,
     clock: Clock,
+    edges: Edges,
 }
 
 impl Logger {
     pub(crate) fn new(sink: LogSink, clock: Clock) -> Self {
-        Self { sink, clock }
+        Self { sink, clock, edges: Edges::default() }
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {
@@ -78,6 +81,29 @@ impl Logger {
 
     pub(crate) fn line(&self, level: Level, category: &'static str, text: impl Into<String>) {
         self.emit(level, Cow::Borrowed(category), None, None, text.into());
+    }
+
+    /// Explains what Azure would do without a word: all of it the first time, later only how often
+    /// it has come up. `cause` is a sentence without its full stop, and names the function.
+    pub(crate) fn sharp_edge(&self, level: Level, cause: &str, text: impl FnOnce() -> String) {
+        match self.edges.count(cause) {
+            Said::First => {
+                let text = format!("{} This is said once, and counted from now on.", text());
+                self.line(level, category::SHARP_EDGE, text);
+            }
+            Said::Again(count) => {
+                self.line(level, category::SHARP_EDGE, format!("{cause}: {count} times by now."));
+            }
+            Said::Nothing => {}
+        }
+    }
+
+    /// How often each cause of [`Self::sharp_edge`] has come up, if more than once.
+    pub(crate) fn sharp_edge_totals(&self) {
+        for (cause, count) in self.edges.totals() {
+            let text = format!("{cause}: {count} times in all.");
+            self.line(Level::Warning, category::SHARP_EDGE, text);
+        }
     }
 
     pub(crate) fn emit(

@@ -48,6 +48,9 @@ impl Committer {
     fn next(&self) -> Option<Arc<Batch>> {
         let mut waiting = self.shared.waiting();
         loop {
+            if self.shared.durable.borrow().failed.is_some() {
+                return None;
+            }
             if waiting.full.is_empty() && !waiting.open.is_empty() {
                 waiting.close_batch(self.shared.options.segment_bytes, false);
             }

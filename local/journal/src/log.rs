@@ -360,6 +360,18 @@ impl Log {
         Snapshot::create(Arc::clone(&self.shared), number).map(Some)
     }
 
+    /// Ends the log from the owner's side: nothing that is not durable yet ever will be.
+    pub fn fail(&self, error: io::Error) {
+        let failed = Failed(Arc::new(error));
+        tracing::error!(error = %failed.0, "the journal cannot be used any more");
+        let _waiting = self.shared.waiting();
+        self.shared.durable.send_modify(|durable| {
+            durable.failed.get_or_insert(failed);
+        });
+        self.shared.progress.notify_all();
+        self.shared.work.notify_all();
+    }
+
     /// Writes what waits, and closes.
     ///
     /// # Errors

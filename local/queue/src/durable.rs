@@ -40,13 +40,15 @@ impl Durable {
         directory: &Path,
         incarnation: u64,
         deletion_ms: u64,
+        fsync: bool,
     ) -> Result<(Store, Self, Opened), OpenError> {
         let mut store = Store::new(incarnation, deletion_ms, Box::new(Volatile));
         let each = |record: &[u8], _| {
             store.restore(serde_json::from_slice::<Record>(record)?);
             Ok(())
         };
-        let (log, opened) = Log::open(directory, journal::Options::default(), each)?;
+        let options = journal::Options { fsync, ..journal::Options::default() };
+        let (log, opened) = Log::open(directory, options, each)?;
         let durable = Self { log: Arc::new(log), latest: Arc::default() };
         store.set_log(Box::new(Appender(durable.clone())));
         Ok((store, durable, opened))

@@ -1,23 +1,12 @@
 //! `cargo stack dlq`: dead letters from the command line, over the HTTP API of a running system.
 //! Shows what the API says and knows nothing of what the messages mean.
 
-use std::time::Duration;
-
 use clap::{Args, Parser, Subcommand};
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
+use crate::client::{Api, encoded};
 use crate::fault::Fault;
-
-/// How long an answer may take: a replay of the largest selection takes a few seconds.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
-
-/// Columns of a table are cut to this many characters, the last one excepted.
-const CELL_CHARS_MAX: usize = 60;
+use crate::table::{table, text};
 
 /// What to do with dead letters.
 #[derive(Debug, Parser)]
@@ -158,10 +147,10 @@ pub async fn dlq(options: Options) -> Result<String, Fault> {
             if let Some(file) = body {
                 asked["body"] = event(&file)?;
             }
-            (api.act(&chosen.source, "replay", &asked).await?, report)
+            (act(&api, &chosen.source, "replay", &asked).await?, report)
         }
         Verb::Discard { chosen } => {
-            (api.act(&chosen.source, "discard", &chosen.body()).await?, report)
+            (act(&api, &chosen.source, "discard", &chosen.body()).await?, report)
         }
         Verb::Audit { limit, after } => {
             let limit = limit.map(|number| number.to_string());
@@ -181,76 +170,9 @@ fn event(file: &std::path::Path) -> Result<Value, Fault> {
     serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
 }
 
-struct Api {
-    url: String,
-}
-
-impl Api {
-    async fn get(&self, path: &str, parameters: &[(&str, Option<String>)]) -> Result<Value, Fault> {
-        let given = parameters.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        let pairs: Vec<String> =
-            given.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
-        self.send(Method::GET, &format!("{path}{query}"), Bytes::new()).await
-    }
-
-    async fn act(&self, source: &str, action: &str, body: &Value) -> Result<Value, Fault> {
-        let path = format!("/api/ops/dead-letters/{}/{action}", encoded(source));
-        self.send(Method::POST, &path, Bytes::from(body.to_string())).await
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Value, Fault> {
-        let base = self.url.trim_end_matches('/');
-        let away = |why: String| {
-            let fix = "start it with `cargo stack up`, or say where it is with --url";
-            Fault::new(format!("Nobody answers at {base}."), why, fix)
-        };
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{base}{path}"))
-            .header("content-type", "application/json")
-            .body(Full::new(body))
-            .map_err(|error| away(error.to_string()))?;
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let exchange = async {
-            let response = client.request(request).await.map_err(|error| error.to_string())?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| error.to_string())?;
-            Ok::<_, String>((status, body.to_bytes()))
-        };
-        let (status, body) = tokio::time::timeout(ANSWER_WITHIN, exchange)
-            .await
-            .map_err(|_| away("it took too long".to_owned()))?
-            .map_err(away)?;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
-    }
-}
-
-/// A problem in three lines.
-fn refused(status: StatusCode, problem: &Value) -> Fault {
-    let title = problem["title"].as_str().unwrap_or("The system refused.");
-    let mut why = vec![format!("{status} {}", text(&problem["type"]))];
-    why.extend(problem["detail"].as_str().map(str::to_owned));
-    for error in problem["errors"].as_array().into_iter().flatten() {
-        why.push(format!("{} {}", text(&error["pointer"]), text(&error["detail"])));
-    }
-    let trace = text(&problem["traceId"]);
-    Fault::new(title, why.join("\n"), format!("see docs/operations.md; the log has trace {trace}"))
-}
-
-/// Percent-encoded for a path segment or a query.
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+async fn act(api: &Api, source: &str, action: &str, body: &Value) -> Result<Value, Fault> {
+    let path = format!("/api/ops/dead-letters/{}/{action}", encoded(source));
+    api.post(&path, &[], body).await
 }
 
 fn overview(answer: &Value) -> String {
@@ -349,44 +271,12 @@ fn audit(answer: &Value) -> String {
     out
 }
 
-/// A value in a cell; what is absent is a dash, and what would move the cursor a space: the texts
-/// come from whoever sent the message.
-fn text(value: &Value) -> String {
-    let text = match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn table<const N: usize>(columns: [&str; N], rows: &[[String; N]]) -> String {
-    let cell = |text: &str| -> String { text.chars().take(CELL_CHARS_MAX).collect() };
-    let widest = |at: usize| {
-        let cells = rows.iter().map(|row| cell(&row[at]).chars().count());
-        cells.chain([columns[at].len()]).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..N).map(widest).collect();
-    let mut out = String::new();
-    let mut line = |cells: [&str; N]| {
-        let padded = cells.iter().enumerate().map(|(at, text)| match at + 1 == N {
-            true => (*text).to_owned(),
-            false => format!("{:<width$}", cell(text), width = widths[at]),
-        });
-        let line = padded.collect::<Vec<_>>().join("  ");
-        out.push_str(line.trim_end());
-        out.push('\n');
-    };
-    line(columns);
-    for row in rows {
-        line(row.each_ref().map(String::as_str));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
+    use crate::client::refused;
 
     fn parse(line: &str) -> Result<Options, clap::Error> {
         Options::try_parse_from(["dlq"].into_iter().chain(line.split(' ')))

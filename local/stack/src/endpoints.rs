@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Endpoints {
     /// Base URL of the HTTP app, without a trailing slash.
     pub http: String,
+    /// Base URL of what only the stack knows, without a trailing slash.
+    pub control: String,
     /// Cosmos DB endpoint.
     pub cosmos: String,
     /// Cosmos DB key, base64. The emulator's public one.

@@ -6,7 +6,9 @@ use clap::Parser;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
-use stack::{dlq, doctor, serve, slo, stage, up};
+use stack::{
+    app, declare, dlq, doctor, emulators, logs, order, package, serve, settings, slo, stage, up,
+};
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]
@@ -18,13 +20,34 @@ enum Cli {
     Stage {
         /// The apps; none means all.
         apps: Vec<String>,
+        /// With the handler that packages contain, in place of this profile's.
+        #[arg(long)]
+        release: bool,
     },
+    /// Makes target/packages/<app>.zip of the static release build, refusing anything else.
+    Package(package::Options),
+    /// Prints the local.settings.json of an app, for `func start`.
+    Settings {
+        /// One more setting, `NAME=VALUE`; may be repeated, and wins.
+        #[arg(long, value_parser = serve::name_and_value)]
+        set: Vec<(String, String)>,
+    },
+    /// Prints the Config.json of the official Service Bus emulator.
+    Emulators,
+    /// Creates databases, containers and queues on the official emulators, and writes the seed.
+    Declare(declare::Options),
     /// Dead letters of a running system: see, replay, discard, and who did so.
     Dlq(dlq::Options),
+    /// What the processes of a running stack print, filtered.
+    Logs(logs::Options),
+    /// Orders of a running system: submit, show, watch.
+    Order(order::Options),
     /// Checks what the stack needs and says what is missing.
     Doctor,
     /// Says how a running system keeps its service levels; fails where it does not.
     Slo(slo::Options),
+    /// Runs any custom-handler app from its folder, as `func start` does.
+    Host(app::Options),
     /// Runs one service by itself.
     #[command(subcommand)]
     Serve(serve::Role),
@@ -68,14 +91,44 @@ impl From<Fault> for Failure {
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli {
         Cli::Up(options) => up::up(options).await?,
-        Cli::Stage { apps } => {
+        Cli::Stage { apps, release } => {
             let workspace = Workspace::locate()?;
             let topology = Topology::read(&workspace.topology())?;
-            for directory in stage::stage(&workspace, &topology, &apps)? {
+            let handler = if release { workspace.release_handler() } else { workspace.handler() };
+            let into = &workspace.apps;
+            for directory in stage::stage_with(&workspace, &topology, &apps, &handler, into)? {
                 println!("{}", directory.display());
             }
         }
+        Cli::Package(options) => {
+            let workspace = Workspace::locate()?;
+            let topology = Topology::read(&workspace.topology())?;
+            for package in package::package(&workspace, &topology, &options)? {
+                let (path, bytes) = (package.path.display(), package.bytes);
+                println!("{path}  {bytes} bytes  sha256 {}", package.sha256);
+            }
+        }
+        Cli::Settings { set } => {
+            let settings = settings::local(&Workspace::locate()?, &set)?;
+            println!("{settings:#}");
+        }
+        Cli::Emulators => {
+            let topology = Topology::read(&Workspace::locate()?.topology())?;
+            let config = emulators::bus(&topology)?;
+            for lowered in &config.lowered {
+                eprintln!("lowered for the emulator: {lowered}");
+            }
+            println!("{:#}", config.document);
+        }
+        Cli::Declare(options) => {
+            let workspace = Workspace::locate()?;
+            let topology = Topology::read(&workspace.topology())?;
+            let done = declare::declare(&workspace, &topology, &options).await?;
+            println!("{} created, {} documents written", done.created, done.seeded);
+        }
         Cli::Dlq(options) => print!("{}", dlq::dlq(options).await?),
+        Cli::Logs(options) => logs::logs(&options).await?,
+        Cli::Order(options) => order::order(options).await?,
         Cli::Doctor => {
             return Ok(if doctor::doctor()? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
@@ -83,6 +136,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let kept = slo::slo(&options).await.map_err(Failure::Other)?;
             return Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Cli::Host(options) => app::run(options).await.map_err(Failure::Other)?,
         Cli::Serve(role) => {
             init_logging();
             serve::serve(role).await.map_err(Failure::Other)?;

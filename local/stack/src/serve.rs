@@ -54,9 +54,19 @@ pub enum Role {
         /// Where, and how it tells.
         #[command(flatten)]
         common: Common,
-        /// The topology whose `serviceBus` section declares the entities.
+        /// The topology whose `serviceBus` section declares the entities, or a `Config.json` of the
+        /// official emulator.
         #[arg(long)]
         topology: PathBuf,
+        /// Where else, and how it may be spoken to.
+        #[command(flatten)]
+        doors: BusDoors,
+        /// How it keeps what it is given.
+        #[command(flatten)]
+        keeping: BusKeeping,
+        /// What clients may use, and what operators see.
+        #[command(flatten)]
+        operation: BusOperation,
     },
     /// The Cosmos DB stand-in: REST.
     Cosmos {
@@ -82,6 +92,10 @@ pub enum Role {
         /// gone with the process.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// Answers once the system has a change, without waiting for the disk: survives a crash of
+        /// the process, not one of the machine.
+        #[arg(long)]
+        no_fsync: bool,
     },
     /// The bank simulator: charges and cancellations over HTTP, and a ledger of what it did.
     Bank {
@@ -133,23 +147,164 @@ pub enum Role {
     },
 }
 
+/// Where else the Service Bus stand-in listens, and what it takes. Every port speaks everything.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusDoors {
+    /// A port for clients that want AMQP within TLS, usually 127.0.0.1:5671.
+    #[arg(long)]
+    pub tls_listen: Option<SocketAddr>,
+    /// A port for administration clients, usually 127.0.0.1:5300.
+    #[arg(long)]
+    pub admin_listen: Option<SocketAddr>,
+    /// The folder of the development certificate, made at the first start. Without it, and without
+    /// `--tls-listen`, there is no TLS.
+    #[arg(long, value_name = "DIR")]
+    pub certificate: Option<PathBuf>,
+}
+
+/// The folder of the development certificate when none is named.
+const BUS_CERTIFICATE: &str = "target/bus-certificate";
+/// How the Service Bus stand-in keeps messages.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusKeeping {
+    /// The directory of its journal; created if there is none, continued if there is.
+    #[arg(long, default_value = "target/bus", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Keeps everything in memory, and nothing when it ends.
+    #[arg(long, conflicts_with = "data")]
+    pub ephemeral: bool,
+    /// Answers once the system has a change, without waiting for the disk: survives a crash of the
+    /// process, not one of the machine.
+    #[arg(long)]
+    pub no_fsync: bool,
+    /// Before it starts, keeps what can still be read of a damaged journal.
+    #[arg(long, conflicts_with = "ephemeral")]
+    pub repair: bool,
+}
+
+/// Limits of the Service Bus stand-in, and its endpoint for operators.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusOperation {
+    /// Where `/healthz`, `/status` and `/metrics` are answered over HTTP.
+    #[arg(long, value_name = "ADDRESS")]
+    pub operations: Option<SocketAddr>,
+    /// Lets `PUT /faults` of that endpoint make things go wrong.
+    #[arg(long, requires = "operations")]
+    pub faults: bool,
+    /// Connections served at once.
+    #[arg(long)]
+    pub max_connections: Option<usize>,
+    /// Links of one session.
+    #[arg(long)]
+    pub max_links: Option<usize>,
+    /// Unsettled deliveries of one session, beyond which nothing more is delivered.
+    #[arg(long)]
+    pub max_unsettled: Option<usize>,
+    /// Largest frame accepted, in bytes.
+    #[arg(long)]
+    pub max_frame_bytes: Option<u32>,
+    /// Largest message accepted, in bytes.
+    #[arg(long)]
+    pub max_message_bytes: Option<u64>,
+    /// Messages in memory, in bytes: what comes beyond stays in the journal, or is refused where
+    /// there is none.
+    #[arg(long)]
+    pub max_memory_bytes: Option<u64>,
+}
+
+impl BusOperation {
+    fn apply(&self, options: bus::Options) -> bus::Options {
+        bus::Options {
+            operations: self.operations,
+            faults: self.faults,
+            max_connections: self.max_connections.unwrap_or(options.max_connections),
+            max_links: self.max_links.unwrap_or(options.max_links),
+            max_unsettled: self.max_unsettled.unwrap_or(options.max_unsettled),
+            max_frame_bytes: self.max_frame_bytes.unwrap_or(options.max_frame_bytes),
+            max_message_bytes: self.max_message_bytes.unwrap_or(options.max_message_bytes),
+            max_memory_bytes: self.max_memory_bytes.or(options.max_memory_bytes),
+            ..options
+        }
+    }
+}
+
+impl BusKeeping {
+    /// Repairs if that is asked for; where the journal is to be.
+    fn prepare(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.ephemeral {
+            return Ok(None);
+        }
+        if self.repair {
+            let repaired = bus::repair(&self.data).context("the journal cannot be repaired")?;
+            for loss in &repaired.losses {
+                let (path, bytes, offset) = (loss.path.display(), loss.bytes, loss.offset);
+                eprintln!("{path}: lost {bytes} bytes at {offset}; the damaged file is beside it");
+            }
+            eprintln!("kept {} frames, lost {}", repaired.frames_kept, repaired.losses.len());
+        }
+        Ok(Some(self.data.clone()))
+    }
+}
+
+/// What to do about a journal that cannot be used.
+fn with_advice(error: bus::BindError) -> anyhow::Error {
+    use bus::{BindError, OpenError};
+    let advice = match &error {
+        BindError::Journal { source: OpenError::Damaged { .. }, .. } => {
+            "run it again with --repair to keep what can still be read"
+        }
+        BindError::Journal { source: OpenError::Locked(_), .. } => {
+            "choose another directory with --data, or --ephemeral"
+        }
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(advice)
+}
+
 /// Runs a role until it is told to stop.
 ///
 /// # Errors
 /// It cannot start, or stopped by itself.
 pub async fn serve(role: Role) -> anyhow::Result<()> {
     match role {
-        Role::Bus { common, topology } => {
+        Role::Bus { common, topology, doors, keeping, operation } => {
+            let text = std::fs::read_to_string(&topology)
+                .with_context(|| format!("{} cannot be read", topology.display()))?;
+            let namespace = bus::Namespace::from_file_text(&text)
+                .with_context(|| format!("{} cannot be used", topology.display()))?;
+            let tls = doors.tls_listen.map(|_| PathBuf::from(BUS_CERTIFICATE));
             let options = bus::Options {
                 listen: common.listen,
-                namespace: section(&topology, "serviceBus")?,
+                also_listen: doors.tls_listen.into_iter().chain(doors.admin_listen).collect(),
+                certificate: doors.certificate.or(tls),
+                namespace,
                 shared_access_key_name: BUS_KEY_NAME.to_owned(),
                 shared_access_key: BUS_KEY.to_owned(),
+                data: keeping.prepare()?,
+                fsync: !keeping.no_fsync,
                 ..bus::Options::default()
             };
-            let server = bus::Server::bind(options).await?;
+            let options = operation.apply(options);
+            let server = bus::Server::bind(options).await.map_err(with_advice)?;
             let address = server.local_addr();
-            announce(&common, address, json!({}))?;
+            let recovered = server.recovered();
+            let mut further = server.local_addrs()[1..].iter();
+            let mut ready = json!({
+                "messages": recovered.messages,
+                "tornBytes": recovered.torn_bytes,
+                "operations": server.operations_addr().map(|address| address.to_string()),
+            });
+            for (asked, name) in
+                [(doors.tls_listen, "tlsAddress"), (doors.admin_listen, "adminAddress")]
+            {
+                if let Some(address) = asked.and_then(|_| further.next()) {
+                    ready[name] = json!(address.to_string());
+                }
+            }
+            if let Some(authority) = server.certificate_authority() {
+                ready["certificateAuthority"] = json!(authority);
+            }
+            announce(&common, address, ready)?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
         Role::Cosmos { common, topology, store } => {
@@ -159,12 +314,13 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             announce(&common, address, json!({}))?;
             Ok(server.run(stop_signal(common.until_stdin_closes)).await?)
         }
-        Role::Queue { common, topology, data } => {
+        Role::Queue { common, topology, data, no_fsync } => {
             let storage: Storage = section(&topology, "storage")?;
             let options = queue::Options {
                 listen: common.listen,
                 queues: storage.queues,
                 data: data.map(|data| data.join("queue")),
+                fsync: !no_fsync,
                 ..queue::Options::default()
             };
             let server = queue::Server::bind(options).await?;
@@ -237,7 +393,10 @@ pub(crate) fn time_scale() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// Reads `NAME=VALUE`.
-pub(crate) fn name_and_value(text: &str) -> Result<(String, String), String> {
+///
+/// # Errors
+/// It has no `=`, or nothing before it.
+pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("wanted: NAME=VALUE".to_owned()),
@@ -253,6 +412,13 @@ struct Storage {
     _connection: Option<String>,
     /// Names of the queues.
     queues: Vec<String>,
+    // What only a deployment has: blobs, and the queue that Event Grid delivers to.
+    #[serde(default, rename = "packageContainerPrefix")]
+    _package_container_prefix: Option<String>,
+    #[serde(default, rename = "eventQueue")]
+    _event_queue: Option<String>,
+    #[serde(default, rename = "eventDeadLetterContainer")]
+    _event_dead_letter_container: Option<String>,
 }
 
 fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyhow::Result<T> {
@@ -266,7 +432,7 @@ fn section<T: DeserializeOwned>(topology: &std::path::Path, name: &str) -> anyho
 }
 
 /// The environment as a Functions host sees it: its own variables are the app settings.
-fn settings() -> BTreeMap<String, String> {
+pub(crate) fn settings() -> BTreeMap<String, String> {
     // `vars` would panic on a variable that is no UTF-8, which somebody else may have set.
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

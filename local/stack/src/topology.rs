@@ -13,6 +13,8 @@ use crate::fault::Fault;
 pub struct Topology {
     /// The Function Apps, in the order in which they are started.
     pub apps: Vec<App>,
+    /// When the timer functions run, by function: their `function.json` says the same.
+    pub schedules: std::collections::BTreeMap<String, String>,
     /// Service Bus entities.
     pub service_bus: Value,
     /// Storage queues.

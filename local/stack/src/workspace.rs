@@ -55,6 +55,18 @@ impl Workspace {
         self.binaries.join("handler")
     }
 
+    /// The build output of all profiles.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        self.binaries.parent().unwrap_or(Path::new("."))
+    }
+
+    /// The handler as it is shipped: the static release build.
+    #[must_use]
+    pub fn release_handler(&self) -> PathBuf {
+        self.target().join(crate::package::elf::TARGET).join("release/handler")
+    }
+
     /// The topology that everything is declared in.
     #[must_use]
     pub fn topology(&self) -> PathBuf {

@@ -47,7 +47,7 @@ def test_batches_and_lists(client, queue):
     with client.get_queue_sender(queue) as sender:
         batch = sender.create_message_batch()
         assert isinstance(batch, ServiceBusMessageBatch)
-        assert batch.max_size_in_bytes == 262144
+        assert batch.max_size_in_bytes == 1048576
         for n in range(50):
             batch.add_message(ServiceBusMessage(f"batch {n}"))
         sender.send_messages(batch)
@@ -233,7 +233,7 @@ def test_messages_of_several_frames(client, queue, size):
 def test_oversize_is_refused_and_the_sender_lives_on(client, queue):
     with client.get_queue_sender(queue) as sender:
         with pytest.raises(MessageSizeExceededError):
-            sender.send_messages(ServiceBusMessage(b"x" * 300_000))
+            sender.send_messages(ServiceBusMessage(b"x" * 1_100_000))
         sender.send_messages(ServiceBusMessage("small"))
     with client.get_queue_receiver(queue) as receiver:
         (message,) = receive(receiver, 1)

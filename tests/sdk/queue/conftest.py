@@ -1,13 +1,17 @@
-"""Starts the Storage queue stand-in for the official Python SDK, or uses one that runs already.
+"""Starts the Storage queue stand-in for the official Python SDK, or something to compare it with.
 
+BULKHEAD_QUEUE_SERVICE            `azurite` runs the same tests against Microsoft's emulator, which
+                                  `npm ci` in tests/sdk/queue-js installs
 BULKHEAD_QUEUE_CONNECTION_STRING  use this service, which must serve topology.json and be fresh
 BULKHEAD_QUEUE_COMMAND            start this instead of the `stack` executable; `{topology}` and
                                   `{ready}` stand for the topology file and the ready file
 """
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import time
@@ -26,6 +30,13 @@ COMMAND = (
     f"{shlex.quote(str(TARGET / 'debug' / 'stack'))} serve queue --listen 127.0.0.1:0"
     " --topology {topology} --ready-file {ready}"
 )
+AZURITE = HERE.parent / "queue-js/node_modules/azurite/dist/src/queue/main.js"
+# The SDK is newer than any emulator; Azurite then wants to be told that this is known.
+AZURITE_COMMAND = (
+    f"node {shlex.quote(str(AZURITE))} --queueHost 127.0.0.1 --queuePort 0 --inMemoryPersistence"
+    " --skipApiVersionCheck --disableTelemetry --silent"
+)
+IS_AZURITE = os.environ.get("BULKHEAD_QUEUE_SERVICE") == "azurite"
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
 # A refusal must show at once, not after the SDK has tried it four times.
@@ -43,17 +54,35 @@ def wait_for(condition, deadline_seconds=15, what="condition"):
     raise AssertionError(f"{what} not met within {deadline_seconds} s")
 
 
-@pytest.fixture(scope="session")
-def connection_string(tmp_path_factory):
-    given = os.environ.get("BULKHEAD_QUEUE_CONNECTION_STRING")
-    if given:
-        yield given
-        return
-    ready = tmp_path_factory.mktemp("queue") / "ready.json"
-    template = os.environ.get("BULKHEAD_QUEUE_COMMAND", COMMAND)
-    command = template.format(topology=HERE / "topology.json", ready=ready)
-    process = subprocess.Popen(shlex.split(command), cwd=REPOSITORY)
+def string_for(address):
+    return (
+        f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
+        f"QueueEndpoint=http://{address}/{ACCOUNT};"
+    )
+
+
+@contextlib.contextmanager
+def running(command, **options):
+    process = subprocess.Popen(shlex.split(command), cwd=REPOSITORY, **options)
     try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+@contextlib.contextmanager
+def stand_in(folder, further=""):
+    """A stand-in with the declared queues: its process and its address."""
+    ready = folder / "ready.json"
+    ready.unlink(missing_ok=True)
+    template = os.environ.get("BULKHEAD_QUEUE_COMMAND", COMMAND)
+    command = template.format(topology=HERE / "topology.json", ready=ready) + further
+    with running(command) as process:
 
         def started():
             assert process.poll() is None, f"the service ended with {process.returncode}"
@@ -62,18 +91,34 @@ def connection_string(tmp_path_factory):
             except (FileNotFoundError, json.JSONDecodeError):
                 return None
 
-        address = wait_for(started, START_SECONDS_MAX, "start of the service")
-        yield (
-            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
-            f"QueueEndpoint=http://{address}/{ACCOUNT};"
-        )
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        yield process, wait_for(started, START_SECONDS_MAX, "start of the service")
+
+
+@contextlib.contextmanager
+def azurite():
+    """Azurite with the declared queues: its address."""
+    assert AZURITE.exists(), "run `npm ci` in tests/sdk/queue-js first"
+    with running(AZURITE_COMMAND, stdout=subprocess.PIPE, text=True) as process:
+        listens = re.compile(r"listens on http://(\S+)")
+        address = next((m[1] for line in process.stdout if (m := listens.search(line))), None)
+        assert address, "Azurite has not said where it listens"
+        with QueueServiceClient.from_connection_string(string_for(address), **ONCE) as service:
+            for queue in json.loads((HERE / "topology.json").read_text())["storage"]["queues"]:
+                service.create_queue(queue)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def connection_string(tmp_path_factory):
+    given = os.environ.get("BULKHEAD_QUEUE_CONNECTION_STRING")
+    if given:
+        yield given
+    elif IS_AZURITE:
+        with azurite() as address:
+            yield string_for(address)
+    else:
+        with stand_in(tmp_path_factory.mktemp("queue")) as (_, address):
+            yield string_for(address)
 
 
 @pytest.fixture(scope="session")

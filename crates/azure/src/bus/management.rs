@@ -166,6 +166,42 @@ impl Management {
             .collect()
     }
 
+    /// Takes deferred messages under a lock, by their sequence numbers. They stay deferred until
+    /// they are settled.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::MessageNotFound`] when one is not there, not deferred or locked, and any other
+    /// [`BusError`].
+    pub async fn receive_deferred(
+        &self,
+        sequence_numbers: &[i64],
+    ) -> Result<Vec<Received>, BusError> {
+        /// The receiver settles second, that is, under a lock.
+        const PEEK_LOCK: u32 = 1;
+        let numbers = sequence_numbers.iter().copied().map(Value::Long).collect();
+        let body = map(vec![
+            ("sequence-numbers", Value::Array(Array(numbers))),
+            ("receiver-settle-mode", Value::Uint(PEEK_LOCK)),
+        ]);
+        let answer = self.call("com.microsoft:receive-by-sequence-number", body).await?;
+        let entries = list(answer.get(&key("messages"))).iter();
+        entries
+            .map(|entry| {
+                let Value::Map(entry) = entry else {
+                    return Err(BusError::protocol("a deferred message that is not a map"));
+                };
+                match (entry.get(&key("message")), entry.get(&key("lock-token"))) {
+                    (Some(Value::Binary(bytes)), Some(Value::Uuid(token))) => {
+                        let lock_token = Some(Uuid::from_bytes(*token.as_inner()));
+                        Ok(Received { lock_token, ..decode(bytes)? })
+                    }
+                    _ => Err(BusError::protocol("a deferred message without bytes or lock")),
+                }
+            })
+            .collect()
+    }
+
     /// Settles messages that somebody received, by their lock tokens.
     ///
     /// # Errors

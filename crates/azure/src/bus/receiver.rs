@@ -216,6 +216,23 @@ impl Receiver {
         result
     }
 
+    /// Takes a deferred message under a lock, by its sequence number; `None` when it is not there,
+    /// not deferred, or locked by somebody else.
+    ///
+    /// # Errors
+    ///
+    /// Any [`BusError`].
+    pub async fn receive_deferred(
+        &self,
+        sequence_number: i64,
+    ) -> Result<Option<Received>, BusError> {
+        match self.0.management.receive_deferred(&[sequence_number]).await {
+            Ok(received) => Ok(received.into_iter().next()),
+            Err(BusError::MessageNotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives messages back as if they had never been received: their delivery count stays, and
     /// others see them at once. For a receiver that looks for particular messages and has to take
     /// what lies before them.

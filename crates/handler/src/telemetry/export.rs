@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+#[cfg(feature = "azure-monitor")]
+use reqwest::header::HeaderMap;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
@@ -15,9 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::metric::Meter;
+#[cfg(feature = "azure-monitor")]
+use super::azure_monitor::{self, Envelopes};
+use super::metric::{Meter, Metric};
 use super::otlp::{self, FinishedSpan};
-use super::{Options, SPANS_LOST, StartError, now_ns};
+use super::{Destination, Options, SPANS_LOST, StartError, now_ns};
 
 /// How often spans are sent.
 const SPANS_EVERY: Duration = Duration::from_millis(500);
@@ -25,6 +30,10 @@ const SPANS_EVERY: Duration = Duration::from_millis(500);
 /// How often totals are sent. Shorter than the minute that is usual, as a host may stop an idle
 /// instance within it.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often metrics go to Application Insights, which charges by volume.
+#[cfg(feature = "azure-monitor")]
+const MEASUREMENTS_EVERY: Duration = Duration::from_secs(15);
 
 /// Spans of one request: about a quarter of a megabyte.
 const BATCH_SPANS_MAX: usize = 512;
@@ -56,11 +65,24 @@ pub struct Exporter {
 #[derive(Debug)]
 struct Collector {
     http: Client,
-    traces: Url,
-    metrics: Url,
-    resource: Value,
+    wire: Wire,
     meter: &'static Meter,
     start_ns: u64,
+}
+
+/// What it speaks.
+#[derive(Debug)]
+enum Wire {
+    Otlp {
+        traces: Url,
+        metrics: Url,
+        resource: Value,
+    },
+    #[cfg(feature = "azure-monitor")]
+    AzureMonitor {
+        track: Url,
+        envelopes: Envelopes,
+    },
 }
 
 /// Why a request did not bring anything to the collector.
@@ -76,7 +98,22 @@ impl Exporter {
         queue: mpsc::Receiver<FinishedSpan>,
         meter: &'static Meter,
     ) -> Result<Self, StartError> {
-        let Options { endpoint, headers, service_name, service_version } = options;
+        let Options { destination, service_name, service_version } = options;
+        let instance_id = Uuid::new_v4().to_string();
+        let (wire, headers) = match destination {
+            Destination::Otlp { endpoint, headers } => {
+                let (traces, metrics) = (below(&endpoint, "traces"), below(&endpoint, "metrics"));
+                let resource = otlp::resource(&service_name, &service_version, &instance_id);
+                (Wire::Otlp { traces, metrics, resource }, headers)
+            }
+            #[cfg(feature = "azure-monitor")]
+            Destination::AzureMonitor(connection) => {
+                let track = connection.track().clone();
+                let envelopes =
+                    Envelopes::new(connection, &service_name, &service_version, &instance_id);
+                (Wire::AzureMonitor { track, envelopes }, HeaderMap::new())
+            }
+        };
         let http = Client::builder()
             .default_headers(headers)
             .timeout(ANSWER_MAX)
@@ -85,15 +122,7 @@ impl Exporter {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(StartError::Transport)?;
-        let instance_id = Uuid::new_v4().to_string();
-        let collector = Collector {
-            http,
-            traces: below(&endpoint, "traces"),
-            metrics: below(&endpoint, "metrics"),
-            resource: otlp::resource(&service_name, &service_version, &instance_id),
-            meter,
-            start_ns: now_ns(),
-        };
+        let collector = Collector { http, wire, meter, start_ns: now_ns() };
         Ok(Self { queue, collector })
     }
 
@@ -112,9 +141,9 @@ impl Exporter {
                 spans.push(span);
             }
             for batch in spans.chunks(BATCH_SPANS_MAX) {
-                let _ = collector.post(&collector.traces, &collector.traces_of(batch)).await;
+                let _ = collector.post_spans(batch).await;
             }
-            let _ = collector.post(&collector.metrics, &collector.totals()).await;
+            let _ = collector.post_totals().await;
         };
         if tokio::time::timeout(FLUSH_MAX, last).await.is_err() {
             warn!("the collector did not take the last telemetry in time");
@@ -152,10 +181,9 @@ impl Collector {
     }
 
     async fn send_batch(&self, batch: &[FinishedSpan]) -> Result<(), String> {
-        let body = self.traces_of(batch);
         let mut pause = TRY_PAUSE;
         for _ in 1..TRIES_MAX {
-            match self.post(&self.traces, &body).await {
+            match self.post_spans(batch).await {
                 Ok(()) => return Ok(()),
                 Err(Unsent::Refused(why)) => return Err(why),
                 Err(Unsent::Retryable(_)) => {
@@ -164,30 +192,62 @@ impl Collector {
                 }
             }
         }
-        self.post(&self.traces, &body).await.map_err(Unsent::why)
+        self.post_spans(batch).await.map_err(Unsent::why)
     }
 
     /// Sends totals for ever.
     async fn send_totals(&self) {
-        let mut tick = interval(METRICS_EVERY);
+        let mut tick = interval(match self.wire {
+            Wire::Otlp { .. } => METRICS_EVERY,
+            #[cfg(feature = "azure-monitor")]
+            Wire::AzureMonitor { .. } => MEASUREMENTS_EVERY,
+        });
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = Health::default();
         loop {
             tick.tick().await;
-            let sent = self.post(&self.metrics, &self.totals()).await;
+            let sent = self.post_totals().await;
             health.saw(&sent.map_err(Unsent::why));
         }
     }
 
-    fn traces_of(&self, batch: &[FinishedSpan]) -> Value {
-        otlp::traces(&self.resource, batch)
+    async fn post_spans(&self, batch: &[FinishedSpan]) -> Result<(), Unsent> {
+        match &self.wire {
+            Wire::Otlp { traces, resource, .. } => {
+                self.post(traces, &otlp::traces(resource, batch)).await.map(drop)
+            }
+            #[cfg(feature = "azure-monitor")]
+            Wire::AzureMonitor { track, envelopes } => {
+                let answer = self.post(track, &envelopes.spans(batch)).await?;
+                let lost = azure_monitor::refused(&answer);
+                if lost > 0 {
+                    SPANS_LOST.add_to(self.meter, lost, &[("reason", "refused")]);
+                }
+                Ok(())
+            }
+        }
     }
 
-    fn totals(&self) -> Value {
-        otlp::metrics(&self.resource, &self.meter.snapshot(), self.start_ns, now_ns())
+    async fn post_totals(&self) -> Result<(), Unsent> {
+        let snapshot: Vec<Metric> = self.meter.snapshot();
+        match &self.wire {
+            Wire::Otlp { metrics, resource, .. } => {
+                let body = otlp::metrics(resource, &snapshot, self.start_ns, now_ns());
+                self.post(metrics, &body).await.map(drop)
+            }
+            #[cfg(feature = "azure-monitor")]
+            Wire::AzureMonitor { track, envelopes } => {
+                for part in envelopes.metrics(&snapshot, now_ns()).chunks(BATCH_SPANS_MAX) {
+                    self.post(track, &part.to_vec().into()).await?;
+                }
+                envelopes.took(&snapshot);
+                Ok(())
+            }
+        }
     }
 
-    async fn post(&self, url: &Url, body: &Value) -> Result<(), Unsent> {
+    /// Sends one request; the body of an answer that is a success, as far as it is looked at.
+    async fn post(&self, url: &Url, body: &Value) -> Result<Bytes, Unsent> {
         let json = HeaderValue::from_static("application/json");
         let request = self.http.post(url.clone()).header(CONTENT_TYPE, json);
         let response = match request.body(body.to_string()).send().await {
@@ -196,8 +256,11 @@ impl Collector {
             Err(error) => return Err(Unsent::Retryable(error.without_url().to_string())),
         };
         match response.status() {
-            status if status.is_success() => Ok(()),
-            status @ (StatusCode::TOO_MANY_REQUESTS
+            // Only a partial success has something to say.
+            StatusCode::PARTIAL_CONTENT => Ok(response.bytes().await.unwrap_or_default()),
+            status if status.is_success() => Ok(Bytes::new()),
+            status @ (StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT) => Err(Unsent::Retryable(format!("answered {status}"))),
@@ -261,8 +324,10 @@ mod tests {
         let (spans, queue) = mpsc::channel(spans_max);
         let meter: &'static Meter = Box::leak(Box::default());
         let options = Options {
-            endpoint: format!("http://{address}").parse().unwrap(),
-            headers: Default::default(),
+            destination: Destination::Otlp {
+                endpoint: format!("http://{address}").parse().unwrap(),
+                headers: Default::default(),
+            },
             service_name: "test".to_owned(),
             service_version: "0".to_owned(),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::pipeline;
 
@@ -16,6 +17,11 @@ pub(super) const BOUNDS_S: [f64; 17] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
     3_600.0,
 ];
+
+/// How long a gauge is sent after it was last set: what nobody sees any more, because a timer has
+/// moved to another instance or a service does not answer, is unknown and not as it was. Longer
+/// than two rounds of whoever looks once a minute.
+const GAUGE_FRESH_MAX: Duration = Duration::from_secs(150);
 
 /// What marks the series of everything beyond [`SERIES_MAX`].
 const OVERFLOW: (&str, &str) = ("otel.metric.overflow", "true");
@@ -111,20 +117,17 @@ impl Gauge {
         Self(Instrument { name, unit, description })
     }
 
-    /// Notes the number of the moment. Does nothing while telemetry is off.
+    /// Notes the number of the moment, which is sent for [`GAUGE_FRESH_MAX`]. Does nothing while
+    /// telemetry is off.
     pub fn set(&self, value: f64, attributes: Attributes<'_>) {
         if let Some(pipeline) = pipeline() {
-            pipeline.meter.update(
-                &self.0,
-                attributes,
-                || Total::Last(0.0),
-                |total| {
-                    if let Total::Last(last) = total {
-                        *last = value;
-                    }
-                },
-            );
+            self.set_in(&pipeline.meter, value, attributes, Instant::now());
         }
+    }
+
+    fn set_in(&self, meter: &Meter, value: f64, attributes: Attributes<'_>, at: Instant) {
+        let seen = Total::Last { value, at };
+        meter.update(&self.0, attributes, || seen.clone(), |total| *total = seen.clone());
     }
 }
 
@@ -150,7 +153,7 @@ pub(super) struct Series {
 pub(super) enum Total {
     Count(u64),
     Durations(Durations),
-    Last(f64),
+    Last { value: f64, at: Instant },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -197,7 +200,19 @@ impl Meter {
 
     /// The numbers of this moment.
     pub(super) fn snapshot(&self) -> Vec<Metric> {
-        self.lock().values().cloned().collect()
+        self.snapshot_at(Instant::now())
+    }
+
+    fn snapshot_at(&self, now: Instant) -> Vec<Metric> {
+        let mut metrics = self.lock();
+        metrics.retain(|_, metric| {
+            metric.series.retain(|series| match series.total {
+                Total::Last { at, .. } => now.saturating_duration_since(at) <= GAUGE_FRESH_MAX,
+                Total::Count(_) | Total::Durations(_) => true,
+            });
+            !metric.series.is_empty()
+        });
+        metrics.values().cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Metric>> {
@@ -240,6 +255,21 @@ mod tests {
         assert_eq!(durations.buckets[0], 3, "0, -1 and NaN");
         assert_eq!((durations.buckets[4], durations.buckets[5]), (1, 1), "bounds are inclusive");
         assert_eq!(durations.buckets[BOUNDS_S.len()], 1, "longer than the last bound");
+    }
+
+    #[test]
+    fn a_gauge_that_nobody_sets_any_more_is_not_sent() {
+        static DEPTH: Gauge = Gauge::new("depth", "{thing}", "");
+        let (meter, begun) = (Meter::default(), Instant::now());
+        DEPTH.set_in(&meter, 1.0, &[("source", "a")], begun);
+        DEPTH.set_in(&meter, 2.0, &[("source", "b")], begun);
+        let later = begun + GAUGE_FRESH_MAX;
+        DEPTH.set_in(&meter, 3.0, &[("source", "b")], later);
+        assert_eq!(meter.snapshot_at(later)[0].series.len(), 2);
+        let [depth] =
+            meter.snapshot_at(later + Duration::from_millis(1)).try_into().expect("one gauge");
+        assert!(matches!(depth.series[..], [Series { total: Total::Last { value: 3.0, .. }, .. }]));
+        assert!(meter.snapshot_at(later + 2 * GAUGE_FRESH_MAX).is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Traces and metrics, exported as OTLP over HTTP: nothing at all unless [`start`] is called, and
+//! Traces and metrics, exported as OTLP over HTTP, or to Application Insights with the feature
+//! `azure-monitor`: nothing at all unless [`start`] is called, and
 //! never in the way of an invocation when it is.
 //!
 //! A finished [`Span`] goes into a bounded queue, or is dropped and counted where the queue is
@@ -10,6 +11,8 @@
 //! `getrandom` into every build for what is a page of JSON. The wire format is theirs:
 //! <https://opentelemetry.io/docs/specs/otlp/#otlphttp>, in its JSON encoding.
 
+#[cfg(feature = "azure-monitor")]
+mod azure_monitor;
 mod export;
 mod metric;
 mod otlp;
@@ -22,6 +25,8 @@ use reqwest::Url;
 use reqwest::header::HeaderMap;
 use tokio::sync::mpsc;
 
+#[cfg(feature = "azure-monitor")]
+pub use azure_monitor::{ConnectionString, ConnectionStringError};
 pub use export::Exporter;
 pub use metric::{Counter, Gauge, Histogram};
 pub use span::{Kind, Span};
@@ -33,14 +38,28 @@ use otlp::FinishedSpan;
 /// exporter this is far more than one process produces; beyond it spans are dropped and counted.
 const QUEUE_SPANS_MAX: usize = 8_192;
 
+/// Where telemetry goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A collector that takes OTLP over HTTP.
+    Otlp {
+        /// The base address, as in `OTEL_EXPORTER_OTLP_ENDPOINT`: `v1/traces` and `v1/metrics` are
+        /// added to its path.
+        endpoint: Url,
+        /// Headers of every request, as in `OTEL_EXPORTER_OTLP_HEADERS`; mark secrets as
+        /// sensitive.
+        headers: HeaderMap,
+    },
+    /// Application Insights.
+    #[cfg(feature = "azure-monitor")]
+    AzureMonitor(ConnectionString),
+}
+
 /// Where telemetry goes and whose it is.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The base address, as in `OTEL_EXPORTER_OTLP_ENDPOINT`: `v1/traces` and `v1/metrics` are
-    /// added to its path.
-    pub endpoint: Url,
-    /// Headers of every request, as in `OTEL_EXPORTER_OTLP_HEADERS`; mark secrets as sensitive.
-    pub headers: HeaderMap,
+    /// Where it goes.
+    pub destination: Destination,
     /// `service.name`.
     pub service_name: String,
     /// `service.version`.

@@ -106,7 +106,7 @@ fn metric(metric: &Metric, start_ns: u64, now_ns: u64) -> Value {
         });
         match &series.total {
             Total::Count(count) => point["asInt"] = count.to_string().into(),
-            Total::Last(value) => point["asDouble"] = (*value).into(),
+            Total::Last { value, .. } => point["asDouble"] = (*value).into(),
             Total::Durations(durations) => {
                 let buckets = durations.buckets.iter().map(ToString::to_string);
                 point["count"] = durations.count.to_string().into();
@@ -128,7 +128,7 @@ fn metric(metric: &Metric, start_ns: u64, now_ns: u64) -> Value {
             encoded["histogram"] =
                 json!({"aggregationTemporality": CUMULATIVE, "dataPoints": points});
         }
-        Some(Total::Last(_)) => encoded["gauge"] = json!({"dataPoints": points}),
+        Some(Total::Last { .. }) => encoded["gauge"] = json!({"dataPoints": points}),
         Some(Total::Count(_)) | None => {
             encoded["sum"] = json!({
                 "aggregationTemporality": CUMULATIVE,

@@ -268,7 +268,7 @@ impl Request {
             Self::Claim { service, name, calls_out } => {
                 claim::claim(*service, &name.to_string(), now, LEASE_MS, *calls_out)
             }
-            Self::HandOver => claim::hand_over(now),
+            Self::HandOver => claim::hand_over(now, false),
             Self::Complete(held) => held.0.complete(now),
             Self::Reject(held) => held.0.reject(now, "no", None),
             Self::Fail(held, ending) => held.0.fail(now, "error", (*ending).into()),

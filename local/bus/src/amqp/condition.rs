@@ -11,6 +11,8 @@ use super::decode::{Composite, DecodeError, FromAmqp, Reader};
 use super::encode::{ListWriter, MapWriter, Put, Symbol};
 use super::value::Value;
 
+pub(crate) const SERVER_BUSY: &str = "com.microsoft:server-busy";
+pub(crate) const DETACH_FORCED: &str = "amqp:link:detach-forced";
 pub(crate) const NOT_FOUND: &str = "amqp:not-found";
 pub(crate) const UNAUTHORIZED: &str = "amqp:unauthorized-access";
 pub(crate) const NOT_ALLOWED: &str = "amqp:not-allowed";
@@ -29,6 +31,11 @@ pub(crate) const HANDLE_IN_USE: &str = "amqp:session:handle-in-use";
 pub(crate) const DEAD_LETTER: &str = "com.microsoft:dead-letter";
 pub(crate) const MESSAGE_LOCK_LOST: &str = "com.microsoft:message-lock-lost";
 pub(crate) const MESSAGE_NOT_FOUND: &str = "com.microsoft:message-not-found";
+pub(crate) const SESSION_LOCK_LOST: &str = "com.microsoft:session-lock-lost";
+pub(crate) const SESSION_CANNOT_BE_LOCKED: &str = "com.microsoft:session-cannot-be-locked";
+pub(crate) const SESSION_NOT_FOUND: &str = "com.microsoft:session-not-found";
+pub(crate) const ENTITY_DISABLED: &str = "com.microsoft:entity-disabled";
+pub(crate) const TIMEOUT: &str = "com.microsoft:timeout";
 pub(crate) const ENTITY_ALREADY_EXISTS: &str = "com.microsoft:entity-already-exists";
 pub(crate) const ARGUMENT_ERROR: &str = "com.microsoft:argument-error";
 

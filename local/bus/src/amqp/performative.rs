@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::condition::AmqpError;
 use super::decode::{Composite, DecodeError, FromAmqp, Reader};
-use super::encode::{ListWriter, Put, Raw};
+use super::encode::{ListWriter, Put, Raw, put_value};
 use super::frame::{FrameKind, OpenFrame};
 use super::state::DeliveryState;
 use super::value::Value;
@@ -82,6 +82,28 @@ pub(crate) struct Terminus {
 }
 
 impl Terminus {
+    /// The same terminus, a source, with a value put into its filter set.
+    pub(crate) fn with_filter(&self, name: &str, text: &str) -> Terminus {
+        const FILTER: usize = 7;
+        let Ok(Value::Described(described)) = Reader::new(&self.raw).value() else {
+            return self.clone();
+        };
+        let (descriptor, Value::List(mut fields)) = *described else { return self.clone() };
+        if let Some(Value::Map(filters)) = fields.get_mut(FILTER) {
+            for (_, value) in filters.iter_mut().filter(|(key, _)| key.as_text() == Some(name)) {
+                *value = match std::mem::replace(value, Value::Null) {
+                    Value::Described(old) => {
+                        Value::Described(Box::new((old.0, Value::string(text))))
+                    }
+                    _ => Value::string(text),
+                };
+            }
+        }
+        let mut out = BytesMut::new();
+        put_value(&mut out, &Value::Described(Box::new((descriptor, Value::List(fields)))));
+        Terminus { raw: out.freeze(), ..self.clone() }
+    }
+
     fn decode(raw: Bytes) -> Result<Terminus, DecodeError> {
         let mut reader = Reader::new(&raw);
         let code = reader.u8()?;
@@ -109,6 +131,7 @@ pub(crate) struct Attach {
     pub(crate) target: Option<Terminus>,
     pub(crate) initial_delivery_count: Option<u32>,
     pub(crate) max_message_size: Option<u64>,
+    pub(crate) properties: Option<Value>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -202,6 +225,11 @@ impl Performative {
                     f.next()?
                 },
                 max_message_size: f.next()?,
+                properties: {
+                    f.skip()?; // offered-capabilities
+                    f.skip()?; // desired-capabilities
+                    f.next()?
+                },
             })),
             FLOW => Performative::Flow(Flow {
                 next_incoming_id: f.next()?,
@@ -294,7 +322,10 @@ pub(crate) fn put_attach(out: &mut BytesMut, channel: u16, attach: &Attach) {
             .field(None::<u32>)
             .field(None::<u32>)
             .field(attach.initial_delivery_count)
-            .field(attach.max_message_size);
+            .field(attach.max_message_size)
+            .field(None::<u32>)
+            .field(None::<u32>)
+            .field(attach.properties.as_ref());
     });
 }
 
@@ -397,6 +428,7 @@ mod tests {
             target: None,
             initial_delivery_count: None,
             max_message_size: Some(262_144),
+            properties: None,
         };
         put_attach(&mut out, 1, &attach);
         assert_eq!(body(&mut out), Performative::Attach(Box::new(attach)));

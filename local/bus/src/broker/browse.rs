@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::body::Body;
 use super::receive::Delivery;
 use super::record::{QueueId, Record, Removal};
 use super::rule::Rule;
@@ -21,17 +22,23 @@ pub(crate) enum RuleError {
 }
 
 impl Broker {
-    /// Messages from a sequence number on, whoever has them, without touching them.
+    /// Messages from a sequence number on, of one session or all, whoever has them, without
+    /// touching them.
     pub(crate) fn peek(
         &mut self,
         now: Timestamp,
         queue: QueueId,
         from: i64,
         count: usize,
+        session: Option<&str>,
     ) -> Vec<Delivery> {
         self.advance(now);
+        self.touch(queue);
         let place = self.queue(queue);
-        place.from(from).take(count).filter_map(|(sequence, _)| place.delivery(sequence)).collect()
+        let wanted =
+            |message: &Body| session.is_none_or(|session| message.session_id() == Some(session));
+        let messages = place.from(from).filter(|(_, entry)| wanted(&entry.message));
+        messages.take(count).filter_map(|(sequence, _)| place.delivery(sequence)).collect()
     }
 
     /// Deletes up to `count` available messages enqueued no later than `until`, and says how many.
@@ -66,6 +73,7 @@ impl Broker {
         rule: Rule,
     ) -> Result<(), RuleError> {
         self.advance(now);
+        self.touch(queue);
         let rules = &self.queue(queue).rules;
         if rules.iter().any(|known| known.name.eq_ignore_ascii_case(&rule.name)) {
             return Err(RuleError::Exists(rule.name));

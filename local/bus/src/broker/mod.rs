@@ -5,45 +5,57 @@
 //! but nothing of connections, sessions or links; a receiver is a number that has credit.
 //! Semantics: <https://learn.microsoft.com/azure/service-bus-messaging/>.
 //!
-//! One file per concern: [`publish`] brings messages in, [`receive`] hands them out, [`settle`]
-//! ends deliveries, [`browse`] looks and edits from the management side, [`queue`] is the state and
-//! [`record`] the only way to change it.
+//! One file per concern: [`publish`] brings messages in, [`forward`] moves them on, [`receive`]
+//! hands them out, [`held`] does so by session, [`settle`] ends deliveries, [`browse`] looks and
+//! edits from the management side, [`entities`] come and go, [`queue`] and [`sessions`] are the
+//! state and [`record`] the only way to change it.
 
 mod address;
+pub(crate) mod body;
 mod browse;
 mod duplicates;
+mod entities;
+mod forward;
+mod held;
 mod ids;
 mod publish;
 mod queue;
 mod receive;
-mod record;
+pub(crate) mod record;
+pub(crate) mod recovery;
 mod rule;
+mod sessions;
 mod settle;
 mod status;
 #[cfg(test)]
 mod tests;
 mod time;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub(crate) use address::{Address, normalise};
 pub(crate) use browse::RuleError;
+pub(crate) use entities::{EntityError, Registered, Runtime};
+pub(crate) use held::SessionOffer;
 pub(crate) use publish::PublishError;
-pub(crate) use receive::{ConnectionId, Delivery, MessageState, ReceiveMode, ReceiverId};
+pub(crate) use receive::{
+    ConnectionId, Delivery, Event, Lost, MessageState, ReceiveMode, ReceiverId,
+};
 pub(crate) use record::{Journal, NoJournal, QueueId};
 pub(crate) use rule::Rule;
 pub(crate) use settle::{SettleError, Settlement};
 pub use status::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub(crate) use time::Timestamp;
 
-use duplicates::Duplicates;
+use body::Body;
+use entities::Registry;
 use ids::Ids;
-use queue::{Entry, Queue, Settings};
+use queue::{Entry, Queue};
 use receive::Receivers;
 use record::Record;
 
-use crate::topology::{Namespace, NamespaceError, Span};
+use crate::topology::{Definition, Namespace, NamespaceError};
 
 /// What an address stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +63,7 @@ pub(crate) enum Entity {
     Queue(QueueId),
     Topic(TopicId),
     Subscription(QueueId),
+    /// A dead-letter or transfer dead-letter sub-queue.
     DeadLetter(QueueId),
 }
 
@@ -72,9 +85,16 @@ pub(crate) struct Broker {
     topics: Vec<Topic>,
     /// Lower-case path to entity.
     directory: HashMap<String, Entity>,
+    registry: Registry,
+    /// Keys of the entities that a topology file declares: the file is where they last.
+    declared: BTreeSet<String>,
     receivers: Receivers,
     ids: Ids,
     journal: Box<dyn Journal>,
+    /// Bytes of messages in memory.
+    resident: u64,
+    /// Above this, messages that come are left where the journal has them.
+    resident_max: u64,
     /// The latest time any command has named; a clock that steps back does not take it along.
     now: Timestamp,
     /// No deadline is earlier. May itself be of something already settled.
@@ -96,113 +116,40 @@ impl Broker {
             queues: Vec::new(),
             topics: Vec::new(),
             directory: HashMap::new(),
+            registry: Registry::new(),
+            declared: BTreeSet::new(),
             receivers: Receivers::default(),
             ids: Ids::new(seed),
             journal,
+            resident: 0,
+            resident_max: u64::MAX,
             now: Timestamp::from_millis(i64::MIN),
             earliest: Timestamp::NEVER,
         };
-        for spec in &namespace.queues {
-            let settings = Settings {
-                lock_ms: spec.lock_duration.as_millis(),
-                max_delivery_count: Some(spec.max_delivery_count),
-                ttl_ms: limited(spec.default_message_time_to_live),
-                dead_letter_expired: spec.dead_lettering_on_message_expiration,
-                dead_letter_filter_errors: false,
-                max_bytes: megabytes(spec.max_size_in_megabytes),
-            };
-            let id = broker.declare_with_dead_letter(&spec.name, settings, Entity::Queue);
-            if spec.requires_duplicate_detection {
-                let window_ms = spec.duplicate_detection_history_time_window.as_millis();
-                broker.queue_mut(id).duplicates = Some(Duplicates::new(window_ms));
-            }
-        }
-        for spec in &namespace.topics {
-            broker.declare_topic(spec)?;
-        }
+        broker.declare_all(namespace);
         broker.journal.seal();
         Ok(broker)
     }
 
-    fn declare_topic(&mut self, spec: &crate::topology::Topic) -> Result<(), NamespaceError> {
-        let ttl_ms = limited(spec.default_message_time_to_live);
-        let settings = Settings {
-            lock_ms: 0,
-            max_delivery_count: None,
-            ttl_ms,
-            dead_letter_expired: false,
-            dead_letter_filter_errors: false,
-            max_bytes: megabytes(spec.max_size_in_megabytes),
-        };
-        let shelf = self.declare(&spec.name, settings);
-        if spec.requires_duplicate_detection {
-            let window_ms = spec.duplicate_detection_history_time_window.as_millis();
-            self.queue_mut(shelf).duplicates = Some(Duplicates::new(window_ms));
+    /// Defines what a topology file declares; what exists already is changed accordingly, its
+    /// rules and messages are left alone. Not journaled: the file lasts by itself.
+    pub(crate) fn declare_all(&mut self, namespace: &Namespace) {
+        let at = self.now;
+        for queue in &namespace.queues {
+            self.declared.insert(normalise(&queue.name));
+            self.define(&Arc::new(Definition::Queue(queue.clone())), at);
         }
-        let topic = TopicId(index(self.topics.len()));
-        self.directory.insert(spec.name.to_lowercase(), Entity::Topic(topic));
-        let mut subscriptions = Vec::new();
-        for subscription in &spec.subscriptions {
-            let own_ttl_ms = limited(subscription.default_message_time_to_live);
-            let settings = Settings {
-                lock_ms: subscription.lock_duration.as_millis(),
-                max_delivery_count: Some(subscription.max_delivery_count),
-                ttl_ms: own_ttl_ms.into_iter().chain(ttl_ms).min(),
-                dead_letter_expired: subscription.dead_lettering_on_message_expiration,
-                dead_letter_filter_errors: subscription
-                    .dead_lettering_on_filter_evaluation_exceptions,
-                max_bytes: u64::MAX,
-            };
-            let path = format!("{}/Subscriptions/{}", spec.name, subscription.name);
-            let id = self.declare_with_dead_letter(&path, settings, Entity::Subscription);
-            let mut rules = Vec::new();
-            for rule in &subscription.rules {
-                let compiled = rule.compile();
-                rules.push(Arc::new(compiled.map_err(|problem| NamespaceError {
-                    problems: vec![format!(
-                        "subscription `{path}`, rule `{}`: {problem}",
-                        rule.name
-                    )],
-                })?));
+        for topic in &namespace.topics {
+            self.declared.insert(normalise(&topic.name));
+            let alone = crate::topology::Topic { subscriptions: Vec::new(), ..topic.clone() };
+            self.define(&Arc::new(Definition::Topic(alone)), at);
+            for subscription in &topic.subscriptions {
+                let (topic, subscription) = (topic.name.clone(), subscription.clone());
+                let definition = Definition::Subscription { topic, subscription };
+                self.declared.insert(normalise(&definition.path()));
+                self.define(&Arc::new(definition), at);
             }
-            if rules.is_empty() {
-                rules.push(Arc::new(Rule::default_rule()));
-            }
-            self.queue_mut(id).rules = rules;
-            subscriptions.push((Arc::from(subscription.name.as_str()), id));
         }
-        self.topics.push(Topic { path: Arc::from(spec.name.as_str()), shelf, subscriptions });
-        Ok(())
-    }
-
-    fn declare(&mut self, path: &str, settings: Settings) -> QueueId {
-        let id = QueueId(index(self.queues.len()));
-        let path: Arc<str> = Arc::from(path);
-        self.queues.push(Queue::new(Arc::clone(&path), settings));
-        self.commit(Record::Declared { queue: id, path });
-        id
-    }
-
-    fn declare_with_dead_letter(
-        &mut self,
-        path: &str,
-        settings: Settings,
-        entity: fn(QueueId) -> Entity,
-    ) -> QueueId {
-        let dead_letter_settings = Settings {
-            max_delivery_count: None,
-            ttl_ms: None,
-            dead_letter_expired: false,
-            max_bytes: u64::MAX,
-            ..settings.clone()
-        };
-        let id = self.declare(path, settings);
-        let dead_letter_path = format!("{path}/$DeadLetterQueue");
-        let dead_letter = self.declare(&dead_letter_path, dead_letter_settings);
-        self.queue_mut(id).dead_letter = Some(dead_letter);
-        self.directory.insert(path.to_lowercase(), entity(id));
-        self.directory.insert(dead_letter_path.to_lowercase(), Entity::DeadLetter(dead_letter));
-        id
     }
 
     /// The entity with this normalised path.
@@ -218,10 +165,15 @@ impl Broker {
         }
     }
 
-    /// Ends the atomic group of records that began with the last call; the shell calls this before
-    /// it tells anybody of the change.
-    pub(crate) fn seal(&mut self) {
-        self.journal.seal();
+    /// Ends the atomic group of records that began with the last call. The shell calls this before
+    /// it tells anybody of the change, and waits until the journal is durable up to the result.
+    pub(crate) fn seal(&mut self) -> u64 {
+        let position = self.journal.seal();
+        if self.resident > self.resident_max {
+            let stored = self.journal.stored();
+            self.put_away(stored);
+        }
+        position
     }
 
     /// When [`advance`](Broker::advance) next has something to do; may be earlier, never later.
@@ -239,6 +191,7 @@ impl Broker {
                 while let Some(sequence) = self.queue(id).lock_over(self.now) {
                     self.fail_delivery(id, sequence, None);
                 }
+                self.end_session_locks(id);
                 while let Some(sequence) = self.queue(id).fallen_due(self.now) {
                     self.activate(id, sequence);
                 }
@@ -247,6 +200,9 @@ impl Broker {
                     self.expire(id, sequence);
                 }
                 self.feed(id);
+                if self.queue(id).idle_over(now) {
+                    self.end_idle(id);
+                }
             }
             let deadlines = self.queues.iter().map(Queue::next_deadline);
             self.earliest = deadlines.min().unwrap_or(Timestamp::NEVER);
@@ -272,7 +228,17 @@ impl Broker {
     }
 
     /// Applies one change: a new one, or one read back from a journal.
-    fn apply(&mut self, record: Record) {
+    fn apply(&mut self, mut record: Record) {
+        let place = record.queue_mut().copied();
+        let before = place.map_or(0, |place| self.queue(place).resident());
+        self.change(record);
+        self.resident = match place {
+            Some(place) => self.resident - before + self.queue(place).resident(),
+            None => self.queues.iter().map(Queue::resident).sum(),
+        };
+    }
+
+    fn change(&mut self, record: Record) {
         match record {
             Record::Declared { .. } => {}
             Record::Enqueued {
@@ -292,7 +258,7 @@ impl Broker {
                     self.wake_at(at);
                 }
                 let entry = Entry {
-                    message,
+                    message: Body::Here(message),
                     original_sequence,
                     enqueued_at,
                     expires_at,
@@ -300,7 +266,10 @@ impl Broker {
                     deferred: false,
                     state,
                 };
-                self.queue_mut(queue).insert(sequence, entry);
+                let queue = self.queue_mut(queue);
+                // A snapshot may have it already.
+                queue.remove(sequence);
+                queue.insert(sequence, entry);
             }
             Record::Removed { queue, sequence, .. } => self.queue_mut(queue).remove(sequence),
             Record::Locked { queue, sequence, token, until } => {
@@ -324,24 +293,28 @@ impl Broker {
                     duplicates.remember(key, until);
                 }
             }
-            Record::RuleAdded { queue, rule } => self.queue_mut(queue).rules.push(rule),
+            Record::RuleAdded { queue, rule } => {
+                let rules = &mut self.queue_mut(queue).rules;
+                rules.retain(|known| known.name != rule.name);
+                rules.push(rule);
+            }
             Record::RuleRemoved { queue, name } => {
                 self.queue_mut(queue).rules.retain(|rule| rule.name != name);
             }
+            Record::Numbered { queue, sequence } => self.queue_mut(queue).use_sequence(sequence),
+            Record::SessionState { queue, session, state, at } => {
+                if let Some(sessions) = &mut self.queue_mut(queue).sessions {
+                    sessions.set_state(&session, state, at);
+                }
+            }
+            Record::Defined { definition, at } => self.define(&definition, at),
+            Record::Dropped { path } => self.undefine(&path),
         }
     }
 
     fn wake_at(&mut self, at: Timestamp) {
         self.earliest = self.earliest.min(at);
     }
-}
-
-fn limited(span: Option<Span>) -> Option<i64> {
-    span.filter(|span| !span.is_unlimited()).map(Span::as_millis)
-}
-
-fn megabytes(n: u32) -> u64 {
-    u64::from(n) * 1_048_576
 }
 
 /// Entities are declared by hand; there are never four billion.

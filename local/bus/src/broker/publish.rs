@@ -16,6 +16,19 @@ use crate::message::{DEAD_LETTER_DESCRIPTION, DEAD_LETTER_REASON, Message, View}
 pub(crate) enum PublishError {
     #[error("messages cannot be sent to a subscription or a dead-letter queue")]
     NotAllowed,
+    #[error("the messaging entity '{0}' could not be found; it was deleted")]
+    Deleted(Arc<str>),
+    #[error("the messaging entity '{0}' is disabled for sending")]
+    Disabled(Arc<str>),
+    #[error(
+        "the SessionId was not set on a message, and it cannot be sent to the entity. Entities \
+         that have session support enabled can only receive messages that have the SessionId set \
+         to a valid value."
+    )]
+    NoSession,
+    /// Without a journal there is no other place for a message.
+    #[error("the messages in memory have reached their maximum size of {0} bytes")]
+    NoMemory(u64),
     #[error("the entity `{path}` has reached its maximum size of {max_bytes} bytes")]
     Full { path: Arc<str>, max_bytes: u64 },
 }
@@ -66,7 +79,23 @@ impl Broker {
         true
     }
 
-    fn check(&self, to: Entity, messages: &[Message]) -> Result<(), PublishError> {
+    /// Whether an entity takes these messages.
+    pub(super) fn check(&self, to: Entity, messages: &[Message]) -> Result<(), PublishError> {
+        let mut bytes = 0;
+        let mut without_session = false;
+        for message in messages {
+            bytes += message.size();
+            without_session |= message.session_id.is_none();
+        }
+        self.check_total(to, bytes, without_session)
+    }
+
+    pub(super) fn check_total(
+        &self,
+        to: Entity,
+        more_bytes: u64,
+        without_session: bool,
+    ) -> Result<(), PublishError> {
         let bytes = match to {
             Entity::Queue(id) => self.queue(id).bytes(),
             Entity::Topic(topic) => {
@@ -82,8 +111,21 @@ impl Broker {
             }
         };
         let inlet = self.queue(self.place(to));
+        if inlet.gone {
+            return Err(PublishError::Deleted(Arc::clone(&inlet.path)));
+        }
+        if !inlet.settings.status.can_send() {
+            return Err(PublishError::Disabled(Arc::clone(&inlet.path)));
+        }
+        if inlet.sessions.is_some() && without_session {
+            return Err(PublishError::NoSession);
+        }
         let max_bytes = inlet.settings.max_bytes;
-        if bytes + messages.iter().map(Message::size).sum::<u64>() > max_bytes {
+        let in_memory = self.journal.shelf().is_none();
+        if in_memory && self.resident + more_bytes > self.resident_max {
+            return Err(PublishError::NoMemory(self.resident_max));
+        }
+        if bytes + more_bytes > max_bytes {
             return Err(PublishError::Full { path: Arc::clone(&inlet.path), max_bytes });
         }
         Ok(())
@@ -95,12 +137,13 @@ impl Broker {
             message.invent_id(self.ids.next());
         }
         let inlet = self.place(to);
+        self.queue_mut(inlet).last_used = self.now;
         let now = self.now;
         let sequence = self.queue(inlet).next_sequence();
         if let Some(duplicates) = &mut self.queue_mut(inlet).duplicates {
             let key = message.duplicate_key();
             if duplicates.knows(&key, now) {
-                self.queue_mut(inlet).use_sequence(sequence);
+                self.commit(Record::Numbered { queue: inlet, sequence });
                 return sequence;
             }
             let until = now.plus(duplicates.window_ms());
@@ -119,37 +162,44 @@ impl Broker {
             }),
             _ => match to {
                 Entity::Topic(topic) => {
-                    self.queue_mut(inlet).use_sequence(sequence);
-                    self.fan_out(topic, message, sequence);
+                    self.commit(Record::Numbered { queue: inlet, sequence });
+                    self.fan_out(topic, &Arc::new(message), sequence, 0);
                 }
-                _ => self.enqueue(inlet, sequence, sequence, Arc::new(message)),
+                _ => self.arrive(inlet, sequence, sequence, Arc::new(message), 0),
             },
         }
         sequence
     }
 
-    /// The time of a scheduled message has come. It joins the others as if it were sent now, so
-    /// it gets a new number; the old one stays as its original.
+    /// The time of a scheduled message has come, or the way it is forwarded has changed. It joins
+    /// the others as if it were sent now, so it gets a new number; the old one stays as its
+    /// original.
     pub(super) fn activate(&mut self, queue: QueueId, sequence: i64) {
         let Some(entry) = self.queue(queue).get(sequence) else { return };
-        let message = Message::clone(&entry.message);
+        let (message, original) = (entry.message.load(), entry.original_sequence);
         self.commit(Record::Removed { queue, sequence, removal: Removal::Activated });
         match self.topics.iter().position(|topic| topic.shelf == queue) {
-            Some(at) => self.fan_out(TopicId(super::index(at)), message, sequence),
+            Some(at) => self.fan_out(TopicId(super::index(at)), &message, original, 0),
             None => {
                 let next = self.queue(queue).next_sequence();
-                self.enqueue(queue, next, sequence, Arc::new(message));
+                self.arrive(queue, next, original, message, 0);
             }
         }
     }
 
-    /// Puts a copy into each subscription whose rules the message passes.
-    fn fan_out(&mut self, topic: TopicId, message: Message, original: i64) {
-        let message = Arc::new(message);
+    /// Puts a copy into each subscription whose rules the message passes. `hops` is how often it
+    /// was forwarded.
+    pub(super) fn fan_out(
+        &mut self,
+        topic: TopicId,
+        message: &Arc<Message>,
+        original: i64,
+        hops: u32,
+    ) {
         let mut view = None;
         for at in 0..self.topic(topic).subscriptions.len() {
             let id = self.topic(topic).subscriptions[at].1;
-            self.route_to_subscription(id, &message, original, &mut view);
+            self.route_to_subscription(id, message, original, &mut view, hops);
         }
     }
 
@@ -159,27 +209,28 @@ impl Broker {
         message: &Arc<Message>,
         original: i64,
         view: &mut Option<View>,
+        hops: u32,
     ) {
         if view.is_none() && self.queue(id).rules.iter().any(|rule| rule.reads_message()) {
             let seed = self.ids.next();
-            *view = Some(View::of(message, self.now, seed));
+            *view = Some(View::of(message, original, self.now, seed));
         }
         let rules = self.queue(id).rules.iter().map(|rule| &**rule);
         let verdict = match view {
             Some(view) => judge(rules, view),
             // Every rule is constant, so any view will do.
-            None => judge(rules, &View::of(&Message::default(), self.now, Uuid::nil())),
+            None => judge(rules, &View::of(&Message::default(), 0, self.now, Uuid::nil())),
         };
         match verdict {
             Ok(verdict) => {
                 if verdict.plain {
                     let sequence = self.queue(id).next_sequence();
-                    self.enqueue(id, sequence, original, Arc::clone(message));
+                    self.arrive(id, sequence, original, Arc::clone(message), hops);
                 }
                 for (changes, rule) in &verdict.changed {
                     let sequence = self.queue(id).next_sequence();
                     let copy = Arc::new(message.with_changes(changes, rule));
-                    self.enqueue(id, sequence, original, copy);
+                    self.arrive(id, sequence, original, copy, hops);
                 }
             }
             Err(error) => {
@@ -197,7 +248,13 @@ impl Broker {
         }
     }
 
-    fn enqueue(&mut self, id: QueueId, sequence: i64, original: i64, message: Arc<Message>) {
+    pub(super) fn enqueue(
+        &mut self,
+        id: QueueId,
+        sequence: i64,
+        original: i64,
+        message: Arc<Message>,
+    ) {
         let own_ms = message.header.ttl.map(i64::from);
         let ttl_ms = match id {
             // In a dead-letter queue nothing expires.

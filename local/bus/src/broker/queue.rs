@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::body::{Body, Shelf, Stored};
 use super::duplicates::Duplicates;
 use super::receive::{Delivery, MessageState, ReceiverId};
 use super::record::{Arrival, QueueId};
 use super::rule::Rule;
+use super::sessions::Sessions;
 use super::time::Timestamp;
 use crate::message::Message;
+use crate::topology::EntityStatus;
 
 /// What was declared about a place.
 #[derive(Debug, Clone)]
@@ -26,6 +29,14 @@ pub(super) struct Settings {
     pub(super) dead_letter_expired: bool,
     pub(super) dead_letter_filter_errors: bool,
     pub(super) max_bytes: u64,
+    pub(super) requires_session: bool,
+    pub(super) status: EntityStatus,
+    /// Lower-case path of the entity that arriving messages are moved to.
+    pub(super) forward_to: Option<Arc<str>>,
+    /// The same for dead-lettered ones.
+    pub(super) forward_dead: Option<Arc<str>>,
+    /// Without use for this long, the entity goes.
+    pub(super) idle_ms: Option<i64>,
 }
 
 /// Where a message is in its life.
@@ -40,7 +51,7 @@ pub(super) enum State {
 /// One message with what happened to it here.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
-    pub(super) message: Arc<Message>,
+    pub(super) message: Body,
     pub(super) original_sequence: i64,
     pub(super) enqueued_at: Timestamp,
     pub(super) expires_at: Option<Timestamp>,
@@ -57,7 +68,20 @@ pub(super) struct Queue {
     pub(super) path: Arc<str>,
     pub(super) settings: Settings,
     pub(super) dead_letter: Option<QueueId>,
+    /// Takes what could not be forwarded.
+    pub(super) transfer_dead_letter: Option<QueueId>,
+    /// The place of the topic that a subscription belongs to.
+    pub(super) shelf: Option<QueueId>,
+    /// Present where messages are handed out by session.
+    pub(super) sessions: Option<Sessions>,
+    /// Receivers there are.
+    pub(super) attached: usize,
+    pub(super) last_used: Timestamp,
+    /// The entity was deleted; the number is not used again.
+    pub(super) gone: bool,
     pub(super) rules: Vec<Arc<Rule>>,
+    /// The rules it was declared with.
+    pub(super) declared_rules: Vec<Arc<Rule>>,
     pub(super) duplicates: Option<Duplicates>,
     /// Receivers with unused credit, first come first served.
     pub(super) waiting: VecDeque<ReceiverId>,
@@ -71,6 +95,8 @@ pub(super) struct Queue {
     due: BTreeSet<(Timestamp, i64)>,
     deferred: usize,
     bytes: u64,
+    /// Of these, bytes in memory.
+    resident: u64,
 }
 
 impl Queue {
@@ -79,7 +105,14 @@ impl Queue {
             path,
             settings,
             dead_letter: None,
+            transfer_dead_letter: None,
+            shelf: None,
+            sessions: None,
+            attached: 0,
+            last_used: Timestamp::from_millis(i64::MIN),
+            gone: false,
             rules: Vec::new(),
+            declared_rules: Vec::new(),
             duplicates: None,
             waiting: VecDeque::new(),
             next_sequence: 1,
@@ -91,6 +124,7 @@ impl Queue {
             due: BTreeSet::new(),
             deferred: 0,
             bytes: 0,
+            resident: 0,
         }
     }
 
@@ -135,13 +169,32 @@ impl Queue {
         (self.entries.len(), self.locks.len(), self.deferred, self.due.len())
     }
 
+    /// When the oldest message that is available or locked came.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let first = self.available.first().copied();
+        let sequence = self.locks.values().copied().chain(first).min()?;
+        self.entries.get(&sequence).map(|entry| entry.enqueued_at)
+    }
+
     /// The first moment at which something happens by itself.
     pub(super) fn next_deadline(&self) -> Timestamp {
         [&self.lock_ends, &self.life_ends, &self.due]
             .iter()
             .filter_map(|set| set.first().map(|(at, _)| *at))
+            .chain(self.sessions.as_ref().map(Sessions::next_deadline))
+            .chain(self.idle_deadline())
             .min()
             .unwrap_or(Timestamp::NEVER)
+    }
+
+    fn idle_deadline(&self) -> Option<Timestamp> {
+        let idle_ms = self.settings.idle_ms.filter(|_| !self.gone)?;
+        Some(self.last_used.plus(idle_ms))
+    }
+
+    /// Whether it was left alone for as long as it may be.
+    pub(super) fn idle_over(&self, now: Timestamp) -> bool {
+        self.idle_deadline().is_some_and(|at| at <= now)
     }
 
     /// A message whose lock is over.
@@ -182,7 +235,7 @@ impl Queue {
             _ => MessageState::Active,
         };
         Some(Delivery {
-            message: Arc::clone(&entry.message),
+            message: entry.message.load(),
             sequence,
             original_sequence: entry.original_sequence,
             enqueued_at: entry.enqueued_at,
@@ -194,14 +247,31 @@ impl Queue {
         })
     }
 
+    /// Bytes of the messages that are in memory.
+    pub(super) fn resident(&self) -> u64 {
+        self.resident
+    }
+
+    /// Leaves a message where the journal has it.
+    pub(super) fn put_away(&mut self, sequence: i64, shelf: &Arc<dyn Shelf>, stored: Stored) {
+        let Some(entry) = self.entries.get_mut(&sequence) else { return };
+        self.resident -= entry.message.resident();
+        entry.message.put_away(shelf, stored);
+    }
+
     pub(super) fn insert(&mut self, sequence: i64, entry: Entry) {
         self.use_sequence(sequence);
         self.bytes += entry.message.size();
+        self.resident += entry.message.resident();
+        let session = self.in_session(&entry);
+        if let (Some(sessions), Some(session)) = (&mut self.sessions, &session) {
+            sessions.message_came(session);
+        }
         match entry.state {
             State::Scheduled { due } => {
                 self.due.insert((due, sequence));
             }
-            _ => self.make_available(sequence, entry.expires_at),
+            _ => self.make_available(sequence, entry.expires_at, session.as_deref()),
         }
         self.entries.insert(sequence, entry);
     }
@@ -209,6 +279,7 @@ impl Queue {
     pub(super) fn remove(&mut self, sequence: i64) {
         let Some(entry) = self.entries.remove(&sequence) else { return };
         self.bytes = self.bytes.saturating_sub(entry.message.size());
+        self.resident -= entry.message.resident();
         if let Some(at) = entry.expires_at {
             self.life_ends.remove(&(at, sequence));
         }
@@ -222,14 +293,27 @@ impl Queue {
             State::Scheduled { due } => drop(self.due.remove(&(due, sequence))),
         }
         self.deferred -= usize::from(entry.deferred);
+        if let (Some(session), Some(sessions)) = (self.in_session(&entry), &mut self.sessions) {
+            sessions.message_gone(&session, sequence);
+        }
     }
 
     pub(super) fn lock(&mut self, sequence: i64, token: Uuid, until: Timestamp) {
         let Some(entry) = self.entries.get_mut(&sequence) else { return };
-        entry.state = State::Locked { token, until };
+        let before = std::mem::replace(&mut entry.state, State::Locked { token, until });
+        // Only when records are applied to a snapshot that has seen later ones.
+        if let State::Locked { token, until } = before {
+            self.locks.remove(&token);
+            self.lock_ends.remove(&(until, sequence));
+        }
         self.available.remove(&sequence);
         self.locks.insert(token, sequence);
         self.lock_ends.insert((until, sequence));
+        if let Some(sessions) = &mut self.sessions
+            && let Some(session) = entry.message.session_id()
+        {
+            sessions.message_locked(session, sequence);
+        }
     }
 
     pub(super) fn renew(&mut self, sequence: i64, renewed: Timestamp) {
@@ -255,22 +339,39 @@ impl Queue {
         }
         if let Some(message) = changed {
             self.bytes = self.bytes.saturating_sub(entry.message.size()) + message.size();
-            entry.message = message;
+            self.resident -= entry.message.resident();
+            entry.message = Body::Here(message);
+            self.resident += entry.message.resident();
         }
         entry.delivery_count = delivery_count;
         self.deferred = self.deferred - usize::from(entry.deferred) + usize::from(deferred);
         entry.deferred = deferred;
-        if deferred {
-            entry.state = State::Deferred;
-        } else {
-            entry.state = State::Available;
-            let expires_at = entry.expires_at;
-            self.make_available(sequence, expires_at);
+        let expires_at = entry.expires_at;
+        entry.state = if deferred { State::Deferred } else { State::Available };
+        let session =
+            self.sessions.as_ref().and_then(|_| entry.message.session_id().map(str::to_owned));
+        if !deferred {
+            self.make_available(sequence, expires_at, session.as_deref());
+        } else if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
+            sessions.message_deferred(&session, sequence);
         }
     }
 
-    fn make_available(&mut self, sequence: i64, expires_at: Option<Timestamp>) {
+    /// The session of a message where sessions count.
+    fn in_session(&self, entry: &Entry) -> Option<String> {
+        self.sessions.as_ref().and_then(|_| entry.message.session_id().map(str::to_owned))
+    }
+
+    fn make_available(
+        &mut self,
+        sequence: i64,
+        expires_at: Option<Timestamp>,
+        session: Option<&str>,
+    ) {
         self.available.insert(sequence);
+        if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
+            sessions.message_available(session, sequence);
+        }
         if let Some(at) = expires_at {
             self.life_ends.insert((at, sequence));
         }
@@ -316,7 +417,14 @@ impl Queue {
             self.entries.values().map(|entry| entry.message.size()).sum::<u64>(),
             self.bytes
         );
+        assert_eq!(
+            self.entries.values().map(|entry| entry.message.resident()).sum::<u64>(),
+            self.resident
+        );
         assert!(self.entries.keys().all(|sequence| *sequence < self.next_sequence));
+        if let Some(sessions) = &self.sessions {
+            sessions.check();
+        }
     }
 
     /// What a restart must bring back.

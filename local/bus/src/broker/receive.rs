@@ -41,6 +41,28 @@ pub(crate) enum MessageState {
     Scheduled,
 }
 
+/// Why a receiver is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The lock of its session is over.
+    SessionLock,
+    /// Its entity was deleted.
+    Deleted,
+    /// Its entity hands out nothing any more.
+    Disabled,
+}
+
+/// What happened to a receiver by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The session it waited for is its own.
+    Accepted {
+        session: Arc<str>,
+        until: Timestamp,
+    },
+    Lost(Lost),
+}
+
 /// A message handed to a receiver, or shown to a peeking one.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
@@ -76,6 +98,9 @@ struct Receiver {
     in_line: bool,
     /// Assigned but not fetched.
     outbox: VecDeque<Delivery>,
+    /// The session it holds.
+    session: Option<Arc<str>>,
+    event: Option<Event>,
     /// Whether its connection was told.
     told: bool,
 }
@@ -97,6 +122,7 @@ impl Broker {
         queue: QueueId,
         mode: ReceiveMode,
     ) -> ReceiverId {
+        self.queue_mut(queue).attached += 1;
         self.receivers.last_id += 1;
         let id = ReceiverId(self.receivers.last_id);
         let receiver = Receiver {
@@ -106,6 +132,8 @@ impl Broker {
             credit: 0,
             in_line: false,
             outbox: VecDeque::new(),
+            session: None,
+            event: None,
             told: false,
         };
         self.receivers.receivers.insert(id, receiver);
@@ -117,8 +145,14 @@ impl Broker {
     pub(crate) fn close_receiver(&mut self, now: Timestamp, id: ReceiverId) {
         self.advance(now);
         let Some(receiver) = self.receivers.receivers.remove(&id) else { return };
+        self.touch(receiver.queue);
+        let queue = self.queue_mut(receiver.queue);
+        queue.attached = queue.attached.saturating_sub(1);
         if receiver.in_line {
-            self.queue_mut(receiver.queue).waiting.retain(|waiting| *waiting != id);
+            queue.waiting.retain(|waiting| *waiting != id);
+        }
+        if let Some(sessions) = &mut queue.sessions {
+            sessions.waiting.retain(|waiting| *waiting != id);
         }
         if let Some(ready) = self.receivers.ready.get_mut(&receiver.connection) {
             ready.retain(|ready| *ready != id);
@@ -126,6 +160,55 @@ impl Broker {
         for delivery in receiver.outbox {
             // A lock that has ended meanwhile needs no release.
             let _ = self.settle(now, receiver.queue, delivery.token, Settlement::Release);
+        }
+        if let Some(session) = receiver.session
+            && self.holder(receiver.queue, &session).is_ok_and(|(holder, _)| holder == id)
+        {
+            self.give_back(receiver.queue, &session);
+        }
+    }
+
+    /// What happened to a receiver since this was last asked.
+    pub(crate) fn take_event(&mut self, id: ReceiverId) -> Option<Event> {
+        self.receivers.receivers.get_mut(&id)?.event.take()
+    }
+
+    pub(super) fn is_open(&self, id: ReceiverId) -> bool {
+        self.receivers.receivers.contains_key(&id)
+    }
+
+    pub(super) fn has_credit(&self, id: ReceiverId) -> bool {
+        self.receivers.receivers.get(&id).is_some_and(|receiver| receiver.credit > 0)
+    }
+
+    pub(super) fn set_receivers_session(&mut self, id: ReceiverId, session: Arc<str>) {
+        if let Some(receiver) = self.receivers.receivers.get_mut(&id) {
+            receiver.session = Some(session);
+        }
+    }
+
+    /// Whether `connection` holds a session.
+    pub(crate) fn holds(&self, connection: ConnectionId, queue: QueueId, session: &str) -> bool {
+        let holder = self.holder(queue, session).ok();
+        let holder = holder.and_then(|(id, _)| self.receivers.receivers.get(&id));
+        holder.is_some_and(|receiver| receiver.connection == connection)
+    }
+
+    /// Lets a receiver's connection know of something.
+    pub(super) fn tell(&mut self, id: ReceiverId, event: Event) {
+        if let Some(receiver) = self.receivers.receivers.get_mut(&id) {
+            receiver.event = Some(event);
+        }
+        self.receivers.call(id);
+    }
+
+    /// Tells every receiver of a place that it is of no use any more.
+    pub(super) fn lose_receivers(&mut self, queue: QueueId, why: Lost) {
+        let all = self.receivers.receivers.iter();
+        let of_queue = all.filter(|(_, receiver)| receiver.queue == queue).map(|(id, _)| *id);
+        let ids: Vec<ReceiverId> = of_queue.collect();
+        for id in ids {
+            self.tell(id, Event::Lost(why));
         }
     }
 
@@ -141,6 +224,11 @@ impl Broker {
         let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return };
         let queue = receiver.queue;
         receiver.credit = credit;
+        if let Some(session) = receiver.session.clone() {
+            self.touch(queue);
+            self.feed_session(queue, &session);
+            return;
+        }
         let joins = credit > 0 && !receiver.in_line;
         let leaves = credit == 0 && receiver.in_line;
         receiver.in_line = credit > 0;
@@ -161,6 +249,7 @@ impl Broker {
         let queue = receiver.queue;
         let mode = receiver.mode;
         let mut fetched = std::mem::take(&mut receiver.outbox);
+        self.touch(queue);
         // A lock may have ended while the message waited to be fetched.
         fetched.retain(|delivery| self.queue(queue).locked(delivery.token).is_some());
         let beyond = fetched.split_off(fetched.len().min(max as usize));
@@ -189,17 +278,24 @@ impl Broker {
         self.receivers.woken.drain(..)
     }
 
-    /// Deferred messages by number: all of them, or `None` if one is not there.
+    /// Deferred messages by number: all of them, or `None` if one is not there or not of the
+    /// session that was named.
     pub(crate) fn receive_deferred(
         &mut self,
         now: Timestamp,
         queue: QueueId,
         sequences: &[i64],
         mode: ReceiveMode,
+        session: Option<&str>,
     ) -> Option<Vec<Delivery>> {
         self.advance(now);
+        self.touch(queue);
         let deferred = |sequence: &i64| {
-            self.queue(queue).get(*sequence).is_some_and(|entry| entry.state == State::Deferred)
+            let entry = self.queue(queue).get(*sequence);
+            entry.is_some_and(|entry| {
+                let same = session.is_none() || entry.message.session_id() == session;
+                entry.state == State::Deferred && same
+            })
         };
         if !sequences.iter().all(deferred) {
             return None;
@@ -234,36 +330,62 @@ impl Broker {
 
     fn lock(&mut self, queue: QueueId, sequence: i64) {
         let token = self.ids.next();
-        let until = self.now.plus(self.queue(queue).settings.lock_ms);
+        let entry = self.queue(queue).get(sequence);
+        let session = entry.and_then(|entry| entry.message.session_id());
+        let held = session.and_then(|session| self.holder(queue, session).ok());
+        // A message lives as long as its session's lock.
+        let until = match held {
+            Some((_, until)) => until,
+            None => self.now.plus(self.queue(queue).settings.lock_ms),
+        };
         self.commit(Record::Locked { queue, sequence, token, until });
     }
 
     /// Assigns available messages to waiting receivers until one or the other runs out.
     pub(super) fn feed(&mut self, queue: QueueId) {
+        if self.queue(queue).sessions.is_some() {
+            return self.feed_sessions(queue);
+        }
         while let Some(&id) = self.queue(queue).waiting.front() {
             let Some(sequence) = self.queue(queue).first_available() else { return };
-            if !self.receivers.receivers.contains_key(&id) {
+            if !self.is_open(id) {
                 self.queue_mut(queue).waiting.pop_front();
                 continue;
             }
-            self.lock(queue, sequence);
-            let delivery = self.queue(queue).delivery(sequence);
-            let Receivers { receivers, ready, woken, .. } = &mut self.receivers;
-            let Some(receiver) = receivers.get_mut(&id) else { return };
-            receiver.outbox.extend(delivery);
-            receiver.credit -= 1;
-            if !receiver.told {
-                receiver.told = true;
-                let ready = ready.entry(receiver.connection).or_default();
-                if ready.is_empty() {
-                    woken.push(receiver.connection);
+            self.assign(queue, sequence, id);
+            if !self.has_credit(id) {
+                if let Some(receiver) = self.receivers.receivers.get_mut(&id) {
+                    receiver.in_line = false;
                 }
-                ready.push(id);
-            }
-            if receiver.credit == 0 {
-                receiver.in_line = false;
                 self.queue_mut(queue).waiting.pop_front();
             }
+        }
+    }
+
+    /// Locks a message for a receiver that has credit, and calls its connection.
+    pub(super) fn assign(&mut self, queue: QueueId, sequence: i64, id: ReceiverId) {
+        self.lock(queue, sequence);
+        let delivery = self.queue(queue).delivery(sequence);
+        if let Some(receiver) = self.receivers.receivers.get_mut(&id) {
+            receiver.outbox.extend(delivery);
+            receiver.credit -= 1;
+        }
+        self.receivers.call(id);
+    }
+}
+
+impl Receivers {
+    /// Notes that a receiver has something to fetch, once until it does.
+    fn call(&mut self, id: ReceiverId) {
+        let Receivers { receivers, ready, woken, .. } = self;
+        let Some(receiver) = receivers.get_mut(&id) else { return };
+        if !receiver.told {
+            receiver.told = true;
+            let ready = ready.entry(receiver.connection).or_default();
+            if ready.is_empty() {
+                woken.push(receiver.connection);
+            }
+            ready.push(id);
         }
     }
 }

@@ -7,17 +7,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
+use super::body::{Shelf, Stored};
 use super::rule::Rule;
 use super::time::Timestamp;
 use crate::message::Message;
+use crate::topology::Definition;
 
 /// A place where messages are kept: a queue, a subscription, a dead-letter sub-queue, or the shelf
 /// on which a topic keeps scheduled messages. An index, stable while the broker lives; a journal
 /// learns the lasting name from [`Record::Declared`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct QueueId(pub(super) u32);
+pub(crate) struct QueueId(pub(crate) u32);
 
 /// Why a message is no longer where it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub(crate) enum Removal {
     Activated,
     /// Deleted by a management request.
     Deleted,
+    /// Moved to the entity it is forwarded to; its copies belong to the same group.
+    Forwarded,
 }
 
 /// What an `Enqueued` message waits for.
@@ -105,6 +110,48 @@ pub(crate) enum Record {
         queue: QueueId,
         name: String,
     },
+    /// Numbers up to this one are used, also where no message has it.
+    Numbered {
+        queue: QueueId,
+        sequence: i64,
+    },
+    /// What the holders of a session have noted about it; `None` is nothing.
+    SessionState {
+        queue: QueueId,
+        session: Arc<str>,
+        state: Option<Bytes>,
+        at: Timestamp,
+    },
+    /// An entity was created, or changed if there is one with its path. Those of the topology file
+    /// are not told: the file is.
+    Defined {
+        definition: Arc<Definition>,
+        at: Timestamp,
+    },
+    /// An entity is gone with everything in it. The path is in lower case.
+    Dropped {
+        path: Arc<str>,
+    },
+}
+
+impl Record {
+    /// The place that it is about.
+    pub(crate) fn queue_mut(&mut self) -> Option<&mut QueueId> {
+        match self {
+            Record::Declared { queue, .. }
+            | Record::Enqueued { queue, .. }
+            | Record::Removed { queue, .. }
+            | Record::Locked { queue, .. }
+            | Record::Renewed { queue, .. }
+            | Record::Unlocked { queue, .. }
+            | Record::Remembered { queue, .. }
+            | Record::RuleAdded { queue, .. }
+            | Record::RuleRemoved { queue, .. }
+            | Record::Numbered { queue, .. }
+            | Record::SessionState { queue, .. } => Some(queue),
+            Record::Defined { .. } | Record::Dropped { .. } => None,
+        }
+    }
 }
 
 /// Where records go before anybody is told of the change.
@@ -115,8 +162,19 @@ pub(crate) trait Journal: Send {
     /// Takes one record of the current group.
     fn append(&mut self, record: &Record);
 
-    /// Ends the group.
-    fn seal(&mut self);
+    /// Ends the group. Nobody may be told of it before the journal is durable up to the position
+    /// that this returns; 0 always is.
+    fn seal(&mut self) -> u64;
+
+    /// Where the messages of the last group are, in the order of their records.
+    fn stored(&mut self) -> Vec<(QueueId, i64, Stored)> {
+        Vec::new()
+    }
+
+    /// Where messages can be read back from; `None` if they cannot.
+    fn shelf(&self) -> Option<Arc<dyn Shelf>> {
+        None
+    }
 }
 
 /// Keeps nothing: the broker's memory is all there is.
@@ -125,5 +183,7 @@ pub(crate) struct NoJournal;
 
 impl Journal for NoJournal {
     fn append(&mut self, _: &Record) {}
-    fn seal(&mut self) {}
+    fn seal(&mut self) -> u64 {
+        0
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Broker;
+use super::body::Body;
 use super::record::{Arrival, QueueId, Record, Removal};
 use super::time::Timestamp;
 use crate::amqp::Value;
@@ -55,6 +56,11 @@ pub(crate) enum SettleError {
          removed from the queue."
     )]
     LockLost,
+    #[error(
+        "The session lock has expired on the MessageSession, or nobody holds it. Accept a new \
+         MessageSession."
+    )]
+    SessionLost,
     #[error("A message in a dead-letter queue cannot be dead-lettered again.")]
     AlreadyDead,
 }
@@ -69,7 +75,9 @@ impl Broker {
         settlement: Settlement,
     ) -> Result<(), SettleError> {
         self.advance(now);
-        let sequence = self.queue(queue).locked(token).ok_or(SettleError::LockLost)?;
+        let lost = self.lock_lost(queue);
+        let sequence = self.queue(queue).locked(token).ok_or(lost)?;
+        self.touch(queue);
         match settlement {
             Settlement::Complete => {
                 let removal = Removal::Completed;
@@ -83,7 +91,7 @@ impl Broker {
             }
             Settlement::Defer { changes } => {
                 if let Some((count, message)) = self.failed(queue, sequence) {
-                    let changed = changed(&message, &changes);
+                    let changed = change(&message, &changes);
                     let (delivery_count, deferred) = (count, true);
                     self.commit(Record::Unlocked {
                         queue,
@@ -119,6 +127,14 @@ impl Broker {
         Ok(())
     }
 
+    /// How a lock that is over is called: with sessions, it is the session that was lost.
+    pub(crate) fn lock_lost(&self, queue: QueueId) -> SettleError {
+        match self.has_sessions(queue) {
+            true => SettleError::SessionLost,
+            false => SettleError::LockLost,
+        }
+    }
+
     /// Whether a lock is still held.
     pub(crate) fn is_locked(&self, queue: QueueId, token: Uuid) -> bool {
         self.queue(queue).locked(token).is_some()
@@ -132,6 +148,7 @@ impl Broker {
         tokens: &[Uuid],
     ) -> Result<Vec<Timestamp>, SettleError> {
         self.advance(now);
+        self.touch(queue);
         let locked = tokens.iter().map(|token| self.queue(queue).locked(*token));
         let sequences: Vec<i64> = locked.collect::<Option<_>>().ok_or(SettleError::LockLost)?;
         let until = self.now.plus(self.queue(queue).settings.lock_ms);
@@ -160,7 +177,7 @@ impl Broker {
             return;
         }
         let deferred = self.queue(queue).get(sequence).is_some_and(|entry| entry.deferred);
-        let changed = changes.and_then(|changes| changed(&message, changes));
+        let changed = changes.and_then(|changes| change(&message, changes));
         self.commit(Record::Unlocked { queue, sequence, delivery_count, deferred, changed });
     }
 
@@ -176,12 +193,13 @@ impl Broker {
     }
 
     /// The delivery count after one more failure, and the message.
-    fn failed(&self, queue: QueueId, sequence: i64) -> Option<(u32, Arc<Message>)> {
+    fn failed(&self, queue: QueueId, sequence: i64) -> Option<(u32, Body)> {
         let entry = self.queue(queue).get(sequence)?;
-        Some((entry.delivery_count.saturating_add(1), Arc::clone(&entry.message)))
+        Some((entry.delivery_count.saturating_add(1), entry.message.clone()))
     }
 
-    /// Moves a message to the dead-letter sub-queue under a new number.
+    /// Moves a message to the dead-letter sub-queue under a new number, or to where the entity
+    /// forwards its dead letters.
     fn dead_letter(
         &mut self,
         queue: QueueId,
@@ -193,6 +211,13 @@ impl Broker {
         let Some(entry) = self.queue(queue).get(sequence).cloned() else { return };
         let changes: Vec<_> =
             changes.iter().map(|(key, value)| (key.clone(), cut(key, value))).collect();
+        let message = entry.message.load();
+        let message = changed(&message, &changes).unwrap_or(message);
+        if let Some(target) = self.queue(queue).settings.forward_dead.clone() {
+            self.commit(Record::Removed { queue, sequence, removal: Removal::Forwarded });
+            self.forward_dead_letter(queue, &target, &message, entry.original_sequence);
+            return;
+        }
         self.commit(Record::Removed { queue, sequence, removal: Removal::DeadLettered });
         self.commit(Record::Enqueued {
             queue: to,
@@ -202,20 +227,25 @@ impl Broker {
             expires_at: None,
             delivery_count: entry.delivery_count + more_failures,
             arrival: Arrival::Now,
-            message: changed(&entry.message, &changes).unwrap_or(entry.message),
+            message,
         });
         self.feed(to);
     }
 }
 
-fn reason(reason: &str, description: &str) -> Vec<(Value, Value)> {
+pub(super) fn reason(reason: &str, description: &str) -> Vec<(Value, Value)> {
     vec![
         (Value::string(DEAD_LETTER_REASON), Value::string(reason)),
         (Value::string(DEAD_LETTER_DESCRIPTION), Value::string(description)),
     ]
 }
 
-fn changed(message: &Message, changes: &[(Value, Value)]) -> Option<Arc<Message>> {
+/// The changed message, read only if there is something to change.
+fn change(message: &Body, changes: &[(Value, Value)]) -> Option<Arc<Message>> {
+    if changes.is_empty() { None } else { changed(&message.load(), changes) }
+}
+
+pub(super) fn changed(message: &Message, changes: &[(Value, Value)]) -> Option<Arc<Message>> {
     (!changes.is_empty()).then(|| Arc::new(message.with_application_properties(changes)))
 }
 

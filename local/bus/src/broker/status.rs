@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Broker;
 use super::record::QueueId;
+use super::time::Timestamp;
 
 /// Counts of every entity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -11,6 +12,10 @@ use super::record::QueueId;
 pub struct Status {
     /// Connections being served.
     pub connections: usize,
+    /// Bytes of messages in memory; the others are on disk.
+    pub memory_bytes: u64,
+    /// Bytes of journal since the last snapshot.
+    pub journal_bytes: u64,
     /// Queues in the order declared.
     pub queues: Vec<QueueStatus>,
     /// Topics in the order declared.
@@ -33,8 +38,12 @@ pub struct QueueStatus {
     pub scheduled: usize,
     /// Messages in the dead-letter sub-queue.
     pub dead_letter: usize,
+    /// Messages in the transfer dead-letter sub-queue.
+    pub transfer: usize,
     /// Bytes of all messages, without the dead-letter sub-queue.
     pub size_bytes: u64,
+    /// Milliseconds since the oldest message to be received came.
+    pub oldest_age_ms: Option<i64>,
 }
 
 /// Counts of a subscription.
@@ -51,8 +60,12 @@ pub struct SubscriptionStatus {
     pub deferred: usize,
     /// Messages in the dead-letter sub-queue.
     pub dead_letter: usize,
+    /// Messages in the transfer dead-letter sub-queue.
+    pub transfer: usize,
     /// Bytes of all messages, without the dead-letter sub-queue.
     pub size_bytes: u64,
+    /// Milliseconds since the oldest message to be received came.
+    pub oldest_age_ms: Option<i64>,
 }
 
 /// Counts of a topic.
@@ -68,37 +81,42 @@ pub struct TopicStatus {
 }
 
 impl Broker {
-    /// Counts of every entity; `connections` is the shell's to know.
-    pub(crate) fn status(&self, connections: usize) -> Status {
+    /// Counts of every entity; connections and the length of the journal are the shell's to know.
+    pub(crate) fn status(&self, now: Timestamp, connections: usize, journal_bytes: u64) -> Status {
         let queues = self.queues.iter().enumerate().filter_map(|(at, queue)| {
             let id = QueueId(super::index(at));
             let is_queue =
                 self.directory.get(&queue.path.to_lowercase()) == Some(&super::Entity::Queue(id));
-            is_queue.then(|| self.queue_status(id))
+            is_queue.then(|| self.queue_status(id, now))
         });
-        let topics = self.topics.iter().map(|topic| TopicStatus {
+        let alive = self.topics.iter().filter(|topic| !self.queue(topic.shelf).gone);
+        let topics = alive.map(|topic| TopicStatus {
             name: (*topic.path).to_owned(),
             scheduled: self.queue(topic.shelf).counts().3,
             subscriptions: topic
                 .subscriptions
                 .iter()
                 .map(|(name, id)| {
-                    let counts = self.queue_status(*id);
+                    let counts = self.queue_status(*id, now);
                     SubscriptionStatus {
                         name: (**name).to_owned(),
                         active: counts.active,
                         locked: counts.locked,
                         deferred: counts.deferred,
                         dead_letter: counts.dead_letter,
+                        transfer: counts.transfer,
                         size_bytes: counts.size_bytes,
+                        oldest_age_ms: counts.oldest_age_ms,
                     }
                 })
                 .collect(),
         });
-        Status { connections, queues: queues.collect(), topics: topics.collect() }
+        let memory_bytes = self.resident;
+        let (queues, topics) = (queues.collect(), topics.collect());
+        Status { connections, memory_bytes, journal_bytes, queues, topics }
     }
 
-    fn queue_status(&self, id: QueueId) -> QueueStatus {
+    fn queue_status(&self, id: QueueId, now: Timestamp) -> QueueStatus {
         let queue = self.queue(id);
         let (total, locked, deferred, scheduled) = queue.counts();
         QueueStatus {
@@ -108,7 +126,9 @@ impl Broker {
             deferred,
             scheduled,
             dead_letter: queue.dead_letter.map_or(0, |dead| self.queue(dead).counts().0),
+            transfer: queue.transfer_dead_letter.map_or(0, |dead| self.queue(dead).counts().0),
             size_bytes: queue.bytes(),
+            oldest_age_ms: queue.oldest().map(|at| now.since(at)),
         }
     }
 }

@@ -41,6 +41,10 @@ impl Expr {
             Expr::Literal(Scalar::Text(text)) => Scalar::Text(Cow::Borrowed(text)),
             Expr::Literal(literal) => literal.clone(),
             Expr::Property(property) => lookup(property, properties)?,
+            Expr::Named(name) => match name.evaluate(properties)? {
+                Scalar::Text(name) => properties.user(&name).into_owned(),
+                _ => Scalar::Null,
+            },
             Expr::NewId => Scalar::Uuid(properties.new_id()),
             Expr::Exists(Property { scope: Scope::User, name }) => {
                 Scalar::Bool(properties.has_user(name))
@@ -243,10 +247,24 @@ mod tests {
             "absent IS NULL AND quantity IS NOT NULL",
             "FALSE OR NOT FALSE AND TRUE",
             "'a' + 'b' = 'ab'",
+            "property('quan' + 'tity') = 3 AND property(absent) IS NULL",
+            "property(p('odd name') + '') IS NULL",
             "1e2 = 100 AND .5 < 0.6",
         ] {
             assert!(passes(text), "{text}");
         }
+    }
+
+    #[test]
+    fn parameters_stand_for_their_values() {
+        let parameters = vec![
+            ("@n".to_owned(), Scalar::Int(3)),
+            ("@Kind".to_owned(), Scalar::Text("order.created".into())),
+        ];
+        let text = "quantity = @N AND event_type = @kind AND quantity + @n = 6";
+        let filter = SqlFilter::with_parameters(text, parameters).unwrap();
+        assert!(filter.matches(&Sample).unwrap());
+        assert_eq!((filter.text(), filter.parameters().len()), (text, 2));
     }
 
     #[test]

@@ -10,6 +10,8 @@ pub(crate) enum Token {
     /// A `[delimited]` or `"quoted"` name, never a keyword.
     Name(String),
     Text(String),
+    /// The name behind an `@`.
+    Parameter(String),
     Int(i64),
     Float(f64),
     /// An operator or punctuation mark.
@@ -24,6 +26,7 @@ impl Token {
             Token::Word(word) => format!("`{word}`"),
             Token::Name(name) => format!("the name [{name}]"),
             Token::Text(_) => "a string".into(),
+            Token::Parameter(name) => format!("`@{name}`"),
             Token::Int(_) | Token::Float(_) => "a number".into(),
             Token::Mark(mark) => format!("`{mark}`"),
             Token::End => "the end".into(),
@@ -71,7 +74,12 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
             tokens.push((Token::Mark(";"), position));
             at += 1;
         } else if c == '@' {
-            return Err(SyntaxError::at(position, "parameters (@name) are not supported"));
+            let end = span(&chars, at + 1, |c| c.is_alphanumeric() || c == '_');
+            if end == at + 1 {
+                return Err(SyntaxError::at(position, "the parameter has no name"));
+            }
+            tokens.push((Token::Parameter(chars[at + 1..end].iter().collect()), position));
+            at = end;
         } else {
             let mark = MARKS
                 .iter()

@@ -63,6 +63,7 @@ impl SyntaxError {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Filter {
     True,
+    False,
     Sql(SqlFilter),
     Correlation(Correlation),
 }
@@ -72,6 +73,7 @@ impl Filter {
     pub(crate) fn matches(&self, properties: &dyn Properties) -> Result<bool, EvalError> {
         match self {
             Filter::True => Ok(true),
+            Filter::False => Ok(false),
             Filter::Sql(filter) => filter.matches(properties),
             Filter::Correlation(filter) => Ok(filter.matches(properties)),
         }
@@ -79,6 +81,6 @@ impl Filter {
 
     /// Whether the verdict depends on the message.
     pub(crate) fn reads_message(&self) -> bool {
-        !matches!(self, Filter::True)
+        !matches!(self, Filter::True | Filter::False)
     }
 }

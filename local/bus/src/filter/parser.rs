@@ -10,16 +10,31 @@ use crate::limits::{FILTER_CHARS_MAX, FILTER_DEPTH_MAX};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SqlFilter {
     text: String,
+    /// What `@name` stands for, with the `@`.
+    parameters: Vec<(String, Scalar<'static>)>,
     pub(super) expression: Expr,
 }
 
 impl SqlFilter {
     /// Parses a condition.
     pub(crate) fn parse(text: &str) -> Result<SqlFilter, SyntaxError> {
-        let mut parser = Parser::new(text)?;
+        SqlFilter::with_parameters(text, Vec::new())
+    }
+
+    /// Parses a condition in which `@name` stands for a value.
+    pub(crate) fn with_parameters(
+        text: &str,
+        parameters: Vec<(String, Scalar<'static>)>,
+    ) -> Result<SqlFilter, SyntaxError> {
+        let mut parser = Parser { parameters, ..Parser::new(text)? };
         let expression = parser.expression(0)?;
         parser.expect_end()?;
-        Ok(SqlFilter { text: text.to_owned(), expression })
+        Ok(SqlFilter { text: text.to_owned(), parameters: parser.parameters, expression })
+    }
+
+    /// What `@name` stands for, with the `@`.
+    pub(crate) fn parameters(&self) -> &[(String, Scalar<'static>)] {
+        &self.parameters
     }
 
     /// The text it was parsed from.
@@ -59,6 +74,8 @@ pub(crate) enum Arithmetic {
 pub(crate) enum Expr {
     Literal(Scalar<'static>),
     Property(Property),
+    /// The application property whose name is computed.
+    Named(Box<Expr>),
     NewId,
     Exists(Property),
     Not(Box<Expr>),
@@ -67,9 +84,21 @@ pub(crate) enum Expr {
     Or(Box<Expr>, Box<Expr>),
     Compare(Comparison, Box<Expr>, Box<Expr>),
     Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
-    IsNull { value: Box<Expr>, negated: bool },
-    In { value: Box<Expr>, list: Vec<Expr>, negated: bool },
-    Like { value: Box<Expr>, pattern: Box<Expr>, escape: Option<char>, negated: bool },
+    IsNull {
+        value: Box<Expr>,
+        negated: bool,
+    },
+    In {
+        value: Box<Expr>,
+        list: Vec<Expr>,
+        negated: bool,
+    },
+    Like {
+        value: Box<Expr>,
+        pattern: Box<Expr>,
+        escape: Option<char>,
+        negated: bool,
+    },
 }
 
 /// Binding powers, weakest first.
@@ -85,6 +114,7 @@ pub(super) struct Parser {
     tokens: Vec<(Token, usize)>,
     at: usize,
     depth: u32,
+    parameters: Vec<(String, Scalar<'static>)>,
 }
 
 impl Parser {
@@ -93,7 +123,7 @@ impl Parser {
             let problem = format!("the text is longer than {FILTER_CHARS_MAX} characters");
             return Err(SyntaxError::at(FILTER_CHARS_MAX + 1, problem));
         }
-        Ok(Parser { tokens: tokens(text)?, at: 0, depth: 0 })
+        Ok(Parser { tokens: tokens(text)?, at: 0, depth: 0, parameters: Vec::new() })
     }
 
     fn peek(&self) -> &Token {
@@ -197,6 +227,17 @@ impl Parser {
                 self.at += 1;
                 Ok(Expr::Literal(Scalar::Text(text.into())))
             }
+            Token::Parameter(name) => {
+                let same = |known: &str| known.trim_start_matches('@').eq_ignore_ascii_case(&name);
+                let found = self.parameters.iter().find(|(known, _)| same(known));
+                let Some((_, value)) = found else {
+                    let problem = format!("the parameter `@{name}` has no value");
+                    return Err(SyntaxError::at(self.position(), problem));
+                };
+                let value = value.clone();
+                self.at += 1;
+                Ok(Expr::Literal(value))
+            }
             Token::Word(word) => self.word(&word),
             Token::Name(_) => Ok(Expr::Property(self.property()?)),
             Token::Mark(_) | Token::End => Err(self.expected("an expression")),
@@ -231,12 +272,14 @@ impl Parser {
             }
             "PROPERTY" | "P" if is_call => {
                 self.at += 2;
-                let Token::Text(name) = self.advance() else {
-                    self.at -= 1;
-                    return Err(self.expected("the name as a string"));
-                };
+                let name = self.expression(0)?;
                 self.expect(")")?;
-                Ok(Expr::Property(Property { scope: Scope::User, name }))
+                Ok(match name {
+                    Expr::Literal(Scalar::Text(name)) => {
+                        Expr::Property(Property { scope: Scope::User, name: name.into_owned() })
+                    }
+                    computed => Expr::Named(Box::new(computed)),
+                })
             }
             _ if is_call => {
                 Err(SyntaxError::at(self.position(), format!("there is no function `{word}`")))
@@ -400,7 +443,7 @@ mod tests {
         assert_eq!(error("a IN ()"), "character 7: expected an expression, found `)`");
         assert_eq!(error("x = 'open"), "character 5: the string is not closed");
         assert_eq!(error("a = 1 b"), "character 7: expected an operator or the end, found `b`");
-        assert_eq!(error("a = @p"), "character 5: parameters (@name) are not supported");
+        assert_eq!(error("a = @p"), "character 5: the parameter `@p` has no value");
         assert_eq!(error("env.a = 1"), "character 1: the scope `env` is neither `sys` nor `user`");
         assert_eq!(error("f(a)"), "character 1: there is no function `f`");
         assert_eq!(error("a = 99999999999999999999"), "character 5: the integer exceeds 64 bits");

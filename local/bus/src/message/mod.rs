@@ -6,6 +6,7 @@
 //! every delivery. Knows the message format (AMQP 1.0 part 3) and nothing of connections or links.
 
 mod delivery;
+mod stored;
 mod view;
 
 use std::sync::Arc;
@@ -245,6 +246,14 @@ impl Message {
         self.with_application(pairs)
     }
 
+    /// The message with one more annotation, in place of the sender's.
+    pub(crate) fn with_annotation(&self, key: &str, text: &str) -> Message {
+        let mut annotations = self.annotations.clone();
+        annotations.retain(|(known, _)| known.as_text() != Some(key));
+        annotations.push((Value::symbol(key), Value::string(text)));
+        Message { annotations, ..self.clone() }
+    }
+
     fn with_application(&self, pairs: Vec<(Value, Value)>) -> Message {
         let mut out = BytesMut::with_capacity(self.bare.len() + 256);
         out.put_slice(&self.bare[..self.application_at]);
@@ -283,8 +292,13 @@ impl Message {
         }
         pairs.push((Value::string("RuleName"), Value::string(rule)));
         let mut message = self.with_application(pairs);
+        let rereads = system.iter().any(|(index, _)| matches!(*index, MESSAGE_ID | GROUP_ID));
         for (index, value) in system {
             message.set_property(index, value);
+        }
+        if rereads {
+            // An id that is too long stays what it was: there is nobody to refuse it to.
+            let _ = message.read_ids();
         }
         message
     }
@@ -292,7 +306,9 @@ impl Message {
 
 /// The system properties a rule action may set, with their index in the properties section.
 fn settable(name: &str) -> Option<usize> {
-    const SETTABLE: [(&str, usize); 7] = [
+    const SETTABLE: [(&str, usize); 9] = [
+        ("MessageId", MESSAGE_ID),
+        ("SessionId", GROUP_ID),
         ("To", TO),
         ("Label", SUBJECT),
         ("Subject", SUBJECT),

@@ -17,17 +17,26 @@ use crate::filter::{Properties, Scalar};
 pub(crate) struct View {
     fields: Vec<Value>,
     user: Vec<(Value, Value)>,
+    partition_key: Option<String>,
+    scheduled_for: Option<Timestamp>,
+    ttl_ms: Option<i64>,
+    sequence: i64,
     enqueued_at: Timestamp,
     /// The next id `newid()` yields.
     next_id: Cell<u128>,
 }
 
 impl View {
-    /// Decodes `message`. `seed` is an id nobody else got; `newid()` counts up from it.
-    pub(crate) fn of(message: &Message, enqueued_at: Timestamp, seed: Uuid) -> View {
+    /// Decodes `message`, which got the number `sequence`. `seed` is an id nobody else got;
+    /// `newid()` counts up from it.
+    pub(crate) fn of(message: &Message, sequence: i64, enqueued_at: Timestamp, seed: Uuid) -> View {
         View {
             fields: message.property_fields(),
             user: message.application_properties(),
+            partition_key: message.partition_key.clone(),
+            scheduled_for: message.scheduled_for,
+            ttl_ms: message.header.ttl.map(i64::from),
+            sequence,
             enqueued_at,
             next_id: Cell::new(seed.as_u128()),
         }
@@ -67,6 +76,19 @@ impl Properties for View {
             "contenttype" => CONTENT_TYPE,
             "sessionid" => GROUP_ID,
             "replytosessionid" => REPLY_TO_GROUP_ID,
+            "sequencenumber" | "enqueuedsequencenumber" => return Some(Scalar::Int(self.sequence)),
+            "partitionkey" => {
+                let text = self.partition_key.as_deref();
+                return Some(text.map_or(Scalar::Null, |text| Scalar::Text(text.into())));
+            }
+            "scheduledenqueuetimeutc" => return Some(time(self.scheduled_for)),
+            "expiresatutc" => {
+                return Some(time(self.ttl_ms.map(|ttl_ms| self.enqueued_at.plus(ttl_ms))));
+            }
+            // In milliseconds, as on the wire.
+            "timetolive" => return Some(self.ttl_ms.map_or(Scalar::Null, Scalar::Int)),
+            // Nobody has tried to receive it yet.
+            "deliverycount" => return Some(Scalar::Int(0)),
             "enqueuedtimeutc" => return Some(Scalar::Time(self.enqueued_at.as_millis())),
             _ => return None,
         };
@@ -82,6 +104,10 @@ impl Properties for View {
         self.next_id.set(id.wrapping_add(1));
         Uuid::from_u128(id)
     }
+}
+
+fn time(at: Option<Timestamp>) -> Scalar<'static> {
+    at.map_or(Scalar::Null, |at| Scalar::Time(at.as_millis()))
 }
 
 fn scalar(value: &Value) -> Scalar<'_> {

@@ -1,13 +1,13 @@
 //! One connection's task: bytes in, bytes out, wake-ups and deadlines. All decisions are the
 //! engine's.
 
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -15,30 +15,37 @@ use super::clock;
 use super::engine::Engine;
 use super::hub::Hub;
 use crate::broker::{ConnectionId, Timestamp};
-use crate::limits::{READ_BUFFER_BYTES, WRITE_STALL_MS_MAX};
+use crate::limits::{CLOSE_GRACE_MS, READ_BUFFER_BYTES, WRITE_STALL_MS_MAX};
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    mut stream: TcpStream,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     hub: Arc<Hub>,
     id: ConnectionId,
     shutdown: CancellationToken,
 ) {
-    // Small frames answer each other; waiting to fill packets costs a factor of ten.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
     let woken = hub.register(id);
     let mut engine = Engine::new(Arc::clone(&hub), id, clock::now());
-    let (mut reader, mut writer) = stream.split();
     let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
     // Since when the socket has not taken what waits for it.
     let mut waiting_since = None;
+    let mut flushed = true;
     let mut armed = Timestamp::NEVER;
     let mut timer = pin!(sleep_until(Instant::now()));
+    let mut durable = hub.durable();
 
     while !engine.is_finished() {
-        let pending = !engine.output().is_empty();
+        let (position, failed) = {
+            let durable = durable.borrow_and_update();
+            (durable.position, durable.failed.is_some())
+        };
+        if failed {
+            // Whether what was asked for was done, nobody can say.
+            break;
+        }
+        let sendable = engine.sendable(position);
+        let (pending, held) = (sendable > 0, sendable < engine.output().len());
         if !pending {
             waiting_since = None;
         } else if waiting_since.is_none() {
@@ -52,18 +59,22 @@ pub(super) async fn serve(
             timer.as_mut().reset(Instant::now() + Duration::from_millis(ms));
             armed = deadline;
         }
-        let reads = engine.accepts_input();
+        let congested = held && hub.is_congested();
+        let reads = engine.accepts_input() && !congested;
         if reads && input.capacity() - input.len() < READ_BUFFER_BYTES / 4 {
             input.reserve(READ_BUFFER_BYTES);
         }
         tokio::select! {
             biased;
-            written = writer.write_buf(engine.output()), if pending => {
+            written = put(&mut writer, &engine.output()[..sendable]), if pending || !flushed => {
                 match written {
                     Ok(n) if n > 0 => {
                         waiting_since = None;
+                        flushed = false;
+                        engine.sent(n);
                         engine.flushed(clock::now());
                     }
+                    Ok(_) if !pending => flushed = true,
                     _ => break,
                 }
             }
@@ -73,6 +84,7 @@ pub(super) async fn serve(
                     _ => break,
                 }
             }
+            _ = durable.changed(), if held => {}
             () = woken.notified() => engine.deliver(clock::now()),
             () = timer.as_mut(), if armed != Timestamp::NEVER => {
                 armed = Timestamp::NEVER;
@@ -83,7 +95,22 @@ pub(super) async fn serve(
                 }
                 engine.tick(now);
             }
-            () = shutdown.cancelled(), if !engine.is_closing() => engine.shut_down(clock::now()),
+            () = shutdown.cancelled(), if !engine.is_closing() && !engine.is_draining() => {
+                engine.drain(clock::now());
+            }
         }
+    } // Says goodbye where the transport has a way to.
+    let grace = Duration::from_millis(CLOSE_GRACE_MS.unsigned_abs());
+    if let Ok(Err(error)) = tokio::time::timeout(grace, writer.shutdown()).await {
+        tracing::debug!(%error, "a connection was not shut down cleanly");
     }
+}
+
+/// Writes what there is, or sees to it that what was written goes out: encryption keeps a buffer of
+/// its own.
+async fn put(writer: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Result<usize> {
+    if output.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    writer.write(output).await
 }

@@ -1,6 +1,7 @@
 //! ISO 8601 durations of days and smaller: `P14D`, `PT1M`, `PT0.5S`.
 
 use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, Serializer};
 
 /// A length of time in whole milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +78,43 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// As the service writes durations: days, then a time, no unit that is zero.
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_unlimited() {
+            return f.write_str("P10675199DT2H48M5.4775807S");
+        }
+        let (days, rest) = (self.millis / 86_400_000, self.millis % 86_400_000);
+        f.write_str("P")?;
+        if days > 0 {
+            write!(f, "{days}D")?;
+        }
+        if rest == 0 {
+            return f.write_str(if days > 0 { "" } else { "T0S" });
+        }
+        f.write_str("T")?;
+        for (unit, name) in [(3_600_000, 'H'), (60_000, 'M')] {
+            let count = rest % (unit * 60) / unit;
+            let count = if name == 'H' { rest / unit } else { count };
+            if count > 0 {
+                write!(f, "{count}{name}")?;
+            }
+        }
+        let (seconds, millis) = (rest % 60_000 / 1_000, rest % 1_000);
+        match (seconds, millis) {
+            (0, 0) => Ok(()),
+            (_, 0) => write!(f, "{seconds}S"),
+            _ => write!(f, "{}S", format!("{seconds}.{millis:03}").trim_end_matches('0')),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +148,24 @@ mod tests {
             "PT1M ",
         ] {
             assert_eq!(millis(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for (millis, text) in [
+            (0, "PT0S"),
+            (60_000, "PT1M"),
+            (14 * 86_400_000, "P14D"),
+            (93_784_500, "P1DT2H3M4.5S"),
+            (3_600_000, "PT1H"),
+            (62, "PT0.062S"),
+            (i64::MAX, "P10675199DT2H48M5.4775807S"),
+        ] {
+            assert_eq!(Span::from_millis(millis).to_string(), text);
+            if millis < i64::MAX {
+                assert_eq!(Span::parse(text), Some(Span::from_millis(millis)));
+            }
         }
     }
 }

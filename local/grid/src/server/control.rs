@@ -8,16 +8,26 @@ use super::State;
 use super::reply::{Answer, Refusal, empty, json};
 use crate::topology::Subscription;
 
-/// Answers a control request; `path` is what follows `/admin/`.
+/// Answers a control request; `path` is what follows `/admin/`, `code` that of a
+/// handshake.
 pub(super) fn control(
     state: &State,
     method: &Method,
     path: &[&str],
+    code: Option<&str>,
     body: Result<Bytes, Refusal>,
 ) -> Answer {
     match (method, path) {
         (&Method::GET, ["state"]) => Ok(json(200, &state.store().view())),
-        (_, ["state"]) => Err(Refusal::method("GET")),
+        (&Method::GET, ["metrics"]) => Ok(json(200, &state.store().metrics())),
+        (_, ["state" | "metrics"]) => Err(Refusal::method("GET")),
+        // A person opens it in a browser, a service may post to it.
+        (&Method::GET | &Method::POST, ["topics", topic, "subscriptions", name, "validate"]) => {
+            state.store().consent(topic, name, code.unwrap_or_default())?;
+            state.changed.notify_one();
+            Ok(json(200, &serde_json::json!({ "validated": true })))
+        }
+        (_, ["topics", _, "subscriptions", _, "validate"]) => Err(Refusal::method("GET, POST")),
         (&Method::GET, ["topics", topic, "subscriptions", name]) => {
             Ok(json(200, &state.store().view_of(topic, name)?))
         }

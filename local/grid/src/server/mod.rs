@@ -8,6 +8,7 @@ mod publish;
 mod pump;
 mod reply;
 mod start;
+mod storage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +49,10 @@ fn answer(state: &State, parts: &Parts, body: Result<Bytes, Refusal>) -> Respons
         (&Method::POST, [topic, "api", "events"]) => publish::publish(state, parts, topic, body),
         (_, [_, "api", "events"]) => Err(Refusal::method("POST")),
         (&Method::GET, ["healthz"]) => Ok(reply::json(200, &serde_json::json!({"status": "ok"}))),
-        (method, ["admin", rest @ ..]) => control::control(state, method, rest, body),
+        (method, ["admin", rest @ ..]) => {
+            let code = publish::query(parts, "code");
+            control::control(state, method, rest, code.as_deref(), body)
+        }
         _ => Err(Refusal::not_found("there is nothing at this address")),
     };
     answered.unwrap_or_else(|refusal| {

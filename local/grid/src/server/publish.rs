@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 
 use super::State;
 use super::reply::{Answer, Refusal, empty};
+use crate::event::Schema;
 use crate::{access, event};
 
 /// The version of the publish API.
@@ -29,9 +30,23 @@ pub(super) fn publish(
     let key = query(parts, access::KEY);
     // Before anything else, so that a stranger learns nothing about topics.
     state.key.admit(&parts.headers, key.as_deref(), &resource, now_ms)?;
-    if !state.store().has_topic(topic) {
-        return Err(crate::store::StoreError::NoTopic(topic.to_owned()).into());
+    let schema = state.store().schema_of(topic)?;
+    let taken = take(state, parts, topic, schema, body, now_ms);
+    if taken.is_err() {
+        state.store().refused(topic);
     }
+    taken
+}
+
+fn take(
+    state: &State,
+    parts: &Parts,
+    topic: &str,
+    schema: Schema,
+    body: Result<Bytes, Refusal>,
+    now_ms: u64,
+) -> Answer {
+    let text = |name| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
     match query(parts, "api-version").as_deref() {
         Some(API_VERSION) => {}
         Some(_) => {
@@ -42,7 +57,8 @@ pub(super) fn publish(
             return Err(Refusal::bad(why));
         }
     }
-    let events = event::parse(text(CONTENT_TYPE).unwrap_or_default(), &body?)?;
+    let media_type = text(CONTENT_TYPE).unwrap_or_default();
+    let events = event::parse(schema, &format!("/{topic}"), media_type, &body?)?;
     let count = events.len();
     state.store().publish(topic, events, now_ms)?;
     state.changed.notify_one();
@@ -51,7 +67,7 @@ pub(super) fn publish(
 }
 
 /// A query parameter, decoded.
-fn query(parts: &Parts, name: &str) -> Option<String> {
+pub(super) fn query(parts: &Parts, name: &str) -> Option<String> {
     let pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     let mut found = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name));
     // A plus sign stays one: it is a character of base64, and keys come unencoded.

@@ -46,8 +46,9 @@ pub(super) async fn pump(
 
 async fn carry_out(state: &State, courier: &Courier, morgue: &Morgue, work: Work) {
     match work {
-        Work::Handshake { ticket, endpoint } => {
-            let wants = courier.shake_hands(&endpoint).await;
+        Work::Handshake { ticket, endpoint, schema, code } => {
+            let now_ms = state.clock.now_ms();
+            let wants = courier.shake_hands(&ticket, &endpoint, schema, &code, now_ms).await;
             if !wants {
                 tracing::warn!(
                     subscription = %ticket.subscription,
@@ -57,9 +58,13 @@ async fn carry_out(state: &State, courier: &Courier, morgue: &Morgue, work: Work
             }
             state.store().agreed(&ticket, &endpoint, wants, state.clock.now_ms());
         }
-        Work::Deliver { ticket, endpoint, event, attempts } => {
+        Work::Deliver { ticket, endpoint, queue, schema, event, attempts } => {
             let begun_ms = state.clock.now_ms();
-            let outcome = courier.deliver(&ticket, &endpoint, event.body.clone(), attempts).await;
+            let written = (&*event, schema);
+            let outcome = match queue {
+                Some(queue) => courier.put(&endpoint, &queue, written, begun_ms).await,
+                None => courier.deliver(&ticket, &endpoint, written, attempts).await,
+            };
             tracing::debug!(
                 subscription = %ticket.subscription, event.id, attempts, ?outcome, "attempt made"
             );

@@ -107,7 +107,7 @@ impl Server {
         let listener = Listener::bind(options.listen, LIMITS).await?;
         let (store, changed) = (Mutex::new(store), Notify::new());
         let state = Arc::new(State { store, clock: options.clock, key, changed });
-        let courier = Courier::new(options.time_scale);
+        let courier = Courier::new(options.time_scale, listener.local_addr());
         let morgue = Morgue::new(options.dead_letters);
         Ok(Self { listener, state, courier, morgue })
     }

@@ -1,27 +1,30 @@
-//! What a dead letter says: the event, with the reason beside its attributes. Attribute names are
-//! lower case, as the service writes them into CloudEvents:
+//! What a dead letter says: the event, with the reason beside its attributes. Names are
+//! in lower case in CloudEvents, and in camel case in the Event Grid schema:
 //! <https://learn.microsoft.com/azure/event-grid/delivery-and-retry#cloudevents-10-schema>.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::queue::{Delivery, Reason};
+use crate::event::Schema;
 
 /// One line of JSON, without its end.
 pub(super) fn line(delivery: &Delivery, reason: Reason) -> String {
-    // It was parsed when it was published.
-    let mut letter: Map<String, Value> =
-        serde_json::from_slice(&delivery.event.body).unwrap_or_default();
-    let mut set = |name: &str, value: Value| letter.insert(name.to_owned(), value);
-    set("deadletterreason", json!(reason.name()));
-    set("deliveryattempts", json!(delivery.attempts));
-    set("publishtime", json!(date(delivery.published_ms)));
+    let mut letter = delivery.event.members();
+    let lower_case = delivery.event.schema == Schema::CloudEvents;
+    let mut set = |name: &str, value: Value| {
+        let name = if lower_case { name.to_ascii_lowercase() } else { name.to_owned() };
+        letter.insert(name, value)
+    };
+    set("deadLetterReason", json!(reason.name()));
+    set("deliveryAttempts", json!(delivery.attempts));
+    set("publishTime", json!(date(delivery.published_ms)));
     if let Some((outcome, begun_ms)) = delivery.last {
-        set("lastdeliveryoutcome", json!(outcome.name()));
-        set("lastdeliveryattempttime", json!(date(begun_ms)));
+        set("lastDeliveryOutcome", json!(outcome.name()));
+        set("lastDeliveryAttemptTime", json!(date(begun_ms)));
         if let Some(status) = outcome.status() {
-            set("lasthttpstatuscode", json!(status));
+            set("lastHttpStatusCode", json!(status));
         }
     }
     Value::Object(letter).to_string()

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::event::Event;
+use crate::event::{Event, Schema};
 use crate::limits;
-use crate::topology::{InvalidDeclaration, Subscription, Topic};
+use crate::topology::{InvalidDeclaration, StorageQueue, Subscription, Topic};
 use outcome::{Consequence, Outcome, delay};
 use queue::{Agreement, Delivery, Queue};
 pub use queue::{Counters, Reason};
@@ -42,6 +42,10 @@ pub enum Work {
         ticket: Ticket,
         /// Where.
         endpoint: String,
+        /// Which of the two handshakes.
+        schema: Schema,
+        /// What proves consent, in the Event Grid schema and by hand.
+        code: String,
     },
     /// Deliver an event; report to [`Store::settle`].
     Deliver {
@@ -49,6 +53,10 @@ pub enum Work {
         ticket: Ticket,
         /// Where.
         endpoint: String,
+        /// Into this queue there, if it is a Storage account.
+        queue: Option<StorageQueue>,
+        /// How it is written.
+        schema: Schema,
         /// The event.
         event: Arc<Event>,
         /// Attempts that were made before.
@@ -87,7 +95,9 @@ pub enum StoreError {
 
 #[derive(Debug, Default)]
 struct TopicState {
+    schema: Schema,
     published: u64,
+    refused: u64,
     unmatched: u64,
     queues: BTreeMap<Arc<str>, Queue>,
 }
@@ -139,7 +149,8 @@ impl Store {
     /// # Errors
     /// A subscription that cannot be used.
     pub fn declare(&mut self, topic: &Topic, now_ms: u64) -> Result<(), StoreError> {
-        self.topics.entry(topic.name.as_str().into()).or_default();
+        let state = self.topics.entry(topic.name.as_str().into()).or_default();
+        state.schema = topic.input_schema;
         for subscription in &topic.subscriptions {
             self.subscribe(&topic.name, subscription.clone(), now_ms)?;
         }
@@ -160,11 +171,21 @@ impl Store {
         subscription.check().map_err(|why| {
             StoreError::Invalid(InvalidDeclaration { what: subscription.name.clone(), why })
         })?;
+        let code = format!("{:08X}-{:08X}", self.random(), self.random());
         let state = self.topic(topic)?;
+        let of_topic =
+            Topic { name: topic.to_owned(), input_schema: state.schema, subscriptions: Vec::new() };
+        subscription.check_in(&of_topic).map_err(|why| {
+            StoreError::Invalid(InvalidDeclaration { what: subscription.name.clone(), why })
+        })?;
         let name: Arc<str> = subscription.name.as_str().into();
         if let Some(queue) = state.queues.get_mut(&name) {
-            if queue.declared.endpoint != subscription.endpoint {
-                queue.agreement = Agreement::Wanted { due_ms: now_ms, tries: 0 };
+            let before = &queue.declared;
+            if before.endpoint != subscription.endpoint
+                || before.storage_queue.is_some() != subscription.storage_queue.is_some()
+            {
+                queue.agreement = Agreement::first(&subscription, now_ms);
+                queue.code = code;
                 queue.health.answered();
             }
             queue.declared = subscription;
@@ -173,7 +194,7 @@ impl Store {
         if state.queues.len() >= limits::SUBSCRIPTIONS_MAX {
             return Err(StoreError::TooMany);
         }
-        state.queues.insert(name, Queue::new(subscription, now_ms));
+        state.queues.insert(name, Queue::new(subscription, code, now_ms));
         Ok(true)
     }
 
@@ -236,6 +257,7 @@ impl Store {
         let mut work = Vec::new();
         let time_scale = self.time_scale;
         for (topic, state) in &mut self.topics {
+            let of_topic = state.schema;
             for (name, queue) in &mut state.queues {
                 let ticket = |number| Ticket {
                     topic: Arc::clone(topic),
@@ -247,7 +269,9 @@ impl Store {
                 {
                     queue.agreement = Agreement::Asking { tries };
                     let endpoint = queue.declared.endpoint.clone();
-                    work.push(Work::Handshake { ticket: ticket(0), endpoint });
+                    let schema = queue.declared.event_delivery_schema.unwrap_or(of_topic);
+                    let (ticket, code) = (ticket(0), queue.code.clone());
+                    work.push(Work::Handshake { ticket, endpoint, schema, code });
                 }
                 while let Some((number, mut delivery)) = queue.take_expired(now_ms) {
                     delivery.doomed = Some((Reason::TimeToLive, now_ms));
@@ -261,7 +285,16 @@ impl Store {
                             let (event, attempts) =
                                 (Arc::clone(&delivery.event), delivery.attempts);
                             let ticket = ticket(number);
-                            work.push(Work::Deliver { ticket, endpoint, event, attempts });
+                            let schema = queue.declared.event_delivery_schema.unwrap_or(of_topic);
+                            let queue = queue.declared.storage_queue.clone();
+                            work.push(Work::Deliver {
+                                ticket,
+                                endpoint,
+                                queue,
+                                schema,
+                                event,
+                                attempts,
+                            });
                         }
                         Some(Some((destination, line))) => {
                             work.push(Work::Bury { ticket: ticket(number), destination, line });
@@ -302,6 +335,58 @@ impl Store {
         };
     }
 
+    /// Takes consent that is given by hand, with the code of the handshake.
+    ///
+    /// # Errors
+    /// There is no such topic or subscription, or it has another code.
+    pub fn consent(&mut self, topic: &str, name: &str, code: &str) -> Result<(), StoreError> {
+        let unknown = || StoreError::NoSubscription(name.to_owned());
+        let queue = self.topic(topic)?.queues.get_mut(name).ok_or_else(unknown)?;
+        if queue.code != code {
+            return Err(unknown());
+        }
+        queue.agreement = Agreement::Given;
+        Ok(())
+    }
+
+    /// Counts a request to publish that was refused.
+    pub fn refused(&mut self, topic: &str) {
+        if let Ok(state) = self.topic(topic) {
+            state.refused += 1;
+        }
+    }
+
+    /// What a topic takes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn schema_of(&self, topic: &str) -> Result<Schema, StoreError> {
+        let state = self.topics.get(topic);
+        state.map(|state| state.schema).ok_or_else(|| StoreError::NoTopic(topic.to_owned()))
+    }
+
+    /// Counters under the names that Azure Monitor has for them
+    /// (<https://learn.microsoft.com/azure/event-grid/monitor-event-delivery>): per topic, and per
+    /// subscription.
+    #[must_use]
+    pub fn metrics(&self) -> Value {
+        let topic = |(name, state): (&Arc<str>, &TopicState)| {
+            let subscriptions: Map<String, Value> = state
+                .queues
+                .iter()
+                .map(|(name, queue)| (name.to_string(), queue.counters.metrics()))
+                .collect();
+            let metrics = json!({
+                "PublishSuccessCount": state.published,
+                "PublishFailCount": state.refused,
+                "UnmatchedEventCount": state.unmatched,
+                "subscriptions": subscriptions,
+            });
+            (name.to_string(), metrics)
+        };
+        Value::Object(self.topics.iter().map(topic).collect())
+    }
+
     /// Notes what came of an attempt that was begun at `begun_ms`.
     pub fn settle(&mut self, ticket: &Ticket, outcome: Outcome, begun_ms: u64, now_ms: u64) {
         let (time_scale, random) = (self.time_scale, self.random());
@@ -317,6 +402,8 @@ impl Store {
                 queue.health.failed(now_ms, |pause| scale(pause, time_scale));
             }
         }
+        let took_ms = now_ms.saturating_sub(begun_ms);
+        queue.counters.processing_ms = queue.counters.processing_ms.saturating_add(took_ms);
         if consequence == Consequence::Delivered {
             queue.counters.delivered += 1;
             let bytes = delivery.event.body.len();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::outcome::Outcome;
 use crate::event::Event;
@@ -60,6 +61,22 @@ pub struct Counters {
     pub dead_lettered: u64,
     /// Events that were given up and kept nowhere.
     pub dropped: u64,
+    /// Time that attempts took, all together, in milliseconds.
+    pub processing_ms: u64,
+}
+
+impl Counters {
+    /// The same under the names of Azure Monitor.
+    pub(super) fn metrics(self) -> Value {
+        json!({
+            "MatchedEventCount": self.matched,
+            "DeliverySuccessCount": self.delivered,
+            "DeliveryAttemptFailCount": self.failed_attempts,
+            "DeadLetteredCount": self.dead_lettered,
+            "DroppedEventCount": self.dropped,
+            "DestinationProcessingDurationInMs": self.processing_ms,
+        })
+    }
 }
 
 /// Whether the endpoint has agreed to get events.
@@ -74,6 +91,16 @@ pub(super) enum Agreement {
     Asking {
         tries: u32,
     },
+}
+
+impl Agreement {
+    /// How a new endpoint begins: a webhook has to agree, a queue is one's own.
+    pub(super) fn first(declared: &Subscription, now_ms: u64) -> Self {
+        match declared.storage_queue {
+            Some(_) => Self::Given,
+            None => Self::Wanted { due_ms: now_ms, tries: 0 },
+        }
+    }
 }
 
 /// How the endpoint has behaved lately.
@@ -111,6 +138,8 @@ impl Health {
 pub(super) struct Queue {
     pub(super) declared: Subscription,
     pub(super) agreement: Agreement,
+    /// Proves consent, in the Event Grid schema and by hand.
+    pub(super) code: String,
     pub(super) health: Health,
     pub(super) counters: Counters,
     /// What waits, with its due time and its expiry.
@@ -125,10 +154,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(declared: Subscription, now_ms: u64) -> Self {
+    pub(super) fn new(declared: Subscription, code: String, now_ms: u64) -> Self {
         Self {
+            agreement: Agreement::first(&declared, now_ms),
             declared,
-            agreement: Agreement::Wanted { due_ms: now_ms, tries: 0 },
+            code,
             health: Health::default(),
             counters: Counters::default(),
             waiting: HashMap::new(),

@@ -23,10 +23,14 @@ fn subscription(more: &Value) -> Subscription {
     serde_json::from_value(whole).unwrap()
 }
 
+fn topic_with(subscriptions: Vec<Subscription>) -> Topic {
+    Topic { name: "orders".to_owned(), input_schema: Schema::CloudEvents, subscriptions }
+}
+
 /// A store with topic `orders` and one subscription that has agreed.
 fn store(more: &Value) -> Store {
     let mut store = Store::new(1, 7);
-    let topic = Topic { name: "orders".to_owned(), subscriptions: vec![subscription(more)] };
+    let topic = topic_with(vec![subscription(more)]);
     store.declare(&topic, 0).unwrap();
     agree(&mut store, 0);
     store
@@ -34,7 +38,7 @@ fn store(more: &Value) -> Store {
 
 fn agree(store: &mut Store, now_ms: u64) {
     let work = store.advance(now_ms);
-    let [Work::Handshake { ticket, endpoint }] = work.as_slice() else { panic!("{work:?}") };
+    let [Work::Handshake { ticket, endpoint, .. }] = work.as_slice() else { panic!("{work:?}") };
     store.agreed(ticket, endpoint, true, now_ms);
 }
 
@@ -129,13 +133,15 @@ fn an_event_is_not_delivered_after_its_time() {
 #[test]
 fn nothing_is_delivered_before_the_endpoint_has_agreed() {
     let mut store = Store::new(1, 7);
-    let topic = Topic { name: "orders".to_owned(), subscriptions: vec![subscription(&json!({}))] };
+    let topic = topic_with(vec![subscription(&json!({}))]);
     store.declare(&topic, 0).unwrap();
     publish(&mut store, 0..1, 0);
     let mut now_ms = 0;
     for pause_ms in [1_000, 2_000, 4_000] {
         let work = store.advance(now_ms);
-        let [Work::Handshake { ticket, endpoint }] = work.as_slice() else { panic!("{work:?}") };
+        let [Work::Handshake { ticket, endpoint, .. }] = work.as_slice() else {
+            panic!("{work:?}")
+        };
         assert!(store.advance(now_ms + MINUTE_MS).is_empty(), "one question at a time");
         store.agreed(ticket, endpoint, false, now_ms);
         now_ms = store.next_ms().unwrap();
@@ -208,7 +214,7 @@ fn memory_is_bounded_and_a_request_is_taken_whole_or_not_at_all() {
 #[test]
 fn time_can_be_made_to_pass_faster() {
     let mut store = Store::new(100, 7);
-    let topic = Topic { name: "orders".to_owned(), subscriptions: vec![subscription(&json!({}))] };
+    let topic = topic_with(vec![subscription(&json!({}))]);
     store.declare(&topic, 0).unwrap();
     agree(&mut store, 0);
     publish(&mut store, 0..1, 0);
@@ -248,7 +254,7 @@ proptest! {
             "eventTimeToLiveInMinutes": minutes});
         let mut store = Store::new(1, 3);
         let topic =
-            Topic { name: "orders".to_owned(), subscriptions: vec![subscription(&more)] };
+            topic_with(vec![subscription(&more)]);
         store.declare(&topic, 0).unwrap();
         let (mut now_ms, mut next, mut port) = (0, 0, 1);
         let mut under_way: Vec<Work> = Vec::new();
@@ -277,7 +283,7 @@ proptest! {
                         status => Outcome::Status(status),
                     };
                     match under_way.remove(place % under_way.len()) {
-                        Work::Handshake { ticket, endpoint } => {
+                        Work::Handshake { ticket, endpoint, .. } => {
                             store.agreed(&ticket, &endpoint, status < 400, now_ms);
                         }
                         Work::Deliver { ticket, .. } => {
@@ -314,6 +320,6 @@ proptest! {
         batch in any::<bool>(),
     ) {
         use crate::event::{BATCH, SINGLE, parse};
-        let _ = parse(if batch { BATCH } else { SINGLE }, &body);
+        let _ = parse(Schema::CloudEvents, "/orders", if batch { BATCH } else { SINGLE }, &body);
     }
 }

@@ -57,7 +57,13 @@ impl Answer {
 
 /// Starts a service with topic `orders` and these subscriptions.
 pub(crate) async fn start(subscriptions: Value) -> Service {
-    let declaration = json!({"topics": [{"name": "orders", "subscriptions": subscriptions}]});
+    start_with("CloudEventSchemaV1_0", subscriptions).await
+}
+
+/// The same with a topic of this schema.
+pub(crate) async fn start_with(schema: &str, subscriptions: Value) -> Service {
+    let declaration = json!({"topics": [{"name": "orders", "inputSchema": schema,
+        "subscriptions": subscriptions}]});
     let declaration = serde_json::from_value(declaration).unwrap();
     let dead_letters = std::env::temp_dir().join(format!("grid-{}", uuid::Uuid::new_v4()));
     let options =
@@ -101,6 +107,13 @@ impl Service {
             ("content-type", "application/cloudevents-batch+json; charset=utf-8"),
             ("aeg-sas-key", LOCAL_KEY),
         ];
+        let target = "/orders/api/events?api-version=2018-01-01";
+        self.send("POST", target, &headers, events.to_string()).await
+    }
+
+    /// Publishes a list in the Event Grid schema.
+    pub(crate) async fn publish_own(&self, events: &Value) -> Answer {
+        let headers = [("content-type", "application/json"), ("aeg-sas-key", LOCAL_KEY)];
         let target = "/orders/api/events?api-version=2018-01-01";
         self.send("POST", target, &headers, events.to_string()).await
     }
@@ -155,6 +168,8 @@ pub(crate) struct Got {
 struct Script {
     acts: VecDeque<Act>,
     deaf: bool,
+    /// Answers handshakes of the Event Grid schema with 202, to agree later.
+    hesitant: bool,
     got: Vec<Got>,
 }
 
@@ -192,6 +207,11 @@ impl Subscriber {
         self.script.lock().unwrap().deaf = deaf;
     }
 
+    /// Answers validation events without the code.
+    pub(crate) fn set_hesitant(&self) {
+        self.script.lock().unwrap().hesitant = true;
+    }
+
     /// Everything that came, or the events alone.
     pub(crate) fn got(&self, method: &Method) -> Vec<Got> {
         let script = self.script.lock().unwrap();
@@ -216,9 +236,22 @@ async fn answer(
         at: Instant::now(),
     };
     let origin = got.headers.get("webhook-request-origin").cloned();
+    let validation = got.headers.get("aeg-event-type").is_some_and(|kind| kind != "Notification");
+    let code =
+        serde_json::from_str::<Value>(&got.body).unwrap_or_default()[0]["data"]["validationCode"]
+            .clone();
     let (act, deaf) = {
         let mut script = script.lock().unwrap();
         script.got.push(got);
+        if validation {
+            let answer = json!({ "validationResponse": code }).to_string();
+            let mut response = Response::new(Full::from(answer));
+            if script.hesitant {
+                *response.body_mut() = Full::default();
+                *response.status_mut() = http::StatusCode::ACCEPTED;
+            }
+            return Ok(response);
+        }
         let act = if parts.method == Method::POST { script.acts.pop_front() } else { None };
         (act, script.deaf)
     };

@@ -25,6 +25,9 @@ const NAME_MAX_CHARS: usize = 128;
 /// First path segments that belong to the host itself.
 const RESERVED_ROUTES: [&str; 2] = ["admin", "runtime"];
 
+/// Files by which the Azure host recognises functions of other languages.
+const SCRIPTS: [&str; 8] = [".js", ".mjs", ".cjs", ".py", ".ps1", ".csx", ".dll", ".jar"];
+
 /// Triggers that need no extension bundle.
 const BUILT_IN: [&str; 2] = ["httptrigger", "timertrigger"];
 
@@ -66,7 +69,78 @@ pub(crate) fn discover(
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();
-    names.iter().map(|name| index(root, name, host, settings)).collect()
+    if host.routes.is_empty() {
+        return names.iter().map(|name| index(root, name, host, settings)).collect();
+    }
+    if let Some(name) = names.first() {
+        problems.push(Problem::new(
+            format!("customHandler.http.routes and {name}/{FILE} are there together"),
+            "functions come from one or the other",
+            "remove customHandler.http.routes (or configurationProfile) from host.json, or the \
+             folders of the functions",
+        ));
+    }
+    let numbered = (1..).zip(&host.routes);
+    numbered
+        .map(|(number, (route, level))| generated(number, route, level, host, settings))
+        .collect()
+}
+
+/// The function that stands for an entry of `customHandler.http.routes`.
+fn generated(
+    number: usize,
+    route: &str,
+    level: &str,
+    host: &HostJson,
+    settings: &Settings,
+) -> Indexed {
+    let file = serde_json::json!({ "bindings": [
+        { "type": "httpTrigger", "direction": "in", "name": "req", "route": route,
+          "authLevel": level },
+        { "type": "http", "direction": "out", "name": "res" },
+    ] });
+    let object = file.as_object().cloned().unwrap_or_default();
+    let path = format!("customHandler.http.routes[{}]", number - 1);
+    read(&format!("http-handler{number}"), &path, object, host, settings)
+}
+
+/// What functions do to each other, and `host.json` to them, without meaning to.
+pub(crate) fn notes_together(indexed: &[Indexed], host: &HostJson) -> Vec<String> {
+    let mut notes = Vec::new();
+    let usable = |found: &Indexed| found.outcome.as_ref().ok().cloned().filter(|_| !found.disabled);
+    let functions: Vec<Arc<Function>> = indexed.iter().filter_map(usable).collect();
+    let mut seen: Vec<(&Function, &HttpTrigger)> = Vec::new();
+    for function in &functions {
+        let Trigger::Http(http) = &function.trigger else { continue };
+        let shares = |methods: &[String]| {
+            methods.is_empty()
+                || http.methods.is_empty()
+                || methods.iter().any(|method| http.methods.contains(method))
+        };
+        let same = |template: &Template| {
+            template.to_string().eq_ignore_ascii_case(&http.template.to_string())
+        };
+        let first = seen.iter().find(|(_, other)| same(&other.template) && shares(&other.methods));
+        if let Some((first, _)) = first {
+            notes.push(format!(
+                "{}/{FILE}: the route \"{}\" is that of function '{}' as well. As in Azure one of \
+                 them gets the calls, here '{}', and the other none. Fix: give each its own route \
+                 or its own methods.",
+                function.name, http.template, first.name, first.name
+            ));
+        }
+        seen.push((function, http));
+        let is_handed_on = host.handler.proxying || host.handler.forwarding;
+        if is_handed_on && !function.http_in_and_out {
+            notes.push(format!(
+                "{}/{FILE}: calls come in the JSON envelope, whatever host.json says: proxying and \
+                 forwarding need exactly one httpTrigger and one http output. Fix: remove the \
+                 other bindings, or have the handler answer in JSON.",
+                function.name
+            ));
+        }
+    }
+    notes
 }
 
 fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Indexed {
@@ -96,14 +170,35 @@ fn index(root: &Path, name: &str, host: &HostJson, settings: &Settings) -> Index
             ));
         }
     };
+    let mut indexed = read(name, &path, object, host, settings);
+    let others = std::fs::read_dir(root.join(name)).into_iter().flatten().filter_map(Result::ok);
+    let script = others
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|file| SCRIPTS.iter().any(|kind| file.to_ascii_lowercase().ends_with(kind)));
+    if let Some(script) = script {
+        indexed.notes.push(format!(
+            "{path}: {script} lies beside it, and other hosts may take the function for one of that \
+             language. Fix: keep sources out of the folders of functions."
+        ));
+    }
+    indexed
+}
+
+fn read(
+    name: &str,
+    path: &str,
+    object: Map<String, Value>,
+    host: &HostJson,
+    settings: &Settings,
+) -> Indexed {
     let mut problems = Vec::new();
-    let section = Section::root(&path, &object);
+    let section = Section::root(path, &object);
     let disabled = section.flag("disabled", false, &mut problems)
         || settings.is_on(&format!("AzureWebJobs.{name}.Disabled"));
     check_name(name, &mut problems);
-    let reader = Reader { name, path: &path, host, settings };
+    let reader = Reader { name, path, host, settings };
     let (trigger_type, function) = reader.function(&section, &mut problems);
-    let notes = function.iter().flat_map(|function| notes(&path, function)).collect();
+    let notes = function.iter().flat_map(|function| notes(path, function)).collect();
     let outcome = match function {
         Some(function) if problems.is_empty() => Ok(Arc::new(function)),
         _ => Err(problems),
@@ -125,6 +220,22 @@ fn notes(path: &str, function: &Function) -> Vec<String> {
              here as in Azure today, while the message stays locked; to be independent of it, \
              remove \"retry\" and let the broker redeliver."
         ));
+    }
+    if let Trigger::ServiceBus(bus) = &function.trigger {
+        if !bus.auto_complete {
+            notes.push(format!(
+                "{path}: autoCompleteMessages is false, and a custom handler cannot settle through \
+                 the host: every message comes back when its lock ends, unless the handler settles \
+                 it by its lock token. Fix: remove it, or settle."
+            ));
+        }
+        if bus.cardinality == Cardinality::Many && bus.data_type == DataType::Undefined {
+            notes.push(format!(
+                "{path}: a batch without dataType has to be JSON in every message: one that is not \
+                 fails all of them before the handler is called. Fix: add \"dataType\": \
+                 \"string\"."
+            ));
+        }
     }
     if let Trigger::Timer(timer) = &function.trigger
         && !timer.schedule.adjusts_for_dst()

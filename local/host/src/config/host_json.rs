@@ -37,8 +37,20 @@ pub(crate) struct HostJson {
     pub(crate) queues: QueueOptions,
     /// For functions without a policy of their own.
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) throttle: HttpThrottle,
+    /// `customHandler.http.routes`: functions without a `function.json`, by route and `authLevel`.
+    pub(crate) routes: Vec<(String, String)>,
     /// Settings of this file that this host does not act on, one sentence each.
     pub(crate) notes: Vec<String>,
+}
+
+/// `extensions.http`: calls beyond these wait, or are answered 429.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HttpThrottle {
+    /// `maxConcurrentRequests`.
+    pub(crate) running: Option<usize>,
+    /// `maxOutstandingRequests`: those that wait included.
+    pub(crate) outstanding: Option<usize>,
 }
 
 /// `customHandler`.
@@ -53,6 +65,9 @@ pub(crate) struct HandlerConfig {
     pub(crate) stderr_is_for_errors_only: bool,
     pub(crate) forwarding: bool,
     pub(crate) proxying: bool,
+    /// Forwarded calls go to the name of the function: `httpWorker`, the name of `customHandler`
+    /// before it was generally available.
+    pub(crate) forwards_by_name: bool,
     /// Fixed port of the handler; the host picks a free one otherwise.
     pub(crate) port: Option<u16>,
     pub(crate) initialization_timeout: Duration,
@@ -123,6 +138,7 @@ fn read(
         ));
     }
     let mut notes = Vec::new();
+    let is_web_app = profile(&root, problems);
     let extensions = root.child("extensions", "extensions", problems);
     let http = extensions.child("http", "extensions.http", problems);
     let bundle = root.child("extensionBundle", "extensionBundle", problems);
@@ -131,16 +147,79 @@ fn read(
         function_timeout: function_timeout(&root, problems),
         route_prefix: http
             .text("routePrefix", problems)
-            .unwrap_or_else(|| "api".to_owned())
+            .unwrap_or_else(|| if is_web_app { String::new() } else { "api".to_owned() })
             .trim_matches('/')
             .to_owned(),
         has_extensions: has_bundle || bin_extensions,
-        handler: handler(&root, problems, &mut notes),
+        handler: handler(&root, is_web_app, problems, &mut notes),
+        throttle: HttpThrottle {
+            running: bound(&http, "maxConcurrentRequests", problems),
+            outstanding: bound(&http, "maxOutstandingRequests", problems),
+        },
+        routes: routes(&root, is_web_app, problems),
         service_bus: service_bus(&extensions, problems, &mut notes),
         queues: queues::options(&extensions, problems),
         retry: retry::read(FILE, &root, problems),
         notes,
     }
+}
+
+/// Whether `configurationProfile` asks for one route that takes everything.
+fn profile(root: &Section<'_>, problems: &mut Vec<Problem>) -> bool {
+    match root.text("configurationProfile", problems).unwrap_or_default().as_str() {
+        "" | "default" => false,
+        "mcp-custom-handler" | "web-app-custom-handler" => true,
+        other => {
+            problems.push(Problem::new(
+                format!("{FILE}: configurationProfile is \"{other}\""),
+                "it stands for a set of defaults",
+                "write \"web-app-custom-handler\", \"mcp-custom-handler\" or \"default\", or \
+                 remove it",
+            ));
+            false
+        }
+    }
+}
+
+/// A number of requests; -1 and nothing mean no bound.
+fn bound(http: &Section<'_>, name: &str, problems: &mut Vec<Problem>) -> Option<usize> {
+    match http.get(name) {
+        None | Some(Value::Null) => None,
+        Some(Value::Number(number)) if number.as_i64() == Some(-1) => None,
+        Some(Value::String(text)) if text == "-1" => None,
+        Some(_) => usize::try_from(http.count(name, 1, 1, problems)).ok(),
+    }
+}
+
+fn routes(
+    root: &Section<'_>,
+    is_web_app: bool,
+    problems: &mut Vec<Problem>,
+) -> Vec<(String, String)> {
+    let section = root.child("customHandler", "customHandler", problems);
+    let http = section.child("http", "customHandler.http", problems);
+    let level = http.text("defaultAuthorizationLevel", problems);
+    let level = level.unwrap_or_else(|| "function".to_owned());
+    let list = match http.get("routes") {
+        None | Some(Value::Null) if is_web_app => return vec![("{*route}".to_owned(), level)],
+        None | Some(Value::Null) => return Vec::new(),
+        Some(Value::Array(list)) => list.clone(),
+        Some(Value::Object(by_index)) => by_index.values().cloned().collect(),
+        Some(_) => Vec::new(),
+    };
+    let read = list.iter().filter_map(|entry| {
+        let text = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+        Some((text("route")?, text("authorizationLevel").unwrap_or_else(|| level.clone())))
+    });
+    let read: Vec<(String, String)> = read.collect();
+    if read.is_empty() || read.len() < list.len() {
+        problems.push(Problem::new(
+            format!("{FILE}: customHandler.http.routes has an entry without a route"),
+            "each entry becomes an HTTP function",
+            "write \"routes\": [ { \"route\": \"{*path}\" } ]",
+        ));
+    }
+    read
 }
 
 fn function_timeout(root: &Section<'_>, problems: &mut Vec<Problem>) -> Option<Duration> {
@@ -173,26 +252,25 @@ const HANDLER_KEYS: [&str; 7] = [
 
 fn handler(
     root: &Section<'_>,
+    is_web_app: bool,
     problems: &mut Vec<Problem>,
     notes: &mut Vec<String>,
 ) -> HandlerConfig {
-    let section = root.child("customHandler", "customHandler", problems);
-    if root.get("httpWorker").is_some() {
+    let mut section = root.child("customHandler", "customHandler", problems);
+    let worker = root.child("httpWorker", "httpWorker", problems);
+    let forwards_by_name = worker.exists() && !section.exists();
+    if forwards_by_name {
+        section = worker;
         notes.push(format!(
-            "{FILE}: httpWorker is the name before general availability and is ignored; use \
-             customHandler"
+            "{FILE}: httpWorker is the name before general availability. Calls are forwarded to \
+             the name of the function; use customHandler"
         ));
+    } else if worker.exists() {
+        notes.push(format!("{FILE}: httpWorker is ignored, as there is customHandler too"));
     }
     let known = |key: &&str| !HANDLER_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key));
     for key in section.keys().filter(known) {
         notes.push(format!("{FILE}: customHandler.{key} is not a known key and has no effect"));
-    }
-    if section.get("http").is_some() {
-        problems.push(Problem::new(
-            format!("{FILE}: customHandler.http.routes is not supported by this host"),
-            "functions are found by their function.json only",
-            "write one folder with a function.json per function",
-        ));
     }
     let description = section.child("description", "customHandler.description", problems);
     if !description.exists() {
@@ -234,8 +312,9 @@ fn handler(
             true,
             problems,
         ),
-        forwarding: section.flag("enableForwardingHttpRequest", false, problems),
-        proxying: section.flag("enableProxyingHttpRequest", false, problems),
+        forwarding: section.flag("enableForwardingHttpRequest", forwards_by_name, problems),
+        proxying: section.flag("enableProxyingHttpRequest", is_web_app, problems),
+        forwards_by_name,
         port,
         initialization_timeout: section.duration(
             "initializationTimeout",
@@ -347,6 +426,46 @@ mod tests {
         assert_eq!(host.service_bus.max_concurrent_calls, 32);
         assert!(host.handler.proxying);
         assert_eq!(host.handler.arguments, ["a", "c"]);
+    }
+
+    #[test]
+    fn routes_and_profiles_stand_for_functions() {
+        let with = |more: &str| {
+            let text = format!(
+                r#"{{"version":"2.0",{more},"customHandler":{{"description":{{
+                    "defaultExecutablePath":"h"}},"http":{{"defaultAuthorizationLevel":"anonymous",
+                    "routes":[{{"route":"a/{{id}}"}},{{"route":"b","authorizationLevel":"admin"}}]
+                }}}}}}"#
+            );
+            parse(&text, &[])
+        };
+        let (host, problems) = with(r#""functionTimeout":"00:01:00""#);
+        assert_eq!(problems, []);
+        let wanted = [("a/{id}", "anonymous"), ("b", "admin")];
+        assert_eq!(host.routes, wanted.map(|(route, level)| (route.to_owned(), level.to_owned())));
+        let text = r#"{"version":"2.0","configurationProfile":"web-app-custom-handler",
+            "customHandler":{"description":{"defaultExecutablePath":"h"}}}"#;
+        let (host, problems) = parse(text, &[]);
+        assert_eq!((problems, host.handler.proxying), (vec![], true));
+        assert_eq!((host.route_prefix.as_str(), host.routes.len()), ("", 1));
+        let (_, problems) = with(r#""configurationProfile":"other""#);
+        assert!(problems[0].what.contains("configurationProfile"), "{problems:?}");
+    }
+
+    #[test]
+    fn the_old_name_of_the_section_forwards_to_names() {
+        let worker = r#"{"version":"2.0","httpWorker":{"description":{
+            "defaultExecutablePath":"h"}}}"#;
+        let (host, problems) = parse(worker, &[]);
+        assert_eq!(problems, []);
+        assert!(host.handler.forwards_by_name && host.handler.forwarding);
+        let both = r#"{"version":"2.0","httpWorker":{},"customHandler":{"description":{
+            "defaultExecutablePath":"h"}},"extensions":{"http":{"maxOutstandingRequests":-1,
+            "maxConcurrentRequests":7}}}"#;
+        let (host, problems) = parse(both, &[]);
+        assert_eq!(problems, []);
+        assert!(!host.handler.forwards_by_name && host.notes[0].contains("ignored"));
+        assert_eq!(host.throttle, HttpThrottle { running: Some(7), outstanding: None });
     }
 
     #[test]

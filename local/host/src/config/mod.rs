@@ -15,7 +15,7 @@ pub(crate) mod settings;
 pub(crate) mod storage;
 mod timer;
 
-pub(crate) use host_json::{HandlerConfig, HostJson, ServiceBusOptions};
+pub(crate) use host_json::{HandlerConfig, HostJson, HttpThrottle, ServiceBusOptions};
 pub(crate) use json::parse_time_span;
 pub(crate) use queues::{MessageEncoding, POLLING_MIN, QueueOptions};
 pub(crate) use settings::Settings;

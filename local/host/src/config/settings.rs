@@ -121,6 +121,38 @@ impl Settings {
     }
 }
 
+/// What `local.settings.json` says about the host itself, in its section `Host`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocalHost {
+    /// `LocalHttpPort`: where callers reach the host.
+    pub port: Option<u16>,
+    /// `CORS`: origins that may call, a list with commas or `*`.
+    pub cors: Option<String>,
+    /// `CORSCredentials`.
+    pub cors_credentials: bool,
+}
+
+impl LocalHost {
+    /// Reads the section from the file in `root`. What is missing or cannot be read is not there:
+    /// [`crate::Host::bind`] says what is wrong with the file.
+    #[must_use]
+    pub fn read(root: &Path) -> Self {
+        let text = std::fs::read_to_string(root.join(LOCAL_SETTINGS)).unwrap_or_default();
+        let Ok(object) = parse_object(&text) else { return Self::default() };
+        let Some(Value::Object(host)) = named(&object, "Host") else { return Self::default() };
+        let port = named(host, "LocalHttpPort").and_then(Value::as_u64);
+        Self {
+            port: port.and_then(|port| u16::try_from(port).ok()),
+            cors: named(host, "CORS").and_then(Value::as_str).map(str::to_owned),
+            cors_credentials: named(host, "CORSCredentials").and_then(Value::as_bool) == Some(true),
+        }
+    }
+}
+
+fn named<'a>(object: &'a serde_json::Map<String, Value>, name: &str) -> Option<&'a Value> {
+    object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 fn local_values(text: &str) -> Result<Vec<(String, String)>, Problem> {
     let object = parse_object(text).map_err(|error| {
         Problem::new(
@@ -129,14 +161,14 @@ fn local_values(text: &str) -> Result<Vec<(String, String)>, Problem> {
             "correct the file at that line",
         )
     })?;
-    let encrypted = match object.iter().find(|(k, _)| k.eq_ignore_ascii_case("IsEncrypted")) {
-        Some((_, Value::Bool(flag))) => *flag,
+    let encrypted = match named(&object, "IsEncrypted") {
+        Some(Value::Bool(flag)) => *flag,
         // Core Tools take a missing IsEncrypted as true.
         _ => true,
     };
-    let values = match object.iter().find(|(k, _)| k.eq_ignore_ascii_case("Values")) {
-        None | Some((_, Value::Null)) => return Ok(Vec::new()),
-        Some((_, Value::Object(values))) => values,
+    let values = match named(&object, "Values") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(values)) => values,
         Some(_) => {
             return Err(Problem::new(
                 format!("{LOCAL_SETTINGS}: Values is not an object"),
@@ -176,6 +208,20 @@ mod tests {
         assert_eq!(settings.substitute("a%MISSING%"), Err("MISSING".to_owned()));
         let extra = BTreeMap::from([("PORT".to_owned(), "1234".to_owned())]);
         assert_eq!(settings.expand("--port=%PORT% %MISSING%", &extra), "--port=1234 ");
+    }
+
+    #[test]
+    fn the_section_about_the_host_is_read_leniently() {
+        let dir = std::env::temp_dir().join(format!("host-local-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).unwrap();
+        assert_eq!(LocalHost::read(&dir), LocalHost::default());
+        let text = r#"{"IsEncrypted":false,"Host":{"LocalHttpPort":7171,"CORS":"*",
+            "CORSCredentials":true}}"#;
+        std::fs::write(dir.join(LOCAL_SETTINGS), text).unwrap();
+        let cors = Some("*".to_owned());
+        let wanted = LocalHost { port: Some(7171), cors, cors_credentials: true };
+        assert_eq!(LocalHost::read(&dir), wanted);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -13,14 +14,17 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use super::admin_keys;
 use super::client::{Body, full};
+use super::keys::{Keys, Scope};
 use super::limits::ADMIN_BODY_MAX_BYTES;
 use super::proxy::status;
 use crate::bindings::{Function, Trigger};
+use crate::faults::{FaultPlan, Faults};
 use crate::functions::FunctionInfo;
 use crate::invocation::Invoker;
 use crate::process::HandlerStatus;
-use crate::triggers;
+use crate::triggers::{self, Drain, Listeners};
 
 /// State of the admin endpoints.
 pub(crate) struct Admin {
@@ -35,10 +39,23 @@ pub(crate) struct Admin {
     pub(crate) started: Instant,
     pub(crate) instance: Uuid,
     pub(crate) has_extensions: bool,
+    pub(crate) listeners: Arc<Listeners>,
+    /// `None` lets everybody in.
+    pub(crate) keys: Option<Arc<Keys>>,
+    /// `None` unless faults may be asked for over HTTP.
+    pub(crate) faults: Option<Faults>,
+    /// Whether there is a page at `/`.
+    pub(crate) has_home_page: bool,
 }
 
+/// Path of the faults below `/admin`; the Azure host has nothing there.
+const FAULTS: [&str; 2] = ["local", "faults"];
+
 impl Admin {
-    pub(crate) fn home_page() -> Response<Body> {
+    pub(crate) fn home_page(&self) -> Response<Body> {
+        if !self.has_home_page {
+            return status(StatusCode::NO_CONTENT);
+        }
         let mut response = Response::new(full(
             "<!doctype html><title>Functions host</title><p>Your Functions host is up and \
              running.</p>",
@@ -80,6 +97,42 @@ impl Admin {
                 let name = (*name).to_owned();
                 self.run(&name, request).await
             }
+            (method, ["host", "keys" | "functionkeys", name @ ..]) if name.len() < 2 => {
+                let (method, name) = (method.clone(), name.first().map(|name| (*name).to_owned()));
+                self.keys(&Scope::Host, &method, name.as_deref(), request).await
+            }
+            (method, ["functions", function, "keys", name @ ..]) if name.len() < 2 => {
+                let (method, name) = (method.clone(), name.first().map(|name| (*name).to_owned()));
+                self.keys(&Scope::function(function), &method, name.as_deref(), request).await
+            }
+            (&Method::POST, ["host", "drain"]) => {
+                self.listeners.drain();
+                status(StatusCode::ACCEPTED)
+            }
+            (&Method::GET, ["host", "drain", "status"]) => {
+                let state = match self.listeners.state() {
+                    Drain::Disabled => "Disabled",
+                    Drain::InProgress => "InProgress",
+                    Drain::Completed => "Completed",
+                };
+                json_response(StatusCode::OK, &json!({ "state": state }))
+            }
+            (&Method::POST, ["host", "resume"]) => {
+                self.listeners.resume();
+                json_response(StatusCode::OK, &json!({ "state": self.state() }))
+            }
+            (&Method::POST, ["host", "restart"]) => {
+                if let Some(pid) = self.invoker.handler.pid() {
+                    self.invoker.handler.restart(pid);
+                }
+                status(StatusCode::OK)
+            }
+            // The scale controller that would be told is not here.
+            (&Method::POST, ["host", "synctriggers"]) => status(StatusCode::NO_CONTENT),
+            (method, path) if *path == FAULTS => {
+                let method = method.clone();
+                self.faults(&method, request).await
+            }
             _ => status(StatusCode::NOT_FOUND),
         }
     }
@@ -92,11 +145,9 @@ impl Admin {
         if matches!(function.trigger, Trigger::Http(_)) {
             return bad("an HTTP function is run by calling its URL");
         }
-        let Ok(body) = Limited::new(request.into_body(), ADMIN_BODY_MAX_BYTES).collect().await
-        else {
+        let Some(body) = read(request).await else {
             return status(StatusCode::PAYLOAD_TOO_LARGE);
         };
-        let body = body.to_bytes();
         let input = match serde_json::from_slice::<Value>(&body) {
             Ok(Value::Object(object)) => match object.get("input") {
                 None | Some(Value::Null) => String::new(),
@@ -112,18 +163,52 @@ impl Admin {
         status(StatusCode::ACCEPTED)
     }
 
-    fn status(&self) -> Value {
-        let errors: Vec<String> =
-            self.infos.iter().flat_map(|i| i.problems.iter().map(ToString::to_string)).collect();
-        let running = match *self.invoker.handler.status().borrow() {
+    async fn keys(
+        &self,
+        scope: &Scope,
+        method: &Method,
+        name: Option<&str>,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let Some(keys) = &self.keys else { return status(StatusCode::NOT_FOUND) };
+        match read(request).await {
+            Some(body) => admin_keys::answer(keys, scope, method, name, &body),
+            None => status(StatusCode::PAYLOAD_TOO_LARGE),
+        }
+    }
+
+    async fn faults(&self, method: &Method, request: Request<Incoming>) -> Response<Body> {
+        let Some(faults) = &self.faults else { return status(StatusCode::NOT_FOUND) };
+        let plan = match *method {
+            Method::GET => return json_response(StatusCode::OK, &json!(faults.plan())),
+            Method::DELETE => Ok(FaultPlan::default()),
+            Method::PUT => match read(request).await {
+                Some(body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+                None => return status(StatusCode::PAYLOAD_TOO_LARGE),
+            },
+            _ => return status(StatusCode::METHOD_NOT_ALLOWED),
+        };
+        match plan.and_then(|plan| faults.set(plan)) {
+            Ok(()) => status(StatusCode::NO_CONTENT),
+            Err(why) => json_response(StatusCode::BAD_REQUEST, &json!({ "error": why })),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match *self.invoker.handler.status().borrow() {
             HandlerStatus::Ready { .. } => "Running",
             HandlerStatus::Starting => "Initialized",
             HandlerStatus::Exited => "Error",
             HandlerStatus::Stopped => "Stopped",
-        };
+        }
+    }
+
+    fn status(&self) -> Value {
+        let errors: Vec<String> =
+            self.infos.iter().flat_map(|i| i.problems.iter().map(ToString::to_string)).collect();
         let mut status = json!({
             "id": self.instance.simple().to_string(),
-            "state": running,
+            "state": self.state(),
             "version": crate::HOST_VERSION,
             "versionDetails": crate::HOST_VERSION,
             "platformVersion": "",
@@ -155,7 +240,13 @@ impl Admin {
     }
 }
 
-fn json_response(code: StatusCode, value: &Value) -> Response<Body> {
+/// A whole body; `None` if it is too large or breaks off.
+async fn read(request: Request<Incoming>) -> Option<Bytes> {
+    let body = Limited::new(request.into_body(), ADMIN_BODY_MAX_BYTES).collect().await;
+    body.ok().map(http_body_util::Collected::to_bytes)
+}
+
+pub(super) fn json_response(code: StatusCode, value: &Value) -> Response<Body> {
     let mut response = Response::new(full(value.to_string()));
     *response.status_mut() = code;
     let json = header::HeaderValue::from_static("application/json; charset=utf-8");

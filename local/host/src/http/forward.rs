@@ -16,6 +16,7 @@ use super::proxy::status;
 use crate::error::chain;
 use crate::invocation::Invoker;
 use crate::invocation::record::Record;
+use crate::log::Level;
 
 /// Content headers of .NET that are not copied.
 const LOST: [&str; 9] = [
@@ -30,15 +31,17 @@ const LOST: [&str; 9] = [
     "last-modified",
 ];
 
-/// Sends `request` on to the handler and buffers its answer.
+/// Sends `request` on to the handler, at `path` if that is another one, and buffers its answer.
 pub(crate) async fn forward(
     invoker: &Invoker,
     record: Record,
     request: Request<Incoming>,
+    path: Option<&str>,
     body_max_bytes: u64,
 ) -> Response<Body> {
     let pid = invoker.handler.pid();
-    let exchange = exchange(&invoker.client, &record, request, body_max_bytes);
+    warn_of_losses(invoker, &record, &request);
+    let exchange = exchange(&invoker.client, &record, request, path, body_max_bytes);
     let outcome = match invoker.function_timeout {
         None => exchange.await,
         Some(limit) => timeout(limit, exchange).await.unwrap_or_else(|_| {
@@ -62,6 +65,7 @@ async fn exchange(
     client: &HandlerClient,
     record: &Record,
     request: Request<Incoming>,
+    path: Option<&str>,
     body_max_bytes: u64,
 ) -> Result<Response<Body>, (StatusCode, String)> {
     let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why);
@@ -89,7 +93,7 @@ async fn exchange(
     let separator = if query.is_empty() { "" } else { "?" };
     let mut outgoing = Request::builder()
         .method(parts.method)
-        .uri(client.uri(&format!("{}{separator}{query}", parts.uri.path())))
+        .uri(client.uri(&format!("{}{separator}{query}", path.unwrap_or(parts.uri.path()))))
         .body(body)
         .map_err(|error| failed(error.to_string()))?;
     let mut headers = parts.headers;
@@ -110,6 +114,32 @@ async fn exchange(
         .to_bytes();
     remove_hop_by_hop(&mut parts.headers);
     Ok(Response::from_parts(parts, full(body)))
+}
+
+/// Says what of a request does not arrive.
+fn warn_of_losses(invoker: &Invoker, record: &Record, request: &Request<Incoming>) {
+    let mut lost: Vec<String> = LOST
+        .iter()
+        .filter(|name| request.headers().contains_key(**name))
+        .map(|name| format!("the header {name}"))
+        .collect();
+    let query = request.uri().query().unwrap_or_default();
+    if query.split('&').filter(|pair| !pair.is_empty()).count() > collapse(query).split('&').count()
+    {
+        lost.push("all but one of the query parameters of one name".to_owned());
+    }
+    if lost.is_empty() {
+        return;
+    }
+    let name = record.function();
+    let cause = format!("A call of function '{name}' was forwarded with losses");
+    invoker.log.sharp_edge(Level::Warning, &cause, || {
+        format!(
+            "A call of function '{name}' is forwarded without {}, as in Azure. Fix: set \
+             customHandler.enableProxyingHttpRequest in host.json, which hands on everything.",
+            lost.join(", ")
+        )
+    });
 }
 
 fn append_user_agent(headers: &mut http::HeaderMap) {

@@ -4,9 +4,12 @@
 //! proxying (streaming), forwarding (buffered, with its losses) and the JSON envelope.
 
 pub(crate) mod admin;
+mod admin_keys;
 pub(crate) mod client;
+pub(crate) mod cors;
 mod envelope;
 mod forward;
+pub(crate) mod keys;
 mod limits;
 mod output;
 mod proxy;
@@ -14,4 +17,4 @@ pub(crate) mod route;
 pub(crate) mod server;
 
 pub(crate) use limits::BODY_MAX_BYTES;
-pub(crate) use server::{Mode, Server};
+pub(crate) use server::{Mode, Server, ServerOptions};

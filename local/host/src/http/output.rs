@@ -16,6 +16,20 @@ use crate::outputs::RETURN;
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// Whether the outputs of an HTTP function have a `status` that has no effect: it is `statusCode`
+/// that counts in an output with a name.
+pub(crate) fn has_vain_status(function: &Function, answer: &Answer) -> bool {
+    let binding = function.outputs.iter().find(|output| output.kind == OutputKind::Http);
+    let named = binding.filter(|binding| binding.name != RETURN);
+    let described = named.and_then(|binding| {
+        let outputs = answer.outputs.as_ref().and_then(|outputs| outputs.get(&binding.name));
+        outputs.or_else(|| answer.return_value.get(&binding.name))?.as_object()
+    });
+    described.is_some_and(|object| {
+        get(object, "status").is_some() && get(object, "statusCode").is_none()
+    })
+}
+
 /// The response, or why there is none (the caller then gets a 500 with an empty body).
 pub(crate) fn response(function: &Function, answer: Answer) -> Result<Response<Body>, String> {
     let binding = function.outputs.iter().find(|output| output.kind == OutputKind::Http);

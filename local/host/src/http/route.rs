@@ -117,7 +117,8 @@ impl Template {
     /// Which of two templates is tried first: the more specific one, segment by segment.
     pub(crate) fn precedence(&self, other: &Self) -> Ordering {
         let rank = |template: &Self| template.segments.iter().map(|s| rank(s)).collect::<Vec<_>>();
-        rank(self).cmp(&rank(other)).then_with(|| self.text.cmp(&other.text))
+        let text = |template: &Self| template.text.to_ascii_lowercase();
+        rank(self).cmp(&rank(other)).then_with(|| text(self).cmp(&text(other)))
     }
 }
 

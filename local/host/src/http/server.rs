@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -12,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use percent_encoding::percent_decode_str;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Duration;
@@ -20,14 +23,17 @@ use tokio_util::task::TaskTracker;
 
 use super::admin::Admin;
 use super::client::Body;
+use super::cors::Cors;
 use super::forward::forward;
+use super::keys::Keys;
 use super::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT};
 use super::proxy::{proxy, status};
 use super::route::{Params, Template};
 use super::{envelope, output};
 use crate::bindings::{AuthLevel, Function, HttpTrigger, Trigger};
+use crate::config::HttpThrottle;
 use crate::invocation::record::reason;
-use crate::invocation::{Call, InvocationError, Invoker};
+use crate::invocation::{Answer, Call, InvocationError, Invoker};
 use crate::log::{Level, category};
 
 /// Pause after a failed accept: the process is out of descriptors, and asking again at once
@@ -48,9 +54,31 @@ pub(crate) struct Server {
     mode: Mode,
     invoker: Arc<Invoker>,
     admin: Admin,
-    /// When set, `function` and `admin` level calls need it. `None` lets everybody in.
-    key: Option<String>,
-    body_max_bytes: u64,
+    options: ServerOptions,
+    /// Calls that run at once; `None` for no bound.
+    running: Option<Semaphore>,
+    /// Calls that run or wait.
+    outstanding: AtomicUsize,
+}
+
+/// How callers are let in.
+pub(crate) struct ServerOptions {
+    /// `function` and `admin` level calls need one. `None` lets everybody in.
+    pub(crate) keys: Option<Arc<Keys>>,
+    pub(crate) body_max_bytes: u64,
+    pub(crate) cors: Cors,
+    pub(crate) throttle: HttpThrottle,
+    /// Forwarded calls go to the name of the function, as with `httpWorker`.
+    pub(crate) forwards_by_name: bool,
+}
+
+/// One call among the outstanding ones.
+struct Outstanding<'a>(&'a AtomicUsize);
+
+impl Drop for Outstanding<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Server {
@@ -59,8 +87,7 @@ impl Server {
         mode: Mode,
         invoker: Arc<Invoker>,
         admin: Admin,
-        key: Option<String>,
-        body_max_bytes: u64,
+        options: ServerOptions,
     ) -> Self {
         let mut routes: Vec<Arc<Function>> =
             functions.iter().filter(|function| http(function).is_some()).cloned().collect();
@@ -68,7 +95,8 @@ impl Server {
             (Some(a), Some(b)) => a.template.precedence(&b.template),
             _ => Ordering::Equal,
         });
-        Self { routes, mode, invoker, admin, key, body_max_bytes }
+        let running = options.throttle.running.map(Semaphore::new);
+        Self { routes, mode, invoker, admin, options, running, outstanding: AtomicUsize::new(0) }
     }
 
     /// Accepts until `stop`, then lets the running exchanges end, until `cut`.
@@ -135,7 +163,7 @@ impl Server {
         let _ = stream.set_nodelay(true);
         let service = service_fn(move |request| {
             let server = Arc::clone(&self);
-            async move { Ok(server.answer(request).await) }
+            async move { Ok(server.answer_across_origins(request).await) }
         });
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -143,29 +171,55 @@ impl Server {
             .serve_connection(TokioIo::new(stream), service)
     }
 
+    async fn answer_across_origins(&self, request: Request<Incoming>) -> Response<Body> {
+        let cors = &self.options.cors;
+        if let Some(preflight) = cors.preflight(request.method(), request.headers()) {
+            return preflight;
+        }
+        let origin = cors.admits(request.headers());
+        let mut response = self.answer(request).await;
+        if let Some(origin) = origin {
+            cors.allow(origin, response.headers_mut());
+        }
+        response
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path();
         if path.get(..7).is_some_and(|head| head.eq_ignore_ascii_case("/admin/")) {
-            return match self.admitted(&request, AuthLevel::Admin) {
+            let open = path.eq_ignore_ascii_case("/admin/host/ping");
+            let level = if open { AuthLevel::Anonymous } else { AuthLevel::Admin };
+            return match self.admitted(&request, level, None) {
                 true => self.admin.answer(request).await,
                 false => status(StatusCode::UNAUTHORIZED),
             };
         }
         let Some((function, trigger, params)) = self.route(&request) else {
             return match path {
-                "/" => Admin::home_page(),
+                "/" => self.admin.home_page(),
                 _ => status(StatusCode::NOT_FOUND),
             };
         };
-        if !self.admitted(&request, trigger.auth) {
+        if !self.admitted(&request, trigger.auth, Some(function)) {
             return status(StatusCode::UNAUTHORIZED);
         }
+        let most = self.options.throttle.outstanding;
+        let before = self.outstanding.fetch_add(1, Relaxed);
+        let _outstanding = Outstanding(&self.outstanding);
+        if most.is_some_and(|most| before >= most) {
+            return status(StatusCode::TOO_MANY_REQUESTS);
+        }
+        let _running = match &self.running {
+            // The semaphore is never closed.
+            Some(running) => running.acquire().await.ok(),
+            None => None,
+        };
         let announced = request
             .headers()
             .get(header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.parse::<u64>().ok());
-        if announced.is_some_and(|length| length > self.body_max_bytes) {
+        if announced.is_some_and(|length| length > self.options.body_max_bytes) {
             return status(StatusCode::PAYLOAD_TOO_LARGE);
         }
         let call = Call {
@@ -183,9 +237,13 @@ impl Server {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         };
         match mode {
-            Mode::Forwarding => forward(&self.invoker, record, request, self.body_max_bytes).await,
+            Mode::Forwarding => {
+                let by_name = self.options.forwards_by_name.then(|| format!("/{}", function.name));
+                let limit = self.options.body_max_bytes;
+                forward(&self.invoker, record, request, by_name.as_deref(), limit).await
+            }
             Mode::Proxying | Mode::Envelope => {
-                proxy(&self.invoker, record, request, self.body_max_bytes).await
+                proxy(&self.invoker, record, request, self.options.body_max_bytes).await
             }
         }
     }
@@ -204,12 +262,19 @@ impl Server {
         })
     }
 
-    fn admitted(&self, request: &Request<Incoming>, level: AuthLevel) -> bool {
-        let Some(key) = &self.key else { return true };
+    fn admitted(
+        &self,
+        request: &Request<Incoming>,
+        level: AuthLevel,
+        function: Option<&Arc<Function>>,
+    ) -> bool {
+        let Some(keys) = &self.options.keys else { return true };
         let header = request.headers().get("x-functions-key").and_then(|key| key.to_str().ok());
         let query = request.uri().query().unwrap_or_default().split('&');
         let code = query.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == "code");
-        level == AuthLevel::Anonymous || header.or(code.map(|(_, code)| code)) == Some(key.as_str())
+        let code = code.and_then(|(_, code)| percent_decode_str(code).decode_utf8().ok());
+        let shown = header.or(code.as_deref());
+        keys.admits(level, function.map(|function| &*function.name), shown)
     }
 
     async fn envelope(
@@ -221,7 +286,7 @@ impl Server {
         let (parts, body) = request.into_parts();
         // The Azure host reads a body only if its length was announced.
         let body = if parts.headers.contains_key(header::CONTENT_LENGTH) {
-            let limit = usize::try_from(self.body_max_bytes).unwrap_or(usize::MAX);
+            let limit = usize::try_from(self.options.body_max_bytes).unwrap_or(usize::MAX);
             match Limited::new(body, limit).collect().await {
                 Ok(body) => Some(body.to_bytes()),
                 Err(_) => return status(StatusCode::BAD_REQUEST),
@@ -233,13 +298,7 @@ impl Server {
         let now = self.invoker.log.now();
         let envelope = envelope::envelope(&function, &parts, params, body.as_ref(), now);
         match self.invoker.invoke(call, envelope).await {
-            Ok(answer) => match output::response(&function, answer) {
-                Ok(response) => response,
-                Err(why) => {
-                    self.invoker.log.line(Level::Error, category::GENERAL, why);
-                    status(StatusCode::INTERNAL_SERVER_ERROR)
-                }
-            },
+            Ok(answer) => self.outputs(&function, answer),
             Err(InvocationError::NotReady) => status(StatusCode::SERVICE_UNAVAILABLE),
             Err(
                 InvocationError::Timeout(_)
@@ -247,6 +306,25 @@ impl Server {
                 | InvocationError::Failed(_),
             ) => status(StatusCode::INTERNAL_SERVER_ERROR),
         }
+    }
+}
+
+impl Server {
+    fn outputs(&self, function: &Function, answer: Answer) -> Response<Body> {
+        let (log, name) = (&self.invoker.log, &function.name);
+        if output::has_vain_status(function, &answer) {
+            let cause = format!("Function '{name}' answered with 'status'");
+            log.sharp_edge(Level::Warning, &cause, || {
+                format!(
+                    "The http output of function '{name}' has a member 'status', which has no \
+                     effect in Azure: the caller gets 200. Fix: call it 'statusCode'."
+                )
+            });
+        }
+        output::response(function, answer).unwrap_or_else(|why| {
+            log.line(Level::Error, category::GENERAL, why);
+            status(StatusCode::INTERNAL_SERVER_ERROR)
+        })
     }
 }
 

@@ -51,14 +51,24 @@ impl BindingValue {
 /// Metadata under construction: names are unique in any case, and the first spelling stays, as in
 /// a .NET dictionary that ignores case.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct BindingData(Vec<(String, BindingValue)>);
+pub(crate) struct BindingData {
+    values: Vec<(String, BindingValue)>,
+    forged: Vec<String>,
+}
 
 impl BindingData {
     pub(crate) fn set(&mut self, name: &str, value: BindingValue) {
-        match self.0.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+        match self.values.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
             Some((_, old)) => *old = value,
-            None => self.0.push((name.to_owned(), value)),
+            None => self.values.push((name.to_owned(), value)),
         }
+    }
+
+    /// Sets what a body says, and remembers where it overwrites what the trigger knows.
+    pub(crate) fn promote(&mut self, name: &str, value: BindingValue) {
+        let known = self.values.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        self.forged.extend(known.map(|(known, _)| known.clone()));
+        self.set(name, value);
     }
 
     pub(crate) fn set_some(&mut self, name: &str, value: Option<BindingValue>) {
@@ -70,7 +80,11 @@ impl BindingData {
 
 /// The body of a call to the handler.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Envelope(InvocationRequest);
+pub(crate) struct Envelope {
+    request: InvocationRequest,
+    /// Names in Metadata whose values come from the body, and not from where they should.
+    forged: Vec<String>,
+}
 
 impl Envelope {
     /// `binding` is the name of the trigger binding, `function` the function's.
@@ -83,7 +97,7 @@ impl Envelope {
     ) -> Self {
         let sys = sys(function, now);
         let mut encoded = Map::new();
-        for (name, value) in metadata.0 {
+        for (name, value) in metadata.values {
             // The trigger value is in `Data`; the host does not send it twice.
             if !name.to_ascii_lowercase().ends_with("trigger") {
                 encoded.insert(name, value.encode());
@@ -91,13 +105,19 @@ impl Envelope {
         }
         encoded.insert("sys".to_owned(), sys);
         let data = Map::from_iter([(binding.to_owned(), data)]);
-        Self(InvocationRequest { data, metadata: encoded })
+        let request = InvocationRequest { data, metadata: encoded };
+        Self { request, forged: metadata.forged }
+    }
+
+    /// Names in Metadata that the body has overwritten.
+    pub(crate) fn forged(&self) -> &[String] {
+        &self.forged
     }
 
     /// The same trigger item for another attempt, which knows of its `retry`.
     pub(crate) fn again(&self, function: &str, retry: BindingValue, now: OffsetDateTime) -> Self {
         let mut again = self.clone();
-        let metadata = &mut again.0.metadata;
+        let metadata = &mut again.request.metadata;
         metadata.insert("RetryContext".to_owned(), retry.encode());
         metadata.insert("sys".to_owned(), sys(function, now));
         again
@@ -105,7 +125,7 @@ impl Envelope {
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
         // Maps of JSON values can always be written.
-        serde_json::to_vec(&self.0).unwrap_or_default()
+        serde_json::to_vec(&self.request).unwrap_or_default()
     }
 
     /// The binding data at `path`, a name and then names inside of objects, joined by dots. `None`
@@ -114,9 +134,9 @@ impl Envelope {
         let (first, rest) = path.split_once('.').map_or((path, ""), |(first, rest)| (first, rest));
         // The trigger item is in `Data` only, but goes by this name in expressions.
         let value = if first.to_ascii_lowercase().ends_with("trigger") {
-            self.0.data.values().next()?
+            self.request.data.values().next()?
         } else {
-            named(&self.0.metadata, first)?
+            named(&self.request.metadata, first)?
         };
         let mut value = match value {
             Value::String(encoded) => {
@@ -137,12 +157,12 @@ impl Envelope {
 
     /// The names [`Self::property`] knows, for messages.
     pub(crate) fn properties(&self) -> Vec<&str> {
-        self.0.metadata.keys().map(String::as_str).filter(|name| *name != "sys").collect()
+        self.request.metadata.keys().map(String::as_str).filter(|name| *name != "sys").collect()
     }
 
     #[cfg(test)]
     pub(crate) fn to_value(&self) -> Value {
-        serde_json::to_value(&self.0).unwrap()
+        serde_json::to_value(&self.request).unwrap()
     }
 }
 

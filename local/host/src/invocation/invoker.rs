@@ -9,14 +9,16 @@ use http_body_util::{BodyExt, Limited};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::answer::{Answer, Verdict, judge};
 use super::envelope::Envelope;
 use super::record::Record;
 use super::retry;
-use crate::bindings::Function;
+use crate::bindings::{Function, Trigger};
 use crate::error::{Problem, chain};
+use crate::faults::{Fault, Faults, stand_still};
 use crate::http::client::{HandlerClient, INVOCATION_ID, Length, body_of, stamp};
 use crate::log::Level;
 use crate::log::Logger;
@@ -71,6 +73,10 @@ pub(crate) struct Invoker {
     pub(crate) stopping: CancellationToken,
     /// Asks the host to stop.
     pub(crate) give_up: mpsc::Sender<Problem>,
+    /// What is to go wrong on request.
+    pub(crate) faults: Faults,
+    /// Pauses of the handler that were asked for.
+    pub(crate) background: TaskTracker,
 }
 
 impl Invoker {
@@ -83,6 +89,7 @@ impl Invoker {
             call.details.as_deref(),
         );
         let patience = self.initialization_timeout * READY_WAITS;
+        self.disturb(&record).await;
         match timeout(patience, self.handler.started()).await {
             Ok(HandlerStatus::Ready { .. } | HandlerStatus::Exited) => Ok(record),
             Ok(HandlerStatus::Stopped | HandlerStatus::Starting) => {
@@ -99,6 +106,25 @@ impl Invoker {
                 ));
                 Err(InvocationError::NotReady)
             }
+        }
+    }
+
+    /// Does to the handler's process what was asked for.
+    async fn disturb(&self, record: &Record) {
+        let Some(pid) = self.handler.pid() else { return };
+        let Some(fault) = self.faults.take(record.function(), Fault::is_before_the_call) else {
+            return;
+        };
+        record.note(Level::Information, format!("A fault was asked for: {fault:?}."));
+        match fault {
+            Fault::Pause { millis } => {
+                self.background.spawn(stand_still(pid, Duration::from_millis(millis)));
+            }
+            Fault::Restart => {
+                self.handler.restart(pid);
+                self.handler.gone(pid, self.initialization_timeout).await;
+            }
+            Fault::Duplicate | Fault::Drop | Fault::Timeout => {}
         }
     }
 
@@ -156,8 +182,24 @@ impl Invoker {
         call: &Call<'_>,
         envelope: &Envelope,
     ) -> Result<Answer, InvocationError> {
+        self.warn_of_forgery(call.function, envelope);
+        let mut fault = self.faults.take(&call.function.name, Fault::is_of_the_call);
+        if fault == Some(Fault::Duplicate) {
+            fault = None;
+            // Whatever comes of it, the item is handed out again.
+            drop(self.recorded(call, envelope, None).await);
+        }
+        self.recorded(call, envelope, fault.as_ref()).await
+    }
+
+    async fn recorded(
+        &self,
+        call: &Call<'_>,
+        envelope: &Envelope,
+        fault: Option<&Fault>,
+    ) -> Result<Answer, InvocationError> {
         let record = self.begin(call).await?;
-        match self.run(call, &record, envelope).await {
+        match self.run(call, &record, envelope, fault).await {
             Ok(answer) => {
                 for line in &answer.logs {
                     record.user(line.clone());
@@ -167,9 +209,43 @@ impl Invoker {
             }
             Err(error) => {
                 record.failed(&error.to_string());
+                self.warn_of_burning(call.function);
                 Err(error)
             }
         }
+    }
+
+    fn warn_of_forgery(&self, function: &Function, envelope: &Envelope) {
+        for name in envelope.forged() {
+            let cause = format!("Metadata.{name} of function '{}' came from a body", function.name);
+            self.log.sharp_edge(Level::Warning, &cause, || {
+                format!(
+                    "Metadata.{name} of function '{}' is not what the trigger says: the body is a \
+                     JSON object with a property of that name, and as in Azure the property wins. \
+                     Anybody who can send can forge it. Fix: decide by what is in the validated \
+                     body, not by Metadata.",
+                    function.name
+                )
+            });
+        }
+    }
+
+    fn warn_of_burning(&self, function: &Function) {
+        let Trigger::ServiceBus(trigger) = &function.trigger else { return };
+        if !trigger.auto_complete {
+            return;
+        }
+        let cause = format!("A message of function '{}' was abandoned", function.name);
+        self.log.sharp_edge(Level::Warning, &cause, || {
+            format!(
+                "An invocation of function '{}' failed, and its message is abandoned at once: it \
+                 comes back without any delay, and a message that keeps failing burns all its \
+                 deliveries within a moment and ends in the dead-letter queue, as in Azure. Fix: \
+                 for errors that pass, schedule a copy for later and succeed; for those that do \
+                 not, dead-letter it by its lock token.",
+                function.name
+            )
+        });
     }
 
     async fn run(
@@ -177,10 +253,19 @@ impl Invoker {
         call: &Call<'_>,
         record: &Record,
         envelope: &Envelope,
+        fault: Option<&Fault>,
     ) -> Result<Answer, InvocationError> {
         let pid = self.handler.pid();
         let exchange = async {
-            let outcome = self.exchange(call, record, envelope).await;
+            let outcome = self.exchange(call, record, envelope, fault).await;
+            if fault == Some(&Fault::Timeout) {
+                let limit = self.function_timeout.unwrap_or_default();
+                let error = self.time_out(record, limit, pid);
+                if let Some(pid) = pid {
+                    self.handler.gone(pid, EXIT_NOTICE).await;
+                }
+                return Err(error);
+            }
             if let (Err(InvocationError::Broken(_)), Some(pid)) = (&outcome, pid) {
                 self.handler.gone(pid, EXIT_NOTICE).await;
             }
@@ -226,12 +311,17 @@ impl Invoker {
         call: &Call<'_>,
         record: &Record,
         envelope: &Envelope,
+        fault: Option<&Fault>,
     ) -> Result<Answer, InvocationError> {
         let request = self.request(call, record.id(), envelope)?;
         let trace = request.headers().get("traceparent").cloned();
         let response = self.client.send(request).await.map_err(|error| {
             InvocationError::Broken(format!("the call failed: {}", chain(&error)))
         })?;
+        if fault == Some(&Fault::Drop) {
+            let why = "the connection was dropped in the middle of the answer, as was asked for";
+            return Err(InvocationError::Broken(why.to_owned()));
+        }
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_MAX_BYTES)
             .collect()
@@ -255,15 +345,17 @@ impl Invoker {
                     Some(limit) => format!("until functionTimeout ({limit:?}), then kills it"),
                     None => "for ever (functionTimeout is -1)".to_owned(),
                 };
-                record.note(
-                    Level::Error,
+                let name = &call.function.name;
+                let cause = format!("Function '{name}' was answered with an empty body or null");
+                self.log.sharp_edge(Level::Error, &cause, || {
                     format!(
-                        "The handler answered {} with an empty body (or null) to 'Functions.{}'. \
-                         The Azure host never completes such an invocation: it hangs {limit}. \
-                         Fix: answer with Content-Type: application/json and at least {{}}",
-                        parts.status, call.function.name
-                    ),
-                );
+                        "The handler answered {} with an empty body (or null) to \
+                         'Functions.{name}'. The Azure host never completes such an invocation: it \
+                         hangs {limit}. Fix: answer with Content-Type: application/json and at \
+                         least {{}}.",
+                        parts.status
+                    )
+                });
                 std::future::pending().await
             }
         }

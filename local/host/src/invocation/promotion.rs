@@ -38,7 +38,7 @@ pub(crate) fn promote(text: &str, nested: Nested, metadata: &mut BindingData) {
             Value::Number(number) => BindingValue::text(number_text(&number)),
             Value::String(text) => BindingValue::text(invariant_date(&text).unwrap_or(text)),
         };
-        metadata.set(&name, promoted);
+        metadata.promote(&name, promoted);
     }
 }
 

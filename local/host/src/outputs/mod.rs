@@ -12,9 +12,6 @@ mod convert;
 mod cosmos;
 mod name;
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
@@ -24,7 +21,7 @@ use crate::bindings::{
 };
 use crate::config::MessageEncoding;
 use crate::invocation::{Answer, Envelope};
-use crate::log::{Level, Logger, category};
+use crate::log::{Level, Logger};
 use crate::rest::RestClient;
 use crate::storage::{Queue, Wakers, is_queue_name};
 use crate::triggers::service_bus::{Outgoing, Senders};
@@ -49,8 +46,6 @@ pub(crate) struct Outputs {
     wakers: Wakers,
     senders: Senders,
     containers: Containers,
-    /// Functions that have fallen into the base64 trap and were told so.
-    warned: Mutex<HashSet<Arc<str>>>,
 }
 
 /// One invocation as far as its outputs are concerned.
@@ -75,7 +70,6 @@ impl Outputs {
             encoding,
             wakers,
             senders: Senders::default(),
-            warned: Mutex::default(),
         }
     }
 
@@ -124,7 +118,7 @@ impl Outputs {
         }
     }
 
-    /// Falls into the base64 trap as the Azure host does, and says so once per function.
+    /// Falls into the base64 trap as the Azure host does, and says so once per output.
     fn decoded<'v>(
         &self,
         source: &Source<'_>,
@@ -134,24 +128,19 @@ impl Outputs {
     ) -> Decoded<'v> {
         let decoded = convert::decoded(value, data_type);
         if let (Decoded::Bytes(bytes), Some(text)) = (&decoded, value.as_str()) {
-            let function = Arc::clone(&source.function.name);
-            let first = self.warned.lock().unwrap_or_else(PoisonError::into_inner).insert(function);
-            if first && !text.is_empty() {
-                self.log.line(
-                    Level::Warning,
-                    category::GENERAL,
+            let (name, function) = (&output.name, &source.function.name);
+            if !text.is_empty() {
+                let cause = format!("Output '{name}' of function '{function}' was valid base64");
+                self.log.sharp_edge(Level::Warning, &cause, || {
                     format!(
-                        "Output '{}' of function '{}' is a text of {} characters that happens to \
-                         be valid base64. As in Azure, the {} bytes it decodes to are written, not \
-                         the text. Fix: answer with a JSON object or list instead of a text, or \
-                         keep the text with \"dataType\": \"binary\" in the binding. This is said \
-                         once per function.",
-                        output.name,
-                        source.function.name,
+                        "Output '{name}' of function '{function}' is a text of {} characters that \
+                         happens to be valid base64. As in Azure, the {} bytes it decodes to are \
+                         written, not the text. Fix: answer with a JSON object or list instead of \
+                         a text, or keep the text with \"dataType\": \"binary\" in the binding.",
                         text.chars().count(),
                         bytes.len()
-                    ),
-                );
+                    )
+                });
             }
         }
         decoded

@@ -95,6 +95,8 @@ pub(crate) struct Supervisor {
     log: Logger,
     status: watch::Sender<HandlerStatus>,
     restarts: mpsc::Receiver<u32>,
+    errors: ErrorBucket,
+    stop_accepting: CancellationToken,
 }
 
 /// Why one run of the process ended.
@@ -105,13 +107,26 @@ enum End {
     RestartRequested,
 }
 
+impl End {
+    fn is_error(&self) -> bool {
+        match self {
+            Self::Exited { code, .. } => Exit::of(*code) == Exit::Error,
+            Self::NotReady => true,
+            Self::Shutdown | Self::RestartRequested => false,
+        }
+    }
+}
+
 impl Supervisor {
+    /// `stop_accepting` is cancelled when the handler has failed for the last time, before anybody
+    /// waiting for it learns so: what they give back must not come to this host again.
     pub(crate) fn new(
         launch: Launch,
         client: HandlerClient,
         initialization_timeout: Duration,
         stderr_is_for_errors_only: bool,
         log: Logger,
+        stop_accepting: CancellationToken,
     ) -> (Self, HandlerLink) {
         let (status, status_seen) = watch::channel(HandlerStatus::Starting);
         let (restart, restarts) = mpsc::channel(RESTART_REQUESTS_MAX);
@@ -123,6 +138,8 @@ impl Supervisor {
             log,
             status,
             restarts,
+            errors: ErrorBucket::default(),
+            stop_accepting,
         };
         (supervisor, HandlerLink { status: status_seen, restart })
     }
@@ -132,11 +149,10 @@ impl Supervisor {
     /// # Errors
     /// When the handler cannot be started, or failed for the third time.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), HostError> {
-        let mut errors = ErrorBucket::default();
         let outcome = loop {
             self.status.send_replace(HandlerStatus::Starting);
-            let end = match self.run_once(&stop).await {
-                Ok(end) => end,
+            let (end, give_up) = match self.run_once(&stop).await {
+                Ok(ended) => ended,
                 Err(problem) => break Err(HostError::GaveUp(problem)),
             };
             let why = match end {
@@ -175,10 +191,9 @@ impl Supervisor {
                     Exit::Error => format!("{how}: {}", last_errors.join(" | ")),
                 },
             };
-            let give_up = errors.push(Instant::now());
             self.line(
                 Level::Error,
-                format!("The handler failed ({} of 3 errors): {why}", errors.count()),
+                format!("The handler failed ({} of 3 errors): {why}", self.errors.count()),
             );
             if give_up {
                 self.line(
@@ -196,8 +211,8 @@ impl Supervisor {
         outcome
     }
 
-    /// One life of the process, from start to end.
-    async fn run_once(&mut self, stop: &CancellationToken) -> Result<End, Problem> {
+    /// One life of the process, from start to end, and whether it was the last.
+    async fn run_once(&mut self, stop: &CancellationToken) -> Result<(End, bool), Problem> {
         let mut child = self.launch.command().spawn().map_err(|error| {
             Problem::new(
                 format!("the handler {} cannot be started", self.launch.program().display()),
@@ -228,6 +243,10 @@ impl Supervisor {
                 Err(_) => End::NotReady,
             },
         };
+        let give_up = end.is_error() && self.errors.push(Instant::now());
+        if give_up {
+            self.stop_accepting.cancel();
+        }
         // Nobody may be told that it answers once it is being ended.
         self.status.send_replace(HandlerStatus::Starting);
         // SIGKILL to the process alone, as the Azure host does. It gets no SIGTERM there either.
@@ -240,13 +259,14 @@ impl Supervisor {
             watchdog.end().await;
         }
         let _ = timeout(PIPE_DRAIN, pipes.wait()).await;
-        Ok(match end {
+        let end = match end {
             End::Exited { code, how, .. } => {
                 let mut last = last_errors.lock().unwrap_or_else(PoisonError::into_inner);
                 End::Exited { code, how, last_errors: last.take() }
             }
             other => other,
-        })
+        };
+        Ok((end, give_up))
     }
 
     async fn watch(&mut self, child: &mut Child, pid: u32, stop: &CancellationToken) -> End {

@@ -4,6 +4,7 @@
 //! its own: its functions are routes of the host's server.
 
 pub(crate) mod cosmos_db;
+mod listeners;
 mod queue;
 pub(crate) mod service_bus;
 pub(crate) mod timer;
@@ -16,6 +17,7 @@ use crate::bindings::{Function, Trigger};
 use crate::config::ServiceBusOptions;
 use crate::invocation::Invoker;
 
+pub(crate) use listeners::{Drain, Listeners};
 pub(crate) use queue::QueueShared;
 
 /// What the listeners of one host share.

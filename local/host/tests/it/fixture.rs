@@ -45,6 +45,9 @@ fn handler() {
             std::thread::park();
         }
     }
+    if start == "garbage" {
+        garbage(var("FUNCTIONS_CUSTOMHANDLER_PORT").parse().unwrap());
+    }
     say(&format!(
         "ENV {}",
         json!({
@@ -61,6 +64,32 @@ fn handler() {
     ));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(serve(var("FUNCTIONS_CUSTOMHANDLER_PORT").parse().unwrap()));
+}
+
+/// Answers every connection with what is no HTTP.
+fn garbage(port: u16) -> ! {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request);
+        let _ = stream.write_all(b"\x00\x01 this is no HTTP \xff\r\n\r\n");
+    }
+}
+
+/// Prints mebibytes, half of them without any line end.
+fn shout(mebibytes: usize) {
+    let (lines, line) = (mebibytes * 8, vec![b'x'; 64 * 1024]);
+    let mut out = std::io::stdout().lock();
+    for _ in 0..lines {
+        let _ = out.write_all(&line);
+    }
+    for _ in 0..lines {
+        let _ = out.write_all(&line[..64 * 1024 - 1]);
+        let _ = out.write_all(b"\n");
+    }
+    let _ = out.write_all(b"END OF SHOUT\n");
 }
 
 async fn serve(port: u16) {
@@ -83,6 +112,11 @@ async fn answer(request: Request<Incoming>, release: &Arc<Semaphore>) -> Respons
     if let Some(code) = path.strip_prefix("/api/exit/") {
         eprintln!("asked to exit with {code}");
         std::process::exit(code.parse().unwrap());
+    }
+    if let Some(mebibytes) = path.strip_prefix("/api/shout/") {
+        let mebibytes = mebibytes.parse().unwrap();
+        tokio::task::spawn_blocking(move || shout(mebibytes)).await.unwrap();
+        return text(StatusCode::OK, "enough");
     }
     match path.as_str() {
         "/" => text(StatusCode::NOT_FOUND, "no page"),

@@ -5,10 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod app;
 mod cosmos_db;
+mod faults;
 mod fixture;
+mod hostile;
 mod http;
+mod languages;
 mod measure;
 mod outputs;
 mod process;

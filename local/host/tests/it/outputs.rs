@@ -55,7 +55,8 @@ async fn messages_reach_queues_that_are_created_for_them() {
     storage.count_becomes("jobs", 0, &host).await;
     let log = host.stop().await;
     let warned = log.at(host::Level::Warning);
-    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert_eq!(warned.len(), 2, "explained once, and counted: {warned:?}");
+    assert!(warned[1].contains("2 times in all"), "{warned:?}");
     assert!(warned[0].contains("valid base64") && warned[0].contains("dataType"), "{warned:?}");
     assert!(!warned[0].contains("hello123"), "contents are not logged: {warned:?}");
     assert_eq!(storage.peek("unused").await, None);

@@ -11,6 +11,7 @@ use fe2o3_amqp::types::messaging::{
 };
 use fe2o3_amqp::types::primitives::{Binary, SimpleValue, Value as AmqpValue};
 use fe2o3_amqp::{Connection, Sender, Session};
+use host::HostError;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -400,10 +401,32 @@ async fn what_happens_to_the_handler_is_a_failed_delivery() {
     broker.counts_become(true, (0, 1), &host).await;
     // An empty answer is a timeout too.
     publisher.send("empty", &json!({ "do": "empty" })).await;
-    host.log.wait_for("with an empty body (or null) to 'Functions.Work'", 3).await;
+    host.log.wait_for("with an empty body (or null) to 'Functions.Work'", 1).await;
     broker.counts_become(true, (0, 2), &host).await;
     assert!(host.log.text().contains("(1 of 3 errors): signal: 9"), "{}", host.log.text());
     host.stop().await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_gives_up_does_not_take_back_what_it_gives_back() {
+    let broker = Broker::anywhere().await;
+    let mut host = start(broker.connection_string(), "Work", queue_trigger()).await;
+    let mut pid = host.pid().await;
+    for _ in 0..2 {
+        kill(pid);
+        pid = host.pid_other_than(pid).await;
+    }
+    let mut publisher = Publisher::connect(broker.address, "work").await;
+    publisher.send("m", &json!({ "do": "exit" })).await;
+    let (outcome, log) = host.ended().await;
+    assert!(matches!(outcome, Err(HostError::GaveUp(_))), "{outcome:?}");
+    assert_eq!(log.lines("Executing 'Functions.Work'").len(), 1, "{}", log.text());
+    // One death of the handler has cost one delivery: the next host gets the second.
+    let next = start(broker.connection_string(), "Work", queue_trigger()).await;
+    let seen = next.log.said("INVOKED", 1).await.remove(0);
+    assert_eq!(seen["envelope"]["Metadata"]["DeliveryCount"], "2");
+    next.stop().await;
     broker.stop().await;
 }
 

@@ -26,6 +26,8 @@ pub(super) fn put(
     let visibility = request.number("visibilitytimeout", 0..=MAX_VISIBILITY_SECONDS)?;
     let ttl = match request.parameter("messagettl") {
         Some("-1") => None,
+        // Azurite does not call it out of range.
+        Some("0") => return Err(Refusal::invalid_parameter("messagettl", "0")),
         _ => {
             Some(request.number("messagettl", 1..=MAX_TTL_SECONDS)?.unwrap_or(DEFAULT_TTL_SECONDS))
         }

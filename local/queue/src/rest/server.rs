@@ -42,6 +42,9 @@ pub struct Options {
     /// The directory that keeps the account; created if there is none. Without one everything is
     /// gone with the process.
     pub data: Option<PathBuf>,
+    /// Whether an answer waits for the disk. Without that a change survives a crash of the process,
+    /// not one of the machine.
+    pub fsync: bool,
     /// Makes message ids and pop receipts differ from those of other runs. The same one, with the
     /// same requests at the same times, gives the same ids.
     pub incarnation: u64,
@@ -59,6 +62,7 @@ impl Default for Options {
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
             data: None,
+            fsync: true,
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             deletion: Duration::ZERO,
         }
@@ -113,7 +117,7 @@ impl Server {
             None => (Store::new(options.incarnation, deletion_ms, Box::new(Volatile)), None),
             Some(directory) => {
                 let (store, durable, opened) =
-                    Durable::open(directory, options.incarnation, deletion_ms)?;
+                    Durable::open(directory, options.incarnation, deletion_ms, options.fsync)?;
                 if opened.torn_bytes > 0 {
                     tracing::warn!(
                         bytes = opened.torn_bytes,

@@ -96,7 +96,7 @@ async fn numbers_out_of_range_are_named() {
         ("GET", format!("?visibilitytimeout={}", DAYS_7 + 1), "OutOfRangeQueryParameterValue"),
         ("POST", format!("?visibilitytimeout={}", DAYS_7 + 1), "OutOfRangeQueryParameterValue"),
         ("POST", "?visibilitytimeout=-1".to_owned(), "OutOfRangeQueryParameterValue"),
-        ("POST", "?messagettl=0".to_owned(), "OutOfRangeQueryParameterValue"),
+        ("POST", "?messagettl=0".to_owned(), "InvalidQueryParameterValue"),
         ("POST", "?messagettl=-2".to_owned(), "OutOfRangeQueryParameterValue"),
         ("POST", "?messagettl=9&visibilitytimeout=9".to_owned(), "InvalidQueryParameterValue"),
         ("POST", format!("?visibilitytimeout={DAYS_7}"), "InvalidQueryParameterValue"),

@@ -1,13 +1,19 @@
 //! `stack up`: build, stage, start, seed, say what runs where, keep it running, stop it in order.
 
+mod control;
+mod journal;
+mod keys;
 mod plan;
+mod watch;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::child::{LineSink, Running, Spec};
@@ -19,6 +25,8 @@ use crate::signal::stop_signal;
 use crate::topology::Topology;
 use crate::workspace::Workspace;
 use crate::{lines, ports, seed, stage};
+use control::{Control, Known};
+use keys::{Keys, Wish};
 
 /// Pause before a process that died is started again, so that one that dies at once does not spin.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +34,9 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Tries to start a process again before the whole stack gives up. The port may be taken for a
 /// moment: free ports are what outgoing connections get theirs from.
 const RESTART_TRIES_MAX: u32 = 5;
+
+/// Wishes of people that wait while one is fulfilled.
+const WISHES_MAX: usize = 4;
 
 /// Port of the portal and the API; that of the Functions tools.
 const HTTP_PORT: u16 = 7071;
@@ -96,7 +107,7 @@ pub struct Options {
     pub bank_ledger: Option<PathBuf>,
     /// Keeps what the services store in this directory, one folder for each, and goes on with it if
     /// it is there. Otherwise it is a temporary directory that goes with the stack.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Does not build the handler first.
     #[arg(long)]
@@ -104,6 +115,9 @@ pub struct Options {
     /// Starts with an empty store.
     #[arg(long)]
     pub no_seed: bool,
+    /// Starts the services alone, for hosts of your own (`func`).
+    #[arg(long)]
+    pub no_hosts: bool,
     /// Stages into this directory.
     #[arg(long)]
     pub apps_dir: Option<PathBuf>,
@@ -116,6 +130,10 @@ pub struct Options {
     /// Refuses orders that ask for failures.
     #[arg(long)]
     pub no_faults: bool,
+    /// Builds and swaps the apps, one at a time, when a source file is written; pages follow the
+    /// files of the portal.
+    #[arg(long)]
+    pub watch: bool,
     /// Stops when standard input closes, as it does when the parent dies.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
@@ -157,23 +175,32 @@ pub async fn up(options: Options) -> Result<(), Fault> {
         ports::check_free(port, option)?;
     }
 
-    if options.no_build {
+    if options.no_build || options.no_hosts {
         report.step(Outcome::Skipped, "Building handler", None);
     } else {
         build(&workspace, &report).await?;
     }
-    let since = Instant::now();
-    let staged = stage::stage(&workspace, &topology, &[])?;
-    let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
-    report.step(Outcome::Done, &text, Some(since));
+    if !options.no_hosts {
+        let since = Instant::now();
+        let staged = stage::stage(&workspace, &topology, &[])?;
+        let text = format!("Staging {} function apps → {}", staged.len(), workspace.apps.display());
+        report.step(Outcome::Done, &text, Some(since));
+    }
 
     let readers = TaskTracker::new();
-    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(temporary_ledger);
-    let data = options.data.clone().unwrap_or_else(temporary_data);
+    let control = Control::new(workspace.root.join("portal"), options.watch);
+    let verbose = Arc::new(AtomicBool::new(options.verbose));
+    let (wishes, wished) = mpsc::channel(WISHES_MAX);
+    let bank_ledger = options.bank_ledger.clone().unwrap_or_else(|| temporary("bank.jsonl"));
+    let data = options.data.clone().unwrap_or_else(|| temporary("data"));
     let mut stack = Stack {
-        data: std::path::absolute(&data).unwrap_or(data),
         bank_ledger: std::path::absolute(&bank_ledger).unwrap_or(bank_ledger),
-        lines: line_sink(options.verbose),
+        data: std::path::absolute(&data).unwrap_or(data),
+        lines: line_sink(Arc::clone(&verbose), Arc::clone(&control)),
+        verbose,
+        control,
+        wishes,
+        wished,
         readers,
         options,
         workspace,
@@ -200,6 +227,12 @@ struct Stack {
     workspace: Workspace,
     topology: Topology,
     lines: LineSink,
+    /// Whether every line is shown; a key changes it.
+    verbose: Arc<AtomicBool>,
+    /// What only the stack knows, for the portal.
+    control: Arc<Control>,
+    wishes: mpsc::Sender<Wish>,
+    wished: mpsc::Receiver<Wish>,
     readers: TaskTracker,
     /// The bank's ledger.
     bank_ledger: PathBuf,
@@ -224,10 +257,21 @@ impl Stack {
         let text = format!("{databases} database, {containers} containers");
         cosmos.say("http://", &text, report);
 
-        let bus = self.launch("bus", self.options.bus_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data.join("bus")));
+        if self.options.data.is_none() {
+            // What goes with the stack has to outlive processes, not the machine.
+            further.push("--no-fsync".to_owned());
+        }
+        let bus = self.launch("bus", self.options.bus_port, further).await?;
         bus.say("amqp://", &self.topology.topics(), report);
 
-        let queue = self.launch("queue", self.options.queue_port, with()).await?;
+        let mut further = with();
+        further.extend(arguments("--data", &self.data));
+        if self.options.data.is_none() {
+            further.push("--no-fsync".to_owned());
+        }
+        let queue = self.launch("queue", self.options.queue_port, further).await?;
         queue.say("http://", &self.topology.queues(), report);
 
         let ledger = arguments("--ledger", &self.bank_ledger);
@@ -249,8 +293,14 @@ impl Stack {
         let grid = self.launch("grid", self.options.grid_port, further).await?;
         grid.say("http://", &self.topology.grid_topics(), report);
 
+        self.control.bank_is_at(&format!("http://{}", bank.address));
+        let control = self.control.serve().await.map_err(|error| {
+            let fix = "free a port, then try again";
+            Fault::new("No port is free for the portal's own questions.", error.to_string(), fix)
+        })?;
         let mut endpoints = Endpoints {
             http: String::new(),
+            control: format!("http://{control}"),
             cosmos: format!("http://{}", cosmos.address),
             cosmos_key: COSMOS_KEY.to_owned(),
             bus: format!(
@@ -271,23 +321,47 @@ impl Stack {
 
         let since = Instant::now();
         let settings = plan::settings(&self.topology, &endpoints, &self.options);
-        for (index, app) in self.topology.apps.iter().enumerate() {
+        let apps = if self.options.no_hosts { &[][..] } else { &self.topology.apps };
+        for (index, app) in apps.iter().enumerate() {
             // The first app is the one that people open; the others have only admin endpoints.
             let port = if index == 0 { self.options.port } else { 0 };
             let spec = plan::host(&self.workspace, app, port, &self.options, &settings);
             let running = Running::start(&spec, &self.lines, &self.readers).await?;
+            self.control.started(known(&running, "host"));
             self.hosts.push((plan::pin_port(spec, running.address()), running));
         }
-        let text = format!("Starting {} hosts", self.hosts.len());
-        report.step(Outcome::Done, &text, Some(since));
-
-        let address = self.hosts.first().map(|(_, host)| host.address()).unwrap_or_default();
-        endpoints.http = format!("http://{address}");
-        self.say_where(&endpoints, report);
+        if let Some((_, host)) = self.hosts.first() {
+            let text = format!("Starting {} hosts", self.hosts.len());
+            report.step(Outcome::Done, &text, Some(since));
+            endpoints.http = format!("http://{}", host.address());
+            self.say_where(&endpoints, report);
+        }
         self.endpoints = Some(endpoints);
         self.write_ready_file().map_err(|why| {
             Fault::new("The ready file cannot be written.", why, "choose another path")
-        })
+        })?;
+        self.listen_to_people();
+        Ok(())
+    }
+
+    /// Follows the keys and the source files, where that is wanted.
+    fn listen_to_people(&self) {
+        if self.options.watch {
+            let root = self.workspace.root.clone();
+            self.readers.spawn(stop_with(&self.wishes, watch::watch(root, self.wishes.clone())));
+        }
+        if let Some(endpoints) = &self.endpoints
+            && keys::are_there()
+            && !self.options.until_stdin_closes
+        {
+            let keys = Keys {
+                portal: endpoints.http.clone(),
+                bank: endpoints.bank.clone(),
+                verbose: Arc::clone(&self.verbose),
+                wishes: self.wishes.clone(),
+            };
+            self.readers.spawn(stop_with(&self.wishes, keys::read(keys)));
+        }
     }
 
     /// Writes where everything is by now, if anybody wants to know.
@@ -311,6 +385,7 @@ impl Stack {
         let spec = plan::service(&self.workspace, role, port, further);
         let running = Running::start(&spec, &self.lines, &self.readers).await?;
         let said = running.address().to_owned();
+        self.control.started(known(&running, "service"));
         self.services.push((plan::pin_port(spec, &said), running));
         let address = said.parse().map_err(|_| {
             let what = format!("{role} did not say where it listens.");
@@ -359,44 +434,86 @@ impl Stack {
             }
         }
         let http = &endpoints.http;
-        report.line(&format!("\n  Portal:  {http}/\n  API:     {http}/api/orders"));
+        report.line(&format!("\n  Portal:  {http}/\n  API:     {http}/api/openapi.json"));
         report.line(&format!("  Bank:    {}/v1/summary", endpoints.bank));
         report.line(&format!("  Events:  {}/events", endpoints.subscriber));
         report.line(&format!(
             "  Try:     curl -i -X POST {http}/api/orders -H 'content-type: application/json' \
-             -d @tests/fixtures/order.json\n  Stop:    Ctrl-C\n"
+             -d @tests/fixtures/order.json"
         ));
+        if self.options.watch {
+            report.line("  Watch:   a source file that is written is built and swapped in");
+        }
+        let keys = keys::are_there() && !self.options.until_stdin_closes;
+        report.line(&match keys {
+            true => format!("  Keys:    {}, each with Enter; or Ctrl-C\n", keys::HELP),
+            false => "  Stop:    Ctrl-C\n".to_owned(),
+        });
     }
 
-    /// Restarts whatever dies, for as long as it is polled.
+    /// Restarts whatever dies, and does what people wish, for as long as it is polled.
     async fn keep_running(&mut self, report: &Report) -> Result<(), Fault> {
         loop {
-            let (index, status) = any_exit(self.services.iter_mut().chain(&mut self.hosts)).await;
+            let exit = tokio::select! {
+                exit = any_exit(self.services.iter_mut().chain(&mut self.hosts)) => exit,
+                wish = self.wished.recv() => match wish {
+                    Some(Wish::Quit) | None => return Ok(()),
+                    Some(Wish::Rebuild) => {
+                        self.swap(report).await?;
+                        continue;
+                    }
+                },
+            };
+            let (index, status) = exit;
             let is_service = index < self.services.len();
             let (spec, running) = if is_service {
                 &mut self.services[index]
             } else {
                 &mut self.hosts[index - self.services.len()]
             };
+            self.control.exited(&spec.name, running.last_words());
             let text = format!("{} exited ({status}); starting it again", spec.name);
             report.step(Outcome::Warning, &text, None);
-            let mut tries = 1;
-            *running = loop {
-                tokio::time::sleep(RESTART_PAUSE).await;
-                match Running::start(spec, &self.lines, &self.readers).await {
-                    Ok(running) => break running,
-                    Err(fault) if tries == RESTART_TRIES_MAX => return Err(fault),
-                    Err(fault) => report.step(Outcome::Warning, &fault.to_string(), None),
-                }
-                tries += 1;
-            };
+            tokio::time::sleep(RESTART_PAUSE).await;
+            *running = start_again(spec, &self.lines, &self.readers, report).await?;
+            self.control.started(known(running, if is_service { "service" } else { "host" }));
             report.step(Outcome::Done, &format!("Starting {}", spec.name), None);
-            // Last, so that whoever reads the new process id meets a process that is ready.
-            if let Err(why) = self.write_ready_file() {
-                let text = format!("The ready file is not up to date: {why}");
-                report.step(Outcome::Warning, &text, None);
-            }
+            self.tell_where(report);
         }
+    }
+
+    /// Last after a start, so that whoever reads the new process id meets a process that is ready.
+    fn tell_where(&mut self, report: &Report) {
+        if let Err(why) = self.write_ready_file() {
+            let text = format!("The ready file is not up to date: {why}");
+            report.step(Outcome::Warning, &text, None);
+        }
+    }
+
+    /// Builds, then starts every host again with the new handler, one at a time. A host that stops
+    /// finishes what it can; what it cannot is delivered again to the next one.
+    async fn swap(&mut self, report: &Report) -> Result<(), Fault> {
+        if let Err(fault) = build(&self.workspace, report).await {
+            report.step(Outcome::Failed, &fault.to_string(), None);
+            report.line("  The apps go on as they are.");
+            return Ok(());
+        }
+        if let Err(fault) = stage::stage(&self.workspace, &self.topology, &[]) {
+            report.step(Outcome::Failed, &fault.to_string(), None);
+            return Ok(());
+        }
+        for at in 0..self.hosts.len() {
+            let since = Instant::now();
+            let (spec, running) = self.hosts.remove(at);
+            self.control.exited(&spec.name, running.last_words());
+            running.stop().await;
+            let running = start_again(&spec, &self.lines, &self.readers, report).await?;
+            self.control.started(known(&running, "host"));
+            report.step(Outcome::Done, &format!("Swapping {}", spec.name), Some(since));
+            self.hosts.insert(at, (spec, running));
+        }
+        self.tell_where(report);
+        Ok(())
     }
 
     /// Hosts first: they finish what they have begun while the services are still there.
@@ -404,6 +521,8 @@ impl Stack {
         let since = Instant::now();
         futures_join(self.hosts.into_iter().map(|(_, host)| host.stop())).await;
         futures_join(self.services.into_iter().map(|(_, service)| service.stop())).await;
+        // Ends those who bring wishes.
+        drop(self.wished);
         self.readers.close();
         self.readers.wait().await;
         if self.options.bank_ledger.is_none() {
@@ -414,6 +533,44 @@ impl Stack {
             let _ = std::fs::remove_dir_all(&self.data);
         }
         report.step(Outcome::Done, "Stopping", Some(since));
+    }
+}
+
+/// Starts a process whose port may be taken for a moment.
+async fn start_again(
+    spec: &Spec,
+    lines: &LineSink,
+    readers: &TaskTracker,
+    report: &Report,
+) -> Result<Running, Fault> {
+    let mut tries = 1;
+    loop {
+        match Running::start(spec, lines, readers).await {
+            Ok(running) => return Ok(running),
+            Err(fault) if tries == RESTART_TRIES_MAX => return Err(fault),
+            Err(fault) => report.step(Outcome::Warning, &fault.to_string(), None),
+        }
+        tries += 1;
+        tokio::time::sleep(RESTART_PAUSE).await;
+    }
+}
+
+/// A process as the portal hears of it.
+fn known(running: &Running, kind: &'static str) -> Known {
+    Known::new(&running.name, kind, running.pid, running.address())
+}
+
+/// Ends with the stack, which takes no more wishes then.
+fn stop_with(
+    wishes: &mpsc::Sender<Wish>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let wishes = wishes.clone();
+    async move {
+        tokio::select! {
+            () = work => {}
+            () = wishes.closed() => {}
+        }
     }
 }
 
@@ -436,21 +593,12 @@ impl Launched {
     }
 }
 
-/// A file that no other run has used.
-fn temporary_ledger() -> PathBuf {
-    temporary("bank", ".jsonl")
-}
-
-/// Where the services store things unless somebody wants to keep them.
-fn temporary_data() -> PathBuf {
-    temporary("data", "")
-}
-
+/// A path that no other run has used.
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
-fn temporary(what: &str, ending: &str) -> PathBuf {
+fn temporary(what: &str) -> PathBuf {
     let form = time::macros::format_description!("[year][month][day]-[hour][minute][second]");
     let now = time::OffsetDateTime::now_utc().format(&form).unwrap_or_default();
-    std::env::temp_dir().join(format!("bulkhead-{what}-{now}-{}{ending}", std::process::id()))
+    std::env::temp_dir().join(format!("bulkhead-{now}-{}-{what}", std::process::id()))
 }
 
 /// Waits for all, side by side.
@@ -504,14 +652,24 @@ async fn build(workspace: &Workspace, report: &Report) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Merges the lines of all processes: time, who, what.
-fn line_sink(verbose: bool) -> LineSink {
+/// Merges the lines of all processes: time, who, what. The portal gets them as well.
+fn line_sink(verbose: Arc<AtomicBool>, control: Arc<Control>) -> LineSink {
     Arc::new(move |name, line| {
-        if let Some(text) = lines::render(line, verbose) {
+        control.journal.note(name, line, &now());
+        if let Some(text) = lines::render(line, verbose.load(Ordering::Relaxed)) {
             // A closed terminal must not stop the system.
             let _ = writeln!(std::io::stdout().lock(), "{} {name:<13} {text}", time_of_day());
         }
     })
+}
+
+/// This moment, RFC 3339 in UTC with milliseconds.
+#[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]
+fn now() -> String {
+    let form = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+    );
+    time::OffsetDateTime::now_utc().format(&form).unwrap_or_default()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shell reads the clock")]

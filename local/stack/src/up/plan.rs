@@ -88,6 +88,7 @@ pub(super) fn settings(
         ("COSMOS_DISABLE_IMDS", "1"),
         ("LOG_FORMAT", "json"),
         ("FAULTS_ALLOWED", &faults_allowed),
+        ("STACK_URL", &endpoints.control),
     ];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
     settings.into_iter().chain(options.set.iter().cloned()).collect()
@@ -113,6 +114,7 @@ mod tests {
     fn endpoints() -> Endpoints {
         Endpoints {
             http: String::new(),
+            control: "http://127.0.0.1:7070".to_owned(),
             cosmos: "http://127.0.0.1:8081".to_owned(),
             cosmos_key: "key".to_owned(),
             bus: "bus-string".to_owned(),
@@ -153,6 +155,7 @@ mod tests {
             ("BANK_URL", "http://127.0.0.1:7075"),
             ("Store", "AccountEndpoint=http://127.0.0.1:8081/;AccountKey=key;"),
             ("FAULTS_ALLOWED", "false"),
+            ("STACK_URL", "http://127.0.0.1:7070"),
             ("LOG_FORMAT", "text"),
             ("EMPTY", ""),
         ] {

@@ -4,7 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bank;
+mod bus;
+mod declare;
 mod grid;
+mod package;
 mod queue;
 mod role;
 mod store;

@@ -47,6 +47,20 @@ impl Role {
         role.address = role.ready["address"].as_str().unwrap().to_owned();
         role
     }
+
+    /// Ends it without warning, as SIGKILL does.
+    pub(crate) fn kill(&self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) {
+        drop(self.process.stdin.take());
+        while self.process.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 impl Drop for Role {

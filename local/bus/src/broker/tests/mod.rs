@@ -1,6 +1,9 @@
 //! The broker by scenario; under random commands in [`random`].
 
+mod entities;
+mod model;
 mod random;
+mod sessions;
 
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +20,13 @@ const NAMESPACE: &str = r#"{
         {"name": "drop", "defaultMessageTimeToLive": "PT5S", "lockDuration": "PT10S"},
         {"name": "once", "requiresDuplicateDetection": true,
          "duplicateDetectionHistoryTimeWindow": "PT20S"},
-        {"name": "small", "maxSizeInMegabytes": 1}
+        {"name": "small", "maxSizeInMegabytes": 1},
+        {"name": "s", "requiresSession": true, "lockDuration": "PT10S", "maxDeliveryCount": 3},
+        {"name": "relay", "forwardTo": "q", "forwardDeadLetteredMessagesTo": "morgue"},
+        {"name": "work", "forwardDeadLetteredMessagesTo": "morgue", "maxDeliveryCount": 1},
+        {"name": "morgue"},
+        {"name": "ring-a", "forwardTo": "ring-b"}, {"name": "ring-b", "forwardTo": "ring-a"},
+        {"name": "brief", "autoDeleteOnIdle": "PT60S"}
     ],
     "topics": [{"name": "t", "requiresDuplicateDetection": true, "subscriptions": [
         {"name": "all"},
@@ -26,6 +35,10 @@ const NAMESPACE: &str = r#"{
         {"name": "marked", "rules": [
             {"name": "a", "sqlExpression": "mark = 1", "action": "SET seen = mark + 1; REMOVE mark"},
             {"name": "b", "sqlExpression": "mark < 9", "action": "SET sys.Label = 'b'"}]}
+    ]}, {"name": "u", "autoDeleteOnIdle": "PT100S", "subscriptions": [
+        {"name": "grouped", "requiresSession": true},
+        {"name": "onward", "forwardTo": "morgue",
+         "rules": [{"name": "r", "sqlExpression": "onward = 1"}]}
     ]}]
 }"#;
 
@@ -37,7 +50,9 @@ impl Journal for Kept {
     fn append(&mut self, record: &Record) {
         self.0.lock().unwrap().push(record.clone());
     }
-    fn seal(&mut self) {}
+    fn seal(&mut self) -> u64 {
+        0
+    }
 }
 
 /// A broker with a hand on its clock.
@@ -105,7 +120,7 @@ impl Bench {
 
     fn ids(&mut self, path: &str) -> Vec<String> {
         let place = self.place(path);
-        let peeked = self.broker.peek(self.now, place, 0, 1_000);
+        let peeked = self.broker.peek(self.now, place, 0, 1_000, None);
         peeked.iter().map(|delivery| delivery.message.id().to_owned()).collect()
     }
 
@@ -198,7 +213,7 @@ fn outcomes_change_properties_and_counts_as_documented() {
     assert!(bench.receive("q", 1).is_empty());
     let place = bench.place("q");
     let get = |bench: &mut Bench| {
-        bench.broker.receive_deferred(bench.now, place, &[1], ReceiveMode::PeekLock)
+        bench.broker.receive_deferred(bench.now, place, &[1], ReceiveMode::PeekLock, None)
     };
     let deferred = get(&mut bench).unwrap().remove(0);
     assert_eq!(deferred.delivery_count, 1);
@@ -271,7 +286,7 @@ fn scheduled_messages_appear_in_time_and_can_be_taken_back() {
     bench.broker.publish(bench.now, t, vec![later("topic", due)]).unwrap();
     bench.send("q", later("past", bench.now.plus(-1)));
     assert_eq!(bench.receive("q", 9).len(), 1, "a time in the past is now");
-    assert_eq!(bench.broker.status(0).topics[0].scheduled, 1);
+    assert_eq!(bench.broker.status(bench.now, 0, 0).topics[0].scheduled, 1);
     assert!(!bench.broker.cancel(bench.now, q, &[1, 3]), "all or nothing");
     assert!(bench.broker.cancel(bench.now, q, &[1]));
     let receiver = bench.receiver("q", 5);

@@ -6,19 +6,50 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::broker::recovery::Cursor;
+use crate::storage::{Group, Replay};
 
 /// One step of a random run. Numbers choose among what exists at the time.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    Send { to: u8, id: u8, ttl_ms: Option<u16>, in_ms: Option<u16> },
-    Grant { receiver: u8, credit: u8 },
-    Fetch { receiver: u8, max: u8 },
-    Settle { delivery: u8, how: u8 },
-    Renew { delivery: u8 },
-    Deferred { delivery: u8, delete: bool },
-    Cancel { sequence: u8 },
-    Reopen { receiver: u8 },
-    Wait { ms: u16 },
+    Send {
+        to: u8,
+        id: u8,
+        ttl_ms: Option<u16>,
+        in_ms: Option<u16>,
+    },
+    Grant {
+        receiver: u8,
+        credit: u8,
+    },
+    Fetch {
+        receiver: u8,
+        max: u8,
+    },
+    Settle {
+        delivery: u8,
+        how: u8,
+    },
+    Renew {
+        delivery: u8,
+    },
+    Deferred {
+        delivery: u8,
+        delete: bool,
+    },
+    Cancel {
+        sequence: u8,
+    },
+    Reopen {
+        receiver: u8,
+    },
+    Wait {
+        ms: u16,
+    },
+    /// Takes the next piece of a snapshot.
+    Capture,
+    /// The process dies; the next one starts from the snapshot and the journal.
+    Crash,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -35,11 +66,15 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_u8).prop_map(|sequence| Step::Cancel { sequence }),
         1 => any::<u8>().prop_map(|receiver| Step::Reopen { receiver }),
         3 => (0..12_000_u16).prop_map(|ms| Step::Wait { ms }),
+        3 => Just(Step::Capture),
+        1 => Just(Step::Crash),
     ]
 }
 
-const INLETS: [&str; 4] = ["q", "drop", "once", "t"];
-const OUTLETS: [&str; 8] = [
+const INLETS: [&str; 6] = ["q", "drop", "once", "t", "s", "ring-a"];
+const OUTLETS: [&str; 10] = [
+    "s",
+    "ring-b/$Transfer/$DeadLetterQueue",
     "q",
     "drop",
     "once",
@@ -54,18 +89,125 @@ struct Run {
     bench: Bench,
     receivers: Vec<(&'static str, ReceiverId)>,
     deliveries: Vec<(&'static str, Delivery)>,
+    disk: Disk,
+    /// A snapshot that is being taken.
+    snapshot: Option<(Cursor, Disk)>,
+}
+
+/// What a crash leaves: a snapshot, and the records of the journal since it was started.
+#[derive(Default)]
+struct Disk {
+    snapshot: Vec<Vec<u8>>,
+    journal_from: usize,
+}
+
+/// One group as the journal has it.
+fn group(records: &[Record]) -> Vec<u8> {
+    let mut group = Group::default();
+    records.iter().for_each(|record| group.put(record));
+    group.finish(false).to_vec()
+}
+
+/// A receiver, for some session where there are sessions.
+fn open(bench: &mut Bench, path: &str, credit: u32) -> ReceiverId {
+    let place = bench.place(path);
+    let (connection, mode) = (ConnectionId(1), ReceiveMode::PeekLock);
+    let id = if !bench.broker.has_sessions(place) {
+        return bench.receiver(path, credit);
+    } else {
+        match bench.broker.open_session(bench.now, connection, place, mode, None) {
+            SessionOffer::Accepted { receiver, .. } | SessionOffer::Waiting(receiver) => receiver,
+            SessionOffer::Taken => unreachable!("no session was named"),
+        }
+    };
+    bench.broker.grant(bench.now, id, credit);
+    id
 }
 
 impl Run {
     fn new() -> Run {
         let mut bench = Bench::new();
-        let receivers = OUTLETS.iter().cycle().take(12);
-        let receivers = receivers.map(|path| (*path, bench.receiver(path, 0))).collect();
-        Run { bench, receivers, deliveries: Vec::new() }
+        let receivers = OUTLETS.iter().cycle().take(14);
+        let receivers = receivers.map(|path| (*path, open(&mut bench, path, 0))).collect();
+        let (deliveries, disk, snapshot) = (Vec::new(), Disk::default(), None);
+        Run { bench, receivers, deliveries, disk, snapshot }
+    }
+
+    fn capture(&mut self) {
+        let broker = &self.bench.broker;
+        let mut records = Vec::new();
+        let mut put = |record: &Record| records.push(record.clone());
+        let (mut cursor, mut disk) = match self.snapshot.take() {
+            Some(started) => started,
+            None => {
+                let cursor = broker.capture_entities(&mut put);
+                let journal_from = self.bench.journal.0.lock().unwrap().len();
+                (cursor, Disk { snapshot: vec![group(&records)], journal_from })
+            }
+        };
+        records.clear();
+        // A few pieces at a time, so that steps come in between.
+        for _ in 0..9 {
+            if !cursor.is_at_end() {
+                broker.capture(&mut cursor, &mut |record| records.push(record.clone()));
+            }
+        }
+        disk.snapshot.push(group(&records));
+        match cursor.is_at_end() {
+            true => self.disk = disk,
+            false => self.snapshot = Some((cursor, disk)),
+        }
+    }
+
+    /// The broker that a start would make of what is on disk.
+    fn restarted(&self) -> Broker {
+        let namespace = serde_json::from_str(NAMESPACE).unwrap();
+        let seed = self.bench.journal.0.lock().unwrap().len() as u64 + 1_000;
+        let mut broker = Broker::new(&namespace, Box::new(NoJournal), seed).unwrap();
+        let mut replay = Replay::default();
+        for bytes in &self.disk.snapshot {
+            replay.group(&mut broker, bytes, None).unwrap();
+        }
+        let records = self.bench.journal.0.lock().unwrap();
+        for record in &records[self.disk.journal_from..] {
+            replay.group(&mut broker, &group(std::slice::from_ref(record)), None).unwrap();
+        }
+        broker
+    }
+
+    /// Whether a restart would bring everything back.
+    fn compare(&self, broker: &Broker) {
+        for (queue, same) in self.bench.broker.queues.iter().zip(&broker.queues) {
+            same.check();
+            assert_eq!(queue.lasting(), same.lasting(), "{}", queue.path);
+            assert_eq!(queue.next_sequence(), same.next_sequence(), "{}", queue.path);
+            let known = |queue: &Queue| {
+                let window = queue.duplicates.as_ref();
+                window.map(|window| window.known_at(self.bench.broker.now))
+            };
+            assert_eq!(known(queue), known(same), "{}", queue.path);
+        }
+    }
+
+    fn crash(&mut self) {
+        let mut broker = self.restarted();
+        self.compare(&broker);
+        broker.adopt(Box::new(self.bench.journal.clone()));
+        broker.now = self.bench.broker.now;
+        self.bench.broker = broker;
+        self.snapshot = None;
+        for (path, id) in &mut self.receivers {
+            *id = open(&mut self.bench, path, 0);
+        }
     }
 
     fn step(&mut self, step: Step) {
-        let Run { bench, receivers, deliveries } = self;
+        match step {
+            Step::Capture => return self.capture(),
+            Step::Crash => return self.crash(),
+            _ => {}
+        }
+        let Run { bench, receivers, deliveries, .. } = self;
         let receiver_at = |n: u8| usize::from(n) % receivers.len();
         let delivery = |n: u8| {
             let at = usize::from(n).checked_rem(deliveries.len());
@@ -79,6 +221,7 @@ impl Run {
                     ("divisor", Value::Int(i32::from(id % 4))),
                 ];
                 let mut message = with(&format!("m{id}"), &properties);
+                message.session_id = Some(format!("s{}", id % 3));
                 message.header.ttl = ttl_ms.map(u32::from);
                 message.scheduled_for = in_ms.map(|ms| bench.now.plus(i64::from(ms)));
                 bench.send(INLETS[usize::from(to) % INLETS.len()], message);
@@ -117,7 +260,7 @@ impl Run {
                 let mode =
                     if delete { ReceiveMode::ReceiveAndDelete } else { ReceiveMode::PeekLock };
                 let numbers = [delivery.sequence];
-                let got = bench.broker.receive_deferred(bench.now, place, &numbers, mode);
+                let got = bench.broker.receive_deferred(bench.now, place, &numbers, mode, None);
                 deliveries.extend(got.into_iter().flatten().map(|delivery| (path, delivery)));
             }
             Step::Cancel { sequence } => {
@@ -128,9 +271,10 @@ impl Run {
                 let at = receiver_at(receiver);
                 let (path, id) = receivers[at];
                 bench.broker.close_receiver(bench.now, id);
-                receivers[at] = (path, bench.receiver(path, 1));
+                receivers[at] = (path, open(bench, path, 1));
             }
             Step::Wait { ms } => bench.wait(i64::from(ms)),
+            Step::Capture | Step::Crash => {}
         }
     }
 
@@ -139,7 +283,8 @@ impl Run {
         let broker = &self.bench.broker;
         for queue in &broker.queues {
             queue.check();
-            assert!(queue.waiting.is_empty() || queue.first_available().is_none());
+            let served = queue.waiting.is_empty() || queue.first_available().is_none();
+            assert!(served || queue.sessions.is_some());
             assert!(broker.next_deadline() <= queue.next_deadline());
         }
     }
@@ -186,14 +331,8 @@ impl Run {
         let left: usize = self.bench.broker.queues.iter().map(|queue| queue.counts().0).sum();
         assert_eq!(left, present.len(), "enqueued = removed + left");
 
-        let mut again = Bench::new().broker;
-        for record in records.iter().filter(|r| !matches!(r, Record::Declared { .. })) {
-            again.apply(record.clone());
-        }
-        for (queue, same) in self.bench.broker.queues.iter().zip(&again.queues) {
-            same.check();
-            assert_eq!(queue.lasting(), same.lasting(), "{}", queue.path);
-        }
+        drop(records);
+        self.compare(&self.restarted());
     }
 }
 

@@ -3,31 +3,28 @@
 use std::collections::VecDeque;
 
 use super::context::{Context, Fault};
+use super::holds::{Wanted, ask, wait_until};
 use super::link::{Destination, Inlet, Link, LinkKind, Node, Outlet, ReplyLink};
 use super::session::Session;
 use crate::amqp::performative::{Attach, Detach, Role, SETTLED, put_attach, put_detach};
-use crate::amqp::{AmqpError, Value, condition};
+use crate::amqp::{AmqpError, condition};
 use crate::broker::{Address, Entity, ReceiveMode};
-use crate::limits::{
-    ADDRESS_BYTES_MAX, LINKS_PER_SESSION_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES,
-};
-
-/// Filters with which a client asks for a session.
-const SESSION_FILTERS: [&str; 2] =
-    ["com.microsoft:session-filter", "com.microsoft:non-exclusive-session-filter"];
+use crate::limits::{ADDRESS_BYTES_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES};
+use crate::server::access::Rights;
 
 impl Session {
-    pub(super) fn on_attach(&mut self, cx: &mut Context, attach: Attach) -> Result<(), Fault> {
+    pub(super) fn on_attach(&mut self, cx: &mut Context, mut attach: Attach) -> Result<(), Fault> {
         let handle = attach.handle;
         if self.links.contains_key(&handle) {
             let text = format!("Handle {handle} is in use.");
             return Err(Fault::Session(AmqpError::new(condition::HANDLE_IN_USE, text)));
         }
-        if handle as usize >= LINKS_PER_SESSION_MAX {
-            let text = format!("A session has at most {LINKS_PER_SESSION_MAX} links.");
+        let max = cx.hub.limits.links_per_session;
+        if handle as usize >= max {
+            let text = format!("A session has at most {max} links.");
             return Err(Fault::Connection(AmqpError::new(condition::FRAMING_ERROR, text)));
         }
-        let (resource, kind) = match plan(cx, &attach) {
+        let (resource, kind) = match plan(cx, &mut attach) {
             Ok(planned) => planned,
             Err(error) => {
                 tracing::debug!(condition = %error.condition, "attach refused: {}", error.description);
@@ -37,6 +34,13 @@ impl Session {
         };
         if let LinkKind::Outlet(outlet) = &kind {
             cx.receivers.insert(outlet.receiver, (self.channel, handle));
+        }
+        if let LinkKind::Pending(pending) = &kind {
+            cx.receivers.insert(pending.receiver, (self.channel, handle));
+            let until = wait_until(&attach, cx.now);
+            cx.session_waits.insert((until, self.channel, handle));
+            self.links.insert(handle, Link { name: attach.name, resource, kind });
+            return Ok(());
         }
         let grants_credit = matches!(kind, LinkKind::Inlet(_));
         self.links.insert(handle, Link { name: attach.name.clone(), resource, kind });
@@ -48,7 +52,7 @@ impl Session {
     }
 
     /// Answers with the same termini, which is how a client knows it got what it asked for.
-    fn answer(&self, cx: &mut Context, attach: Attach) {
+    pub(super) fn answer(&self, cx: &mut Context, attach: Attach) {
         let from_us = attach.role == Role::Receiver;
         let answer = Attach {
             role: if from_us { Role::Sender } else { Role::Receiver },
@@ -60,7 +64,7 @@ impl Session {
     }
 
     /// Refuses: an answer whose terminus on our side is null, followed by a Detach with the reason.
-    fn refuse(&mut self, cx: &mut Context, attach: Attach, error: AmqpError) {
+    pub(super) fn refuse(&mut self, cx: &mut Context, attach: Attach, error: AmqpError) {
         let (handle, from_us) = (attach.handle, attach.role == Role::Receiver);
         let answer = match from_us {
             true => Attach { source: None, ..attach },
@@ -74,7 +78,10 @@ impl Session {
 }
 
 /// Decides what the link will be.
-fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind), AmqpError> {
+fn plan(
+    cx: &mut Context,
+    attach: &mut Attach,
+) -> Result<(Option<(String, Rights)>, LinkKind), AmqpError> {
     let terminus = match attach.role {
         Role::Sender => attach.target.as_ref(),
         Role::Receiver => attach.source.as_ref(),
@@ -97,9 +104,17 @@ fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind),
         Address::Management(path) => (path.clone(), format!("{path}/$management"), true),
         Address::Entity(path) => (path.clone(), path, false),
     };
-    if !cx.grants.allow(&resource, cx.now) {
+    // Which of its operations a token allows, a management node looks at one by one.
+    let rights = match (is_management, attach.role) {
+        (true, _) => Rights::default(),
+        (false, Role::Sender) => Rights::SEND,
+        (false, Role::Receiver) => Rights::LISTEN,
+    };
+    if !cx.grants.allow(&resource, rights, cx.now) {
         let text = format!(
-            "Unauthorized access. The connection has put no valid token for '{resource}'. {}",
+            "Unauthorized access. '{}' claim(s) are required to perform this operation. \
+             Resource: '{resource}'. {}",
+            rights.name(),
             cx.tracking(&path)
         );
         return Err(AmqpError::new(condition::UNAUTHORIZED, text));
@@ -110,11 +125,11 @@ fn plan(cx: &mut Context, attach: &Attach) -> Result<(Option<String>, LinkKind),
     let kind = if is_management {
         node_link(attach, Node::Management { entity, resource: resource.clone() })
     } else if attach.role == Role::Sender {
-        inlet(entity, &path)?
+        inlet(cx, entity, &path)?
     } else {
         outlet(cx, attach, entity, &path)?
     };
-    Ok((Some(resource), kind))
+    Ok((Some((resource, rights)), kind))
 }
 
 fn node_link(attach: &Attach, node: Node) -> LinkKind {
@@ -137,8 +152,12 @@ fn node_link(attach: &Attach, node: Node) -> LinkKind {
     }
 }
 
-fn inlet(entity: Entity, path: &str) -> Result<LinkKind, AmqpError> {
+fn inlet(cx: &Context, entity: Entity, path: &str) -> Result<LinkKind, AmqpError> {
     match entity {
+        Entity::Queue(_) | Entity::Topic(_) if !cx.with(|broker, _| broker.can_send(entity)) => {
+            let text = format!("Messaging entity '{path}' is currently disabled for sending.");
+            Err(AmqpError::new(condition::ENTITY_DISABLED, text))
+        }
         Entity::Queue(_) | Entity::Topic(_) => Ok(LinkKind::Inlet(Inlet {
             to: Destination::Entity(entity),
             credit: SENDER_CREDIT_MESSAGES,
@@ -155,7 +174,7 @@ fn inlet(entity: Entity, path: &str) -> Result<LinkKind, AmqpError> {
 
 fn outlet(
     cx: &mut Context,
-    attach: &Attach,
+    attach: &mut Attach,
     entity: Entity,
     path: &str,
 ) -> Result<LinkKind, AmqpError> {
@@ -163,23 +182,42 @@ fn outlet(
         let text = format!("Messages are received from subscriptions of '{path}', not from it.");
         return Err(AmqpError::new(condition::NOT_ALLOWED, text));
     }
-    let filter = attach.source.as_ref().and_then(|source| source.filter.as_ref());
-    let asks_session = filter.and_then(Value::as_map).is_some_and(|filters| {
-        filters
-            .iter()
-            .any(|(name, _)| name.as_text().is_some_and(|name| SESSION_FILTERS.contains(&name)))
+    let wanted = Wanted::of(attach)?;
+    let (queue, has_sessions, can_receive, forwards) = cx.with(|broker, _| {
+        let queue = broker.place(entity);
+        (queue, broker.has_sessions(queue), broker.can_receive(queue), broker.forwards(queue))
     });
-    if asks_session {
-        let text = format!("A sessionful message receiver cannot be created on '{path}'.");
+    if !can_receive {
+        let text = format!("Messaging entity '{path}' is currently disabled for receiving.");
+        return Err(AmqpError::new(condition::ENTITY_DISABLED, text));
+    }
+    if forwards {
+        let text = format!("A receiver cannot be created on '{path}', which forwards messages.");
         return Err(AmqpError::new(condition::NOT_ALLOWED, text));
     }
     let mode = match attach.snd_settle_mode {
         Some(SETTLED) => ReceiveMode::ReceiveAndDelete,
         _ => ReceiveMode::PeekLock,
     };
-    let (receiver, queue) = cx.with(|broker, _| {
-        let queue = broker.place(entity);
-        (broker.open_receiver(cx.id, queue, mode), queue)
-    });
+    match (wanted, has_sessions) {
+        (Wanted::NoSession, false) => {}
+        (Wanted::NoSession, true) => {
+            let text = format!(
+                "It is not possible for an entity that requires sessions, '{path}', to create a \
+                 non-sessionful message receiver."
+            );
+            return Err(AmqpError::new(condition::NOT_ALLOWED, text));
+        }
+        (_, false) => {
+            let text = format!(
+                "A sessionful message receiver cannot be created on '{path}', which does not \
+                 require sessions."
+            );
+            return Err(AmqpError::new(condition::NOT_ALLOWED, text));
+        }
+        (wanted, true) => return ask(cx, attach, queue, mode, &wanted),
+    }
+    let id = cx.id;
+    let receiver = cx.with(|broker, _| broker.open_receiver(id, queue, mode));
     Ok(LinkKind::Outlet(Outlet { receiver, queue, mode, credit: 0, granted: 0, delivery_count: 0 }))
 }

@@ -1,9 +1,11 @@
 //! What every part of one connection works with.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use journal::Position;
 
 use crate::amqp::AmqpError;
 use crate::amqp::performative::{Disposition, Role, put_disposition};
@@ -32,10 +34,22 @@ pub(super) struct Context {
     pub(super) grants: Grants,
     /// Channel and handle of each receiver of this connection.
     pub(super) receivers: HashMap<ReceiverId, (u16, u32)>,
+    /// Attaches that wait for a session: until when, channel and handle.
+    pub(super) session_waits: BTreeSet<(Timestamp, u16, u32)>,
     /// Whether deliveries wait for room in the output buffer.
     pub(super) starved: bool,
     /// Header and annotations of the delivery being encoded; kept for its capacity.
     pub(super) scratch: BytesMut,
+    /// What waits in `out` may be told once the journal is durable up to here.
+    pub(super) told_at: Cell<Position>,
+    /// Nothing is handed out or taken any more.
+    pub(super) draining: bool,
+    /// How long the client may still settle what it has.
+    pub(super) drain_until: Option<Timestamp>,
+    /// A fault holds everything back until then.
+    pub(super) slow_until: Timestamp,
+    /// A fault ends the connection.
+    pub(super) dropped: bool,
     /// Deliveries accepted in a row but not yet answered: channel, first and last.
     accepted: Option<(u16, u32, u32)>,
 }
@@ -50,15 +64,29 @@ impl Context {
             frame_bytes: FRAME_BYTES_MIN as usize,
             grants: Grants::default(),
             receivers: HashMap::new(),
+            session_waits: BTreeSet::new(),
             starved: false,
             scratch: BytesMut::new(),
+            told_at: Cell::new(0),
+            draining: false,
+            drain_until: None,
+            slow_until: Timestamp::from_millis(i64::MIN),
+            dropped: false,
             accepted: None,
         }
     }
 
     /// Runs a broker command on behalf of this connection.
     pub(super) fn with<R>(&self, command: impl FnOnce(&mut Broker, Timestamp) -> R) -> R {
-        self.hub.with(Some(self.id), |broker| command(broker, self.now))
+        let (result, position) =
+            self.hub.with_position(Some(self.id), |broker| command(broker, self.now));
+        self.told_at.set(position);
+        result
+    }
+
+    /// Says nothing for so long.
+    pub(super) fn slow_down(&mut self, millis: u32) {
+        self.slow_until = self.now.plus(i64::from(millis));
     }
 
     /// Answers a stored message. Answers to consecutive deliveries become one frame.

@@ -9,10 +9,9 @@ use crate::amqp::performative::{Disposition, Flow, Role, Transfer, put_dispositi
 use crate::amqp::state::DeliveryState;
 use crate::amqp::{AmqpError, Value, condition};
 use crate::broker::{Delivery, ReceiveMode, SettleError, Settlement};
-use crate::limits::{
-    OUTPUT_HIGH_WATER_BYTES, RECEIVER_DEMAND_MESSAGES_MAX, UNSETTLED_PER_SESSION_MAX,
-};
+use crate::limits::{OUTPUT_HIGH_WATER_BYTES, RECEIVER_DEMAND_MESSAGES_MAX};
 use crate::message::{DEAD_LETTER_DESCRIPTION, DEAD_LETTER_REASON, DeliveryMode, put_prefix};
+use crate::server::operations::faults::{Mishap, Operation};
 
 /// Bytes of a frame that are not payload: frame header and transfer performative, rounded up.
 const TRANSFER_OVERHEAD_BYTES: usize = 80;
@@ -24,12 +23,13 @@ impl Session {
         let congested = !self.waiting.is_empty()
             || self.outgoing_window == 0
             || cx.out.len() >= OUTPUT_HIGH_WATER_BYTES;
-        let full = self.unsettled.len() >= UNSETTLED_PER_SESSION_MAX && !self.forget_lost(cx);
+        let full =
+            self.unsettled.len() >= cx.hub.limits.unsettled_per_session && !self.forget_lost(cx);
         let Some(LinkKind::Outlet(outlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind)
         else {
             return;
         };
-        let wanted = match congested || full {
+        let wanted = match congested || full || cx.draining {
             true => 0,
             false => outlet.credit.min(RECEIVER_DEMAND_MESSAGES_MAX),
         };
@@ -49,7 +49,7 @@ impl Session {
             broker.advance(now);
             unsettled.retain(|_, delivery| broker.is_locked(delivery.queue, delivery.token));
         });
-        self.unsettled.len() < UNSETTLED_PER_SESSION_MAX
+        self.unsettled.len() < cx.hub.limits.unsettled_per_session
     }
 
     /// Takes what the broker has assigned to a link.
@@ -213,6 +213,11 @@ impl Session {
         if disposition.role == Role::Sender {
             return;
         }
+        match cx.hub.fault(Operation::Settle, None) {
+            Some(Mishap::Drop) => return cx.dropped = true,
+            Some(Mishap::Slow { millis }) => cx.slow_down(millis),
+            Some(Mishap::ServerBusy | Mishap::Detach) | None => {}
+        }
         let Disposition { first, last, settled, state, .. } = disposition;
         let last = last.unwrap_or(first);
         let state = match state {
@@ -280,6 +285,7 @@ impl Session {
 pub(super) fn settle_error(error: SettleError) -> AmqpError {
     let condition = match error {
         SettleError::LockLost => condition::MESSAGE_LOCK_LOST,
+        SettleError::SessionLost => condition::SESSION_LOCK_LOST,
         SettleError::AlreadyDead => condition::NOT_ALLOWED,
     };
     AmqpError::new(condition, error.to_string())

@@ -4,13 +4,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::context::{Context, Fault};
 use super::link::{Destination, Inlet, LinkKind, Partial};
-use super::session::Session;
+use super::session::{Session, busy, detach_forced};
 use crate::amqp::performative::Transfer;
 use crate::amqp::sections::{Sections, data_sections};
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{Entity, PublishError};
 use crate::limits::BATCH_MESSAGES_MAX;
 use crate::message::{Message, MessageError};
+use crate::server::operations::faults::{Mishap, Operation};
 
 /// Message format of a batch: data sections, each one encoded message.
 const BATCH_FORMAT: u32 = 0x8001_3700;
@@ -50,6 +51,33 @@ impl Session {
             }
         };
         let destination = inlet.to.clone();
+        if let Destination::Entity(_) = destination {
+            let resource = self.links.get(&handle).and_then(super::link::Link::path);
+            let refused = match cx.hub.fault(Operation::Send, resource) {
+                _ if cx.draining => Some(busy()),
+                Some(Mishap::ServerBusy) => Some(busy()),
+                Some(Mishap::Drop) => {
+                    cx.dropped = true;
+                    return Ok(());
+                }
+                Some(Mishap::Detach) => {
+                    self.detach(cx, handle, detach_forced());
+                    return Ok(());
+                }
+                Some(Mishap::Slow { millis }) => {
+                    cx.slow_down(millis);
+                    None
+                }
+                None => None,
+            };
+            if let Some(error) = refused {
+                if !arrived.settled {
+                    cx.reject(self.channel, arrived.delivery_id, error);
+                }
+                self.top_up(cx, handle);
+                return Ok(());
+            }
+        }
         self.accept_delivery(cx, handle, &destination, arrived);
         self.top_up(cx, handle);
         Ok(())
@@ -188,8 +216,10 @@ pub(super) fn unacceptable(error: &MessageError) -> AmqpError {
 /// The condition for an entity that does not take a message.
 pub(super) fn refused(error: &PublishError) -> AmqpError {
     let condition = match error {
-        PublishError::NotAllowed => condition::NOT_ALLOWED,
-        PublishError::Full { .. } => condition::RESOURCE_LIMIT,
+        PublishError::NotAllowed | PublishError::NoSession => condition::NOT_ALLOWED,
+        PublishError::Deleted(_) => condition::NOT_FOUND,
+        PublishError::Disabled(_) => condition::ENTITY_DISABLED,
+        PublishError::Full { .. } | PublishError::NoMemory(_) => condition::RESOURCE_LIMIT,
     };
     AmqpError::new(condition, error.to_string())
 }

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 
+use crate::amqp::performative::Attach;
 use crate::broker::{Delivery, Entity, QueueId, ReceiveMode, ReceiverId};
+use crate::server::access::Rights;
 
 /// A node that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +72,24 @@ pub(super) struct ReplyLink {
     pub(super) waiting: VecDeque<Bytes>,
 }
 
+/// A link on which the client will receive, once there is a session for it.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) attach: Attach,
+    pub(super) receiver: ReceiverId,
+    pub(super) queue: QueueId,
+    pub(super) mode: ReceiveMode,
+    /// Credit the client has given already.
+    pub(super) credit: u32,
+}
+
 #[derive(Debug)]
 pub(super) enum LinkKind {
     Inlet(Inlet),
     Outlet(Outlet),
     Replies(ReplyLink),
+    /// A link that waits for a session; it is not answered yet.
+    Pending(Box<Pending>),
     /// We have detached it; only the client's Detach is awaited.
     Detached,
 }
@@ -82,9 +97,16 @@ pub(super) enum LinkKind {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) name: String,
-    /// What a token must cover; `None` for `$cbs`.
-    pub(super) resource: Option<String>,
+    /// What a token must cover, and allow; `None` for `$cbs`.
+    pub(super) resource: Option<(String, Rights)>,
     pub(super) kind: LinkKind,
+}
+
+impl Link {
+    /// The path of what it is attached to, normalised.
+    pub(super) fn path(&self) -> Option<&str> {
+        self.resource.as_ref().map(|(path, _)| path.as_str())
+    }
 }
 
 /// A delivery on the wire that its receiver has not settled.

@@ -9,13 +9,14 @@ use super::context::Context;
 use super::egress::settle_error;
 use super::ingress::{refused, unacceptable};
 use super::request::{Reply, Request};
-use super::rules;
+use super::{rules, sessions};
 use crate::amqp::{Value, condition};
 use crate::broker::{Delivery, Entity, QueueId, ReceiveMode, Settlement, Timestamp};
 use crate::limits::{
     BATCH_DELETE_MESSAGES_MAX, MANAGEMENT_ITEMS_MAX, PEEK_BYTES_MAX, PEEK_MESSAGES_MAX,
 };
 use crate::message::{DeliveryMode, Message, put_message};
+use crate::server::access::Rights;
 
 /// Either reply is an answer; the second kind ends an operation early.
 pub(super) type Outcome = Result<Reply, Reply>;
@@ -28,12 +29,19 @@ pub(super) fn answer(
     operation: &str,
     request: &Request,
 ) -> Reply {
-    if !cx.grants.allow(resource, cx.now) {
-        let text = "The token for this entity has expired.";
+    let name = operation.strip_prefix("com.microsoft:").unwrap_or(operation);
+    let needed = match name {
+        "schedule-message" | "cancel-scheduled-message" => Rights::SEND,
+        _ => Rights::LISTEN,
+    };
+    if !cx.grants.allow(resource, needed, cx.now) {
+        let text = format!(
+            "Unauthorized access. '{}' claim(s) are required to perform this operation.",
+            needed.name()
+        );
         return Reply::error(401, condition::UNAUTHORIZED, text);
     }
     let queue = cx.with(|broker, _| broker.place(entity));
-    let name = operation.strip_prefix("com.microsoft:").unwrap_or(operation);
     let outcome = match name {
         "renew-lock" => renew_lock(cx, queue, &request.body),
         "peek-message" => peek(cx, queue, &request.body),
@@ -45,13 +53,10 @@ pub(super) fn answer(
         "add-rule" => rules::add(cx, entity, &request.body),
         "remove-rule" => rules::remove(cx, entity, &request.body),
         "enumerate-rules" => rules::enumerate(cx, entity, &request.body),
-        "renew-session-lock"
-        | "get-session-state"
-        | "set-session-state"
-        | "get-message-sessions" => {
-            let text = "The entity does not support sessions.";
-            Err(Reply::error(400, condition::NOT_ALLOWED, text))
-        }
+        "renew-session-lock" => sessions::renew(cx, queue, &request.body),
+        "get-session-state" => sessions::state(cx, queue, &request.body),
+        "set-session-state" => sessions::set_state(cx, queue, &request.body),
+        "get-message-sessions" => sessions::list(cx, queue, &request.body),
         _ => {
             let text = format!("The operation '{operation}' is not implemented.");
             Err(Reply::error(501, condition::NOT_IMPLEMENTED, text))
@@ -64,7 +69,7 @@ pub(super) fn bad_request(text: impl Into<String>) -> Reply {
     Reply::error(400, condition::ARGUMENT_ERROR, text.into())
 }
 
-fn field<'a>(body: &'a Value, name: &str) -> Result<&'a Value, Reply> {
+pub(super) fn field<'a>(body: &'a Value, name: &str) -> Result<&'a Value, Reply> {
     body.get(name).ok_or_else(|| bad_request(format!("The field '{name}' is missing.")))
 }
 
@@ -99,14 +104,14 @@ fn tokens(body: &Value) -> Result<Vec<Uuid>, Reply> {
 }
 
 /// A body with one field.
-fn body(name: &str, value: Value) -> Value {
+pub(super) fn body(name: &str, value: Value) -> Value {
     Value::Map(vec![(Value::string(name), value)])
 }
 
-fn lock_lost(error: crate::broker::SettleError) -> Reply {
+pub(super) fn lock_lost(error: crate::broker::SettleError) -> Reply {
     let error = settle_error(error);
     Reply {
-        status: if error.condition == condition::MESSAGE_LOCK_LOST { 410 } else { 400 },
+        status: if error.condition == condition::NOT_ALLOWED { 400 } else { 410 },
         description: error.description.into(),
         condition: Some(error.condition),
         body: Value::Null,
@@ -115,6 +120,10 @@ fn lock_lost(error: crate::broker::SettleError) -> Reply {
 
 fn renew_lock(cx: &mut Context, queue: QueueId, request: &Value) -> Outcome {
     let tokens = tokens(request)?;
+    if cx.with(|broker, _| broker.has_sessions(queue)) {
+        let text = "The lock of a message in a session is the session's.";
+        return Err(Reply::error(400, condition::NOT_ALLOWED, text));
+    }
     let renewed = cx.with(|broker, now| broker.renew(now, queue, &tokens));
     let until = renewed.map_err(lock_lost)?;
     let until = until.into_iter().map(|at| Value::Timestamp(at.as_millis())).collect();
@@ -130,7 +139,8 @@ fn peek(cx: &mut Context, queue: QueueId, request: &Value) -> Outcome {
     }
     let without_body = request.get("omit-message-body") == Some(&Value::Bool(true));
     let count = count.min(PEEK_MESSAGES_MAX);
-    let peeked = cx.with(|broker, now| broker.peek(now, queue, from, count));
+    let session = request.get("session-id").and_then(Value::as_text);
+    let peeked = cx.with(|broker, now| broker.peek(now, queue, from, count, session));
     let mut bytes = 0;
     let mut messages = Vec::new();
     for delivery in &peeked {
@@ -206,7 +216,10 @@ fn receive_deferred(cx: &mut Context, queue: QueueId, request: &Value) -> Outcom
             0 => (ReceiveMode::ReceiveAndDelete, DeliveryMode::ReceiveAndDelete),
             _ => (ReceiveMode::PeekLock, DeliveryMode::PeekLock),
         };
-    let received = cx.with(|broker, now| broker.receive_deferred(now, queue, &sequences, mode));
+    let session = request.get("session-id").and_then(Value::as_text);
+    sessions::must_hold(cx, queue, session)?;
+    let received =
+        cx.with(|broker, now| broker.receive_deferred(now, queue, &sequences, mode, session));
     let Some(deliveries) = received else {
         let text = "A message with this sequence number is not deferred.";
         return Err(Reply::error(404, condition::MESSAGE_NOT_FOUND, text));
@@ -245,7 +258,7 @@ fn update_disposition(cx: &mut Context, queue: QueueId, request: &Value) -> Outc
         broker.advance(now);
         // All or none: a lock that is lost must not leave the others settled.
         if !tokens.iter().all(|token| broker.is_locked(queue, *token)) {
-            return Err(crate::broker::SettleError::LockLost);
+            return Err(broker.lock_lost(queue));
         }
         tokens.iter().try_for_each(|token| broker.settle(now, queue, *token, settlement.clone()))
     })

@@ -8,12 +8,15 @@
 mod attach;
 mod context;
 mod egress;
+mod held;
+mod holds;
 mod ingress;
 mod link;
 mod management;
 mod request;
 mod rules;
 mod session;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +24,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use journal::Position;
 
 use context::{Context, Fault};
+use held::Held;
 use session::Session;
 
 use super::hub::Hub;
@@ -34,9 +39,9 @@ use crate::amqp::sasl::{SaslOutcome, SaslRequest, put_challenge, put_mechanisms,
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{ConnectionId, Timestamp};
 use crate::limits::{
-    CHANNEL_MAX, CLOSE_GRACE_MS, FRAME_BYTES_MAX, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX,
-    HANDSHAKE_MS_MAX, IDLE_TIME_OUT_MS, LINKS_PER_SESSION_MAX, OUTPUT_HIGH_WATER_BYTES,
-    PEER_IDLE_TIME_OUT_MIN_MS, SESSION_WINDOW_FRAMES, SESSIONS_PER_CONNECTION_MAX,
+    CHANNEL_MAX, CLOSE_GRACE_MS, DRAIN_MS, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX, HANDSHAKE_MS_MAX,
+    IDLE_TIME_OUT_MS, OUTPUT_HIGH_WATER_BYTES, PEER_IDLE_TIME_OUT_MIN_MS, SESSION_WINDOW_FRAMES,
+    SESSIONS_PER_CONNECTION_MAX,
 };
 
 /// What SASL offers. The .NET client insists on MSSBCBS; the others take ANONYMOUS. All but PLAIN
@@ -74,6 +79,7 @@ pub(super) struct Engine {
     last_sent: Timestamp,
     /// Interval at which the peer wants to hear something, in milliseconds.
     heartbeat_ms: Option<i64>,
+    held: Held,
 }
 
 /// However a connection ends, a panic included, what it held in the broker is given back.
@@ -96,12 +102,29 @@ impl Engine {
             last_heard: now,
             last_sent: now,
             heartbeat_ms: None,
+            held: Held::default(),
         }
     }
 
     /// What waits to be written.
     pub(super) fn output(&mut self) -> &mut BytesMut {
         &mut self.context.out
+    }
+
+    /// How much of what waits may be written: answers are held back until what they say is
+    /// durable.
+    pub(super) fn sendable(&mut self, durable: Position) -> usize {
+        if self.context.slow_until > self.context.now {
+            return 0;
+        }
+        let position = self.context.told_at.get();
+        self.held.sendable(self.context.out.len(), position, durable)
+    }
+
+    /// So much of it was written.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.context.out.advance(bytes);
+        self.held.sent(bytes);
     }
 
     /// Whether the connection is over and everything was written.
@@ -130,7 +153,7 @@ impl Engine {
                     input.clear();
                     break;
                 }
-                _ => match take_frame(input, FRAME_BYTES_MAX) {
+                _ => match take_frame(input, self.context.hub.limits.frame_bytes) {
                     Ok(Some(frame)) => {
                         self.frame(&frame);
                         true
@@ -148,6 +171,7 @@ impl Engine {
             }
         }
         self.deliver(now);
+        self.end_drain();
     }
 
     /// Sends what the broker has assigned to this connection's receivers.
@@ -160,6 +184,7 @@ impl Engine {
                     continue;
                 };
                 if let Some(session) = self.sessions.get_mut(&channel) {
+                    session.on_event(&mut self.context, handle, receiver);
                     session.fetch(&mut self.context, handle);
                 }
             }
@@ -187,6 +212,15 @@ impl Engine {
 
     /// When [`tick`](Engine::tick) next has something to do.
     pub(super) fn next_deadline(&self) -> Timestamp {
+        let slow = match self.context.slow_until > self.context.now {
+            true => self.context.slow_until,
+            false => Timestamp::NEVER,
+        };
+        let drained = self.context.drain_until.unwrap_or(Timestamp::NEVER);
+        self.deadline().min(slow).min(drained)
+    }
+
+    fn deadline(&self) -> Timestamp {
         match self.stage {
             Stage::Closed => Timestamp::NEVER,
             Stage::Closing { since } => since.plus(CLOSE_GRACE_MS),
@@ -194,7 +228,9 @@ impl Engine {
                 let heartbeat =
                     self.heartbeat_ms.map_or(Timestamp::NEVER, |ms| self.last_sent.plus(ms));
                 let idle = self.last_heard.plus(i64::from(IDLE_TIME_OUT_MS) * 2);
-                heartbeat.min(idle).min(self.context.grants.next_expiry())
+                let waiting = self.context.session_waits.first();
+                let waiting = waiting.map_or(Timestamp::NEVER, |(at, ..)| *at);
+                heartbeat.min(idle).min(waiting).min(self.context.grants.next_expiry())
             }
             _ => self.started_at.plus(HANDSHAKE_MS_MAX),
         }
@@ -203,6 +239,7 @@ impl Engine {
     /// Does what time alone demands: heartbeats, time-outs, the end of tokens.
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.context.now = now;
+        self.end_drain();
         match self.stage {
             Stage::Closed => {}
             Stage::Closing { since } => {
@@ -222,6 +259,14 @@ impl Engine {
                         session.detach_unauthorized(&mut self.context);
                     }
                 }
+                while let Some((_, channel, handle)) =
+                    self.context.session_waits.first().copied().filter(|(at, ..)| *at <= now)
+                {
+                    match self.sessions.get_mut(&channel) {
+                        Some(session) => session.stop_waiting(&mut self.context, handle),
+                        None => drop(self.context.session_waits.pop_first()),
+                    }
+                }
                 if self.heartbeat_ms.is_some_and(|ms| self.last_sent.plus(ms) <= now) {
                     put_heartbeat(&mut self.context.out);
                     self.last_sent = now;
@@ -233,6 +278,32 @@ impl Engine {
                     self.context.out.clear();
                 }
             }
+        }
+    }
+
+    /// The server is about to stop: hands out nothing more and takes nothing more, but lets the
+    /// client settle what it has, for a while.
+    pub(super) fn drain(&mut self, now: Timestamp) {
+        self.context.now = now;
+        self.context.draining = true;
+        self.context.drain_until = Some(now.plus(DRAIN_MS));
+        for session in self.sessions.values_mut() {
+            session.stop_granting(&mut self.context);
+        }
+        self.end_drain();
+    }
+
+    /// Whether the connection has been told to come to an end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.context.draining
+    }
+
+    fn end_drain(&mut self) {
+        let now = self.context.now;
+        let Some(until) = self.context.drain_until else { return };
+        if until <= now || self.sessions.values().all(|session| session.unsettled.is_empty()) {
+            self.context.drain_until = None;
+            self.shut_down(now);
         }
     }
 
@@ -322,16 +393,19 @@ impl Engine {
         };
     }
 
-    /// PLAIN with key name and key grants the whole namespace (RFC 4616: `authzid NUL name NUL
+    /// PLAIN with key name and key grants what the key allows, on the whole namespace (RFC 4616: `authzid NUL name NUL
     /// password`).
     fn plain(&mut self, response: &[u8]) -> SaslOutcome {
         let mut parts = response.splitn(3, |byte| *byte == 0);
         let (_, name, key) = (parts.next(), parts.next(), parts.next());
         match (name, key) {
-            (Some(name), Some(key)) if self.context.hub.key.is(name, key) => {
-                self.context.grants.add("", Timestamp::NEVER);
-                SaslOutcome::Ok
-            }
+            (Some(name), Some(key)) => match self.context.hub.keys.rights_of(name, key) {
+                Some(rights) => {
+                    self.context.grants.add("", rights, Timestamp::NEVER);
+                    SaslOutcome::Ok
+                }
+                None => SaslOutcome::Auth,
+            },
             _ => SaslOutcome::Auth,
         }
     }
@@ -366,7 +440,13 @@ impl Engine {
                     let text = format!("Channel {channel} has no session.");
                     return self.fail(&AmqpError::new(condition::NOT_ALLOWED, text));
                 };
-                match session.handle(&mut self.context, performative) {
+                let handled = session.handle(&mut self.context, performative);
+                if self.context.dropped {
+                    self.stage = Stage::Closed;
+                    self.context.out.clear();
+                    return;
+                }
+                match handled {
                     Ok(()) => {}
                     Err(Fault::Session(error)) => {
                         session.end(&mut self.context);
@@ -392,7 +472,7 @@ impl Engine {
             &mut self.context.out,
             &Open {
                 container_id: format!("bus-{}", self.context.id.0),
-                max_frame_size: Some(FRAME_BYTES_MAX),
+                max_frame_size: Some(self.context.hub.limits.frame_bytes),
                 channel_max: Some(CHANNEL_MAX),
                 idle_time_out: Some(IDLE_TIME_OUT_MS),
             },
@@ -419,7 +499,7 @@ impl Engine {
                 next_outgoing_id: 0,
                 incoming_window: SESSION_WINDOW_FRAMES,
                 outgoing_window: SESSION_WINDOW_FRAMES,
-                handle_max: u32::try_from(LINKS_PER_SESSION_MAX - 1).ok(),
+                handle_max: u32::try_from(self.context.hub.limits.links_per_session - 1).ok(),
             },
         );
     }
@@ -440,7 +520,7 @@ impl Engine {
                 // A Close may only follow an Open.
                 let open = Open {
                     container_id: format!("bus-{}", self.context.id.0),
-                    max_frame_size: Some(FRAME_BYTES_MAX),
+                    max_frame_size: Some(self.context.hub.limits.frame_bytes),
                     channel_max: Some(CHANNEL_MAX),
                     idle_time_out: None,
                 };

@@ -187,9 +187,10 @@ fn put_token(cx: &mut Context, operation: &str, request: &Request) -> Reply {
         let text = "A put-token request has a name and a token.";
         return Reply::error(400, condition::INVALID_FIELD, text);
     };
-    match cx.hub.key.verify(token, audience, cx.now) {
-        Ok(expires_at) => {
-            cx.grants.add(audience, expires_at);
+    let rules = |path: &str| cx.hub.with(None, |broker| broker.access_rules(path));
+    match cx.hub.keys.verify(token, audience, None, cx.now, rules) {
+        Ok((expires_at, rights)) => {
+            cx.grants.add(audience, rights, expires_at);
             Reply { description: "Accepted".into(), status: 202, ..Reply::ok(Value::Null) }
         }
         Err(error) => {

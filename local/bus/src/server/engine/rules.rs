@@ -14,6 +14,7 @@ const SQL_ACTION: u64 = 0x0137_0000_0006;
 /// The filters have one hexadecimal digit fewer than the rest.
 const SQL_FILTER: u64 = 0x0013_7000_0006;
 const TRUE_FILTER: u64 = 0x0013_7000_0007;
+const FALSE_FILTER: u64 = 0x0013_7000_0008;
 const CORRELATION_FILTER: u64 = 0x0013_7000_0009;
 
 /// Correlation fields: the name on the wire and the system property, in the order of the list.
@@ -72,7 +73,8 @@ pub(super) fn add(cx: &mut Context, entity: Entity, request: &Value) -> Outcome 
 fn filter(description: &Value) -> Result<Filter, Reply> {
     if let Some(sql) = description.get("sql-filter") {
         let text = sql.get("expression").and_then(Value::as_text).unwrap_or_default();
-        let filter = SqlFilter::parse(text);
+        let given = sql.get("parameters").and_then(Value::as_map).unwrap_or_default();
+        let filter = SqlFilter::with_parameters(text, scalars(given)?);
         let filter = filter.map_err(|error| bad_request(format!("The SQL filter: {error}.")))?;
         return Ok(Filter::Sql(filter));
     }
@@ -83,8 +85,14 @@ fn filter(description: &Value) -> Result<Filter, Reply> {
         given.get(wire).and_then(Value::as_text).map(|text| (property, text.to_owned()))
     };
     let system = CORRELATION_FIELDS.into_iter().filter_map(text).collect();
-    let mut user = Vec::new();
-    for (name, value) in given.get("properties").and_then(Value::as_map).unwrap_or_default() {
+    let user = scalars(given.get("properties").and_then(Value::as_map).unwrap_or_default())?;
+    Ok(Filter::Correlation(Correlation { system, user }))
+}
+
+/// Names with values a filter can compare.
+fn scalars(pairs: &[(Value, Value)]) -> Result<Vec<(String, Scalar<'static>)>, Reply> {
+    let mut scalars = Vec::new();
+    for (name, value) in pairs {
         let name = name.as_text().unwrap_or_default();
         let value = match value {
             Value::Bool(v) => Scalar::Bool(*v),
@@ -101,9 +109,9 @@ fn filter(description: &Value) -> Result<Filter, Reply> {
                 }
             },
         };
-        user.push((name.to_owned(), value));
+        scalars.push((name.to_owned(), value));
     }
-    Ok(Filter::Correlation(Correlation { system, user }))
+    Ok(scalars)
 }
 
 pub(super) fn remove(cx: &mut Context, entity: Entity, request: &Value) -> Outcome {
@@ -138,6 +146,7 @@ fn describe(rule: &Rule) -> Value {
     let empty = |code| Value::described(code, Value::List(Vec::new()));
     let filter = match &rule.filter {
         Filter::True => empty(TRUE_FILTER),
+        Filter::False => empty(FALSE_FILTER),
         Filter::Sql(filter) => {
             let fields = vec![Value::string(filter.text()), Value::Null];
             Value::described(SQL_FILTER, Value::List(fields))

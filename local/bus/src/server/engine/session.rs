@@ -8,6 +8,8 @@ use crate::amqp::performative::{Begin, Detach, Flow, Performative, put_detach, p
 use crate::amqp::{AmqpError, condition};
 use crate::broker::Settlement;
 use crate::limits::SESSION_WINDOW_FRAMES;
+use crate::server::access::Rights;
+use crate::server::operations::faults::{Mishap, Operation};
 
 /// A session. Channel and handles are the client's; we use the same numbers for our side.
 pub(super) struct Session {
@@ -117,6 +119,25 @@ impl Session {
         };
         match &mut link.kind {
             LinkKind::Outlet(outlet) => {
+                match cx.hub.fault(
+                    Operation::Receive,
+                    link.resource.as_ref().map(|(path, _)| path.as_str()),
+                ) {
+                    Some(Mishap::Drop) => {
+                        cx.dropped = true;
+                        return Ok(());
+                    }
+                    Some(Mishap::Slow { millis }) => cx.slow_down(millis),
+                    Some(Mishap::ServerBusy) => {
+                        self.detach(cx, handle, busy());
+                        return Ok(());
+                    }
+                    Some(Mishap::Detach) => {
+                        self.detach(cx, handle, detach_forced());
+                        return Ok(());
+                    }
+                    None => {}
+                }
                 if flow.link_credit.is_some() {
                     outlet.credit = credit(outlet.delivery_count);
                     self.grant(cx, handle, true);
@@ -140,6 +161,10 @@ impl Session {
                     self.put_flow(cx, answer);
                 }
                 self.flush_replies(cx, handle);
+            }
+            LinkKind::Pending(pending) => {
+                // Credit for later counts from nothing delivered.
+                pending.credit = credit(0);
             }
             LinkKind::Inlet(_) | LinkKind::Detached => {}
         }
@@ -177,9 +202,9 @@ impl Session {
     /// Detaches the links whose entity no token covers any more.
     pub(super) fn detach_unauthorized(&mut self, cx: &mut Context) {
         let over = |link: &Link| {
-            let resource = link.resource.as_deref();
-            !matches!(link.kind, LinkKind::Detached)
-                && resource.is_some_and(|resource| !cx.grants.allow(resource, cx.now))
+            let over =
+                |(resource, rights): &(String, Rights)| !cx.grants.allow(resource, *rights, cx.now);
+            !matches!(link.kind, LinkKind::Detached) && link.resource.as_ref().is_some_and(over)
         };
         let handles: Vec<u32> =
             self.links.iter().filter(|(_, link)| over(link)).map(|(handle, _)| *handle).collect();
@@ -197,7 +222,13 @@ impl Session {
         let (mine, others): (VecDeque<_>, VecDeque<_>) =
             self.waiting.drain(..).partition(|waiting| waiting.handle() == handle);
         self.waiting = others;
-        let LinkKind::Outlet(Outlet { receiver, queue, .. }) = link.kind else { return };
+        let (receiver, queue) = match &link.kind {
+            LinkKind::Outlet(Outlet { receiver, queue, .. }) => (*receiver, *queue),
+            LinkKind::Pending(pending) => (pending.receiver, pending.queue),
+            _ => return,
+        };
+        let channel = self.channel;
+        cx.session_waits.retain(|(_, at, of)| (*at, *of) != (channel, handle));
         cx.receivers.remove(&receiver);
         cx.with(|broker, now| broker.close_receiver(now, receiver));
         for waiting in mine {
@@ -206,6 +237,14 @@ impl Session {
                 let release = Settlement::Release;
                 let _ = cx.with(|broker, now| broker.settle(now, queue, delivery.token, release));
             }
+        }
+    }
+
+    /// Takes back the credit of every receiver in the broker.
+    pub(super) fn stop_granting(&mut self, cx: &mut Context) {
+        let handles: Vec<u32> = self.links.keys().copied().collect();
+        for handle in handles {
+            self.grant(cx, handle, true);
         }
     }
 
@@ -239,7 +278,7 @@ impl Session {
             LinkKind::Inlet(inlet) => (inlet.delivery_count, inlet.credit),
             LinkKind::Outlet(outlet) => (outlet.delivery_count, outlet.credit),
             LinkKind::Replies(replies) => (replies.delivery_count, replies.credit),
-            LinkKind::Detached => return,
+            LinkKind::Pending(_) | LinkKind::Detached => return,
         };
         let flow = Flow {
             handle: Some(handle),
@@ -249,4 +288,15 @@ impl Session {
         };
         self.put_flow(cx, flow);
     }
+}
+
+/// What the service says when it has too much to do.
+pub(super) fn busy() -> AmqpError {
+    let text = "The server is busy. Retry the operation after some time.";
+    AmqpError::new(condition::SERVER_BUSY, text)
+}
+
+/// What the service says when it moves an entity.
+pub(super) fn detach_forced() -> AmqpError {
+    AmqpError::new(condition::DETACH_FORCED, "The link was detached by force.")
 }

@@ -23,8 +23,8 @@ use crate::amqp::sections::{Sections, map_section, value_body};
 use crate::amqp::state::DeliveryState;
 use crate::amqp::{Reader, Value};
 use crate::broker::{Broker, NoJournal};
-use crate::server::access::SharedAccessKey;
 use crate::server::access::tests::sign;
+use crate::server::access::{Keys, Rights};
 
 const NAMESPACE: &str = r#"{"queues": [{"name": "q", "lockDuration": "PT10S"},
     {"name": "tiny", "maxSizeInMegabytes": 1}],
@@ -45,8 +45,8 @@ struct Client {
 fn hub() -> Arc<Hub> {
     let namespace = serde_json::from_str(NAMESPACE).unwrap();
     let broker = Broker::new(&namespace, Box::new(NoJournal), 1).unwrap();
-    let key = SharedAccessKey::new("Root".into(), "SAS_KEY_VALUE".into());
-    Arc::new(Hub::new(broker, key, 262_144))
+    let key = Keys::new("Root".into(), "SAS_KEY_VALUE".into(), &[]);
+    Arc::new(Hub::new(broker, None, key, 262_144))
 }
 
 impl Client {
@@ -68,7 +68,7 @@ impl Client {
         };
         client.say(|out| put_open(out, &open));
         client.say(|out| put_begin(out, 0, &begin(1_000)));
-        client.engine.context.grants.add("", Timestamp::NEVER);
+        client.engine.context.grants.add("", Rights::ALL, Timestamp::NEVER);
         client.take();
         client
     }
@@ -241,6 +241,7 @@ fn sender(handle: u32, address: &str) -> Attach {
         target: Some(terminus(TARGET, address)),
         initial_delivery_count: Some(0),
         max_message_size: None,
+        properties: None,
     }
 }
 

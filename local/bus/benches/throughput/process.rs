@@ -1,0 +1,120 @@
+//! The broker as a process of its own.
+
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use bus::{Options, Server};
+use tokio_util::sync::CancellationToken;
+
+use crate::Result;
+
+const NAMESPACE: &str = r#"{"queues": [{"name": "q0"}, {"name": "q1"}, {"name": "latency"},
+    {"name": "batched", "maxSizeInMegabytes": 4096},
+    {"name": "backlog", "maxSizeInMegabytes": 4096}]}"#;
+
+/// How it keeps messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Durable,
+    NoFsync,
+    Memory,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Durable => "journal, answered once it is on the disk",
+            Mode::NoFsync => "journal, answered once the system has it (--no-fsync)",
+            Mode::Memory => "in memory (--ephemeral)",
+        })
+    }
+}
+
+/// Serves until standard input closes.
+pub(crate) fn serve(arguments: &[String]) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (how, data) = (arguments[0].as_str(), PathBuf::from(&arguments[1]));
+    runtime.block_on(async {
+        let server = Server::bind(Options {
+            namespace: serde_json::from_str(NAMESPACE)?,
+            data: (how != "Memory").then_some(data),
+            fsync: how == "Durable",
+            ..Options::default()
+        })
+        .await?;
+        println!("{}", server.local_addr());
+        let stop = CancellationToken::new();
+        std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                let _ = std::io::stdin().read(&mut [0]);
+                stop.cancel();
+            }
+        });
+        Ok(server.run(stop).await?)
+    })
+}
+
+/// A running broker; killed when dropped, its files gone.
+pub(crate) struct Process {
+    mode: Mode,
+    data: PathBuf,
+    child: Child,
+    address: SocketAddr,
+    keep: bool,
+}
+
+impl Process {
+    pub(crate) async fn start(mode: Mode) -> Result<Process> {
+        let data = std::env::temp_dir().join(format!("bus-bench-{}", std::process::id()));
+        Process::start_in(mode, data)
+    }
+
+    fn start_in(mode: Mode, data: PathBuf) -> Result<Process> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve".to_owned(), format!("{mode:?}"), data.display().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let address = line.trim().parse()?;
+        Ok(Process { mode, data, child, address, keep: false })
+    }
+
+    /// Kills it and starts it again with the same journal.
+    pub(crate) async fn restart(mut self) -> Result<Process> {
+        self.keep = true;
+        let (mode, data) = (self.mode, self.data.clone());
+        drop(self);
+        Process::start_in(mode, data)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Resident memory, as Linux counts it.
+    pub(crate) fn resident_mb(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
+        Ok(kib.parse::<f64>()? * 1_024.0 / 1_000_000.0)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&self.data);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Handlers and apps that go wrong: contained, explained, and the neighbour unharmed.
+
+use host::Level;
+use serde_json::json;
+
+use crate::app::{App, is_alive};
+use crate::wire::{Wire, call};
+
+/// A host beside the one that suffers, which has to go on as if nothing were.
+async fn neighbour() -> crate::app::Running {
+    let mut host = App::new(|_| {}).http("Pid", "pid").start().await;
+    host.pid().await;
+    host
+}
+
+async fn is_unharmed(host: crate::app::Running) {
+    assert_eq!(call(host.address, "GET /api/pid", "").await.status, 200);
+    let log = host.stop().await;
+    assert_eq!(log.at(Level::Error), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_answers_garbage_fails_its_calls_and_nothing_else() {
+    let beside = neighbour().await;
+    let app = App::new(|host| host["customHandler"]["enableProxyingHttpRequest"] = json!(false));
+    let app = app.http("Work", "work").setting("FIXTURE_START", "garbage");
+    let mut host = app.start().await;
+    let pid = host.pid().await;
+    for _ in 0..3 {
+        assert_eq!(call(host.address, "POST /api/work", "x").await.status, 500);
+    }
+    host.log.wait_for("the call failed", 3).await;
+    assert_eq!(host.pid().await, pid, "garbage is no reason to restart it");
+    host.stop().await;
+    is_unharmed(beside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_prints_without_end_fills_no_memory_and_delays_nobody() {
+    let beside = neighbour().await;
+    let app = App::new(|_| {}).http("Shout", "shout/{mebibytes}").http("Pid", "pid");
+    let mut host = app.start().await;
+    host.pid().await;
+    let mut shouting = Wire::connect(host.address).await;
+    shouting.send("GET /api/shout/64 HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert_eq!(call(host.address, "GET /api/pid", "").await.status, 200);
+    assert_eq!(shouting.answer().await.status, 200);
+    host.log.wait_for("END OF SHOUT", 1).await;
+    let longest = host.log.lines("x").iter().map(|line| line.text.len()).max();
+    assert_eq!(longest, Some(64 * 1024), "a line without an end is cut");
+    host.stop().await;
+    is_unharmed(beside).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_ignores_signals_is_ended_all_the_same() {
+    let app = App::new(|_| {}).http("Pid", "pid");
+    app.replace_handler("#!/bin/sh\ntrap '' TERM INT HUP\nexec \"$REAL\" \"$@\"\n", 0o755);
+    let real = std::env::current_exe().unwrap().display().to_string();
+    let mut host = app.setting("REAL", real).start().await;
+    let pid = host.pid().await;
+    let term = std::process::Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    assert!(term.unwrap().success());
+    assert_eq!(call(host.address, "GET /api/pid", "").await.body, pid.to_string());
+    host.stop().await;
+    assert!(!is_alive(pid));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_are_left_open_end_with_their_callers() {
+    const CALLERS: usize = 100;
+    let mut host = App::new(|_| {}).http("Never", "never").http("Pid", "pid").start().await;
+    host.pid().await;
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let mut wire = Wire::connect(host.address).await;
+        wire.send("GET /api/never HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        callers.push(wire);
+    }
+    host.log.wait_for("WAITING", CALLERS).await;
+    assert_eq!(call(host.address, "GET /api/pid", "").await.status, 200);
+    drop(callers);
+    host.log.wait_for("CANCELLED", CALLERS).await;
+    assert_eq!(call(host.address, "GET /api/pid", "").await.status, 200);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_functions_with_one_route_are_pointed_out() {
+    let host = App::new(|_| {}).http("First", "pid").http("Second", "PID").start().await;
+    assert_eq!(call(host.address, "GET /api/pid", "").await.status, 200);
+    host.log.wait_for("Executed 'Functions.First' (Succeeded", 1).await;
+    let warnings = host.stop().await.at(Level::Warning).join("\n");
+    assert!(warnings.contains("is that of function 'First' as well"), "{warnings}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_broken_function_says_what_to_do_and_the_others_run() {
+    let bindings = |binding: serde_json::Value| json!([binding]);
+    let app = App::new(|_| {})
+        .http("Pid", "pid")
+        .function_json("Empty", &json!({}))
+        .function("Blob", &bindings(json!({ "type": "blobTrigger", "name": "b" })))
+        .function("Nameless", &bindings(json!({ "type": "httpTrigger" })))
+        .function(
+            "Unset",
+            &bindings(json!({ "type": "queueTrigger", "name": "q",
+            "queueName": "%NOT_SET%" })),
+        )
+        .function(
+            "Level",
+            &json!([
+                { "type": "httpTrigger", "name": "r", "authLevel": "root" },
+                { "type": "http", "direction": "out", "name": "res" }
+            ]),
+        )
+        .function(
+            "Two",
+            &json!([
+                { "type": "httpTrigger", "name": "r" }, { "type": "timerTrigger", "name": "t",
+                  "schedule": "0 * * * * *" }
+            ]),
+        );
+    std::fs::create_dir(app.root.join("Torn")).unwrap();
+    std::fs::write(app.root.join("Torn/function.json"), "{ \"bindings\": [").unwrap();
+    let host = app.start().await;
+    assert_eq!(call(host.address, "GET /api/pid", "").await.status, 200);
+    let errors = host.stop().await.at(Level::Error).join("\n");
+    for (file, what) in [
+        ("Empty/function.json", "no bindings"),
+        ("Blob/function.json", "blobtrigger"),
+        ("Nameless/function.json", "without type or name"),
+        ("Unset/function.json", "needs the setting NOT_SET"),
+        ("Level/function.json", "authLevel is \"root\""),
+        ("Two/function.json", "2 trigger bindings"),
+        ("Torn/function.json", "not a JSON object"),
+    ] {
+        let found = errors.lines().any(|line| line.contains(file) && line.contains(what));
+        assert!(found, "{file}: {what}\n{errors}");
+    }
+    assert!(errors.matches("  fix: ").count() >= 7, "{errors}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sharp_edges_are_explained_once_and_counted() {
+    let app = App::new(|host| host["customHandler"]["enableProxyingHttpRequest"] = json!(false));
+    let host = app.http("Work", "work").start().await;
+    let answer = json!({ "answer": { "Outputs": { "res": { "status": 201, "body": "b" } } } });
+    for _ in 0..12 {
+        let answer = call(host.address, "POST /api/work", &answer.to_string()).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "b"), "'status' has no effect");
+    }
+    let warnings = host.stop().await.at(Level::Warning);
+    let about = |text: &str| warnings.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(about("Fix: call it 'statusCode'"), 1, "{warnings:#?}");
+    assert_eq!(about("answered with 'status': 10 times by now."), 1, "{warnings:#?}");
+    assert_eq!(about("answered with 'status': 12 times in all."), 1, "{warnings:#?}");
+}

@@ -1,0 +1,92 @@
+/** @file How fast it is, printed, and held to limits that a slow machine keeps as well. */
+
+import { randomUUID } from 'node:crypto';
+import { expect, live, test } from './portal.js';
+import { put } from './store.js';
+
+/** Limits of the assertions, several times the aims: this machine may be busy. */
+const SLACK = 6;
+
+test('script and style stay below 80 KB on their way', async ({ page }) => {
+  const client = await page.context().newCDPSession(page);
+  await client.send('Network.enable');
+  const sizes = new Map();
+  const names = new Map();
+  client.on('Network.responseReceived', ({ requestId, response }) => names.set(requestId, new URL(response.url).pathname));
+  client.on('Network.loadingFinished', ({ requestId, encodedDataLength }) => sizes.set(names.get(requestId), encodedDataLength));
+  for (const path of ['/', '/orders', '/order', '/dead-letters', '/system', '/lab', '/logs', '/contract']) {
+    await page.goto(path);
+    await live(page);
+  }
+  const files = [...sizes].filter(([name]) => /\.(js|css)$/.test(name));
+  const total = files.reduce((sum, [, size]) => sum + size, 0);
+  console.log(`  script and style: ${(total / 1024).toFixed(1)} KB on their way in ${files.length} files, headers included`);
+  expect(files.length).toBeGreaterThan(15);
+  expect(total).toBeLessThan(80 * 1024);
+});
+
+test('the first paint comes soon', async ({ page }) => {
+  const paints = [];
+  for (let n = 0; n < 5; n += 1) {
+    await page.goto('/orders');
+    await live(page);
+    paints.push(await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN));
+  }
+  paints.sort((a, b) => a - b);
+  console.log(`  first paint: ${paints.map((ms) => Math.round(ms)).join(', ')} ms (aim: 300)`);
+  expect(paints[2]).toBeLessThan(300 * SLACK);
+});
+
+test('a change is on the screen soon after its commit', async ({ page, api }) => {
+  await page.goto('/orders');
+  await live(page);
+  await page.evaluate(() => {
+    const seen = (window.seen = new Map());
+    new MutationObserver(() => {
+      for (const row of document.querySelectorAll('.orders tbody tr[data-key]')) {
+        const id = row.getAttribute('data-key');
+        if (row.lastElementChild?.textContent === 'Completed' && !seen.has(id)) seen.set(id, Date.now());
+      }
+    }).observe(document.querySelector('main'), { subtree: true, childList: true, characterData: true });
+  });
+  const lags = [];
+  for (let n = 0; n < 10; n += 1) {
+    const id = await api.order();
+    const order = await api.until(id, ({ overall }) => overall === 'completed');
+    const committed = Date.parse(order.history.at(-1).at);
+    const shown = await page.waitForFunction((id) => window.seen.get(id), id);
+    lags.push((await shown.jsonValue()) - committed);
+  }
+  lags.sort((a, b) => a - b);
+  console.log(`  commit to screen: p50 ${lags[5]} ms, worst of 10 ${lags[9]} ms (aim: 300)`);
+  expect(lags[5]).toBeLessThan(300 * SLACK);
+});
+
+test('a thousand orders make no long task', async ({ page, api }) => {
+  const id = await api.order();
+  await api.until(id, ({ overall }) => overall === 'completed');
+  const { document } = await api.get(`/api/ops/orders/${id}`);
+  const copies = Array.from({ length: 1_000 }, (_, at) => {
+    const orderId = randomUUID();
+    const createdAt = document.createdAt.replace(/\d{6}Z$/, `${String(at).padStart(6, '0')}Z`);
+    const copy = { ...document, id: orderId, orderId, createdAt, sortKey: `${createdAt}~${orderId}` };
+    return Object.fromEntries(Object.entries(copy).filter(([name]) => !name.startsWith('_')));
+  });
+  while (copies.length > 0) await Promise.all(copies.splice(0, 8).map(put));
+  await page.addInitScript(() => {
+    window.longTasks = [];
+    new PerformanceObserver((list) => list.getEntries().forEach(({ duration, startTime }) => window.longTasks.push([Math.round(startTime), Math.round(duration)]))).observe({ type: 'longtask', buffered: true });
+  });
+  await page.goto('/orders');
+  await expect(page.locator('h1 .count')).toHaveText('1,000+');
+  for (let n = 0; n < 20; n += 1) {
+    await page.mouse.wheel(0, 2_200);
+    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  }
+  const rows = await page.locator('.orders tbody tr[data-key]').count();
+  const tasks = await page.evaluate(() => window.longTasks);
+  const longest = Math.max(0, ...tasks.map(([, duration]) => duration));
+  console.log(`  1,000 orders: ${tasks.length} long tasks, the longest ${longest} ms (aim: 50); ${rows} rows in the page`);
+  expect(rows).toBeLessThan(120);
+  expect(longest).toBeLessThan(50 * SLACK);
+});
