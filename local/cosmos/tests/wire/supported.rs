@@ -11,7 +11,7 @@ use crate::harness::{Answer, DOCS, P, Service, start_with};
 fn table() -> BTreeMap<String, String> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/local-services.md");
     let text = std::fs::read_to_string(file).unwrap();
-    let table = text.split("| feature | here |").nth(1).expect("the table is there");
+    let table = text.split("| feature | here |").nth(1).unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -200,12 +200,12 @@ async fn a_killed_store_has_lost_nothing_that_it_acknowledged() {
     ]}});
     std::fs::write(&topology, declared.to_string()).unwrap();
     let data = folder.0.join("data");
-    let all = Arc::new(Mutex::new(Vec::new()));
+    let mut all = Vec::new();
     let mut seen = 0;
     for life in 0..KILLS {
         let role = start(&data, &topology).await;
         let caller = Caller::new(&role);
-        for known in all.lock().unwrap().iter() {
+        for known in &all {
             check(&caller, known).await;
         }
         let headers = [("x-ms-documentdb-isquery", "True")];
@@ -226,14 +226,14 @@ async fn a_killed_store_has_lost_nothing_that_it_acknowledged() {
         // SIGKILL, with requests under way.
         drop(role);
         while let Some(known) = writers.join_next().await {
-            all.lock().unwrap().push(known.unwrap());
+            all.push(known.unwrap());
         }
         stop.store(true, Ordering::Relaxed);
         seen = watcher.join_next().await.unwrap().unwrap().max(seen);
     }
     let role = start(&data, &topology).await;
     let caller = Caller::new(&role);
-    for known in all.lock().unwrap().iter() {
+    for known in &all {
         check(&caller, known).await;
     }
     let headers = [("a-im", "Incremental Feed"), ("if-none-match", "*")];
