@@ -149,7 +149,7 @@ fn incomplete(here: &str, why: &str) -> Fault {
 mod tests {
     use super::*;
 
-    fn topology(service_bus: Value) -> Topology {
+    fn topology(service_bus: &Value) -> Topology {
         serde_json::from_value(json!({
             "apps": [], "schedules": {}, "serviceBus": service_bus,
             "storage": {}, "eventGrid": {}, "cosmos": {},
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_the_emulator_does_not_take_is_lowered_and_named() {
-        let config = bus(&topology(example())).unwrap();
+        let config = bus(&topology(&example())).unwrap();
         let namespace = &config.document["UserConfig"]["Namespaces"][0];
         let topic = &namespace["Topics"][0];
         assert_eq!(topic["Properties"]["DefaultMessageTimeToLive"], "PT30M");
@@ -193,11 +193,11 @@ mod tests {
     fn what_is_missing_or_no_duration_is_named() {
         let mut broken = example();
         broken["topics"][0]["subscriptions"][0]["lockDuration"] = Value::Null;
-        let fault = bus(&topology(broken)).unwrap_err();
+        let fault = bus(&topology(&broken)).unwrap_err();
         assert!(fault.why.contains("subscription s: `lockDuration` is missing"), "{fault}");
         let mut broken = example();
         broken["topics"][0]["defaultMessageTimeToLive"] = json!("1 hour");
-        let fault = bus(&topology(broken)).unwrap_err();
+        let fault = bus(&topology(&broken)).unwrap_err();
         assert!(fault.why.contains("topic t: defaultMessageTimeToLive"), "{fault}");
     }
 }
