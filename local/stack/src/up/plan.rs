@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_app_gets_the_endpoints_under_the_names_of_the_topology() {
         let topology: Topology = serde_json::from_value(json!({
-            "apps": [],
+            "apps": [], "schedules": {},
             "serviceBus": {"connection": "Bus"},
             "storage": {"connection": "Queue"},
             "cosmos": {"connection": "Store"},
