@@ -25,7 +25,7 @@ use super::otlp::{self, FinishedSpan};
 use super::{Destination, Options, SPANS_LOST, StartError, now_ns};
 
 /// How often spans are sent.
-const SPANS_EVERY: Duration = Duration::from_millis(500);
+const SPANS_EVERY: Duration = Duration::from_secs(1);
 
 /// How often totals are sent. Shorter than the minute that is usual, as a host may stop an idle
 /// instance within it.
@@ -214,11 +214,11 @@ impl Collector {
     async fn post_spans(&self, batch: &[FinishedSpan]) -> Result<(), Unsent> {
         match &self.wire {
             Wire::Otlp { traces, resource, .. } => {
-                self.post(traces, &otlp::traces(resource, batch)).await.map(drop)
+                self.post(traces, otlp::traces(resource, batch)).await.map(drop)
             }
             #[cfg(feature = "azure-monitor")]
             Wire::AzureMonitor { track, envelopes } => {
-                let answer = self.post(track, &envelopes.spans(batch)).await?;
+                let answer = self.post(track, envelopes.spans(batch).to_string()).await?;
                 let lost = azure_monitor::refused(&answer);
                 if lost > 0 {
                     SPANS_LOST.add_to(self.meter, lost, &[("reason", "refused")]);
@@ -233,12 +233,12 @@ impl Collector {
         match &self.wire {
             Wire::Otlp { metrics, resource, .. } => {
                 let body = otlp::metrics(resource, &snapshot, self.start_ns, now_ns());
-                self.post(metrics, &body).await.map(drop)
+                self.post(metrics, body.to_string()).await.map(drop)
             }
             #[cfg(feature = "azure-monitor")]
             Wire::AzureMonitor { track, envelopes } => {
                 for part in envelopes.metrics(&snapshot, now_ns()).chunks(BATCH_SPANS_MAX) {
-                    self.post(track, &part.to_vec().into()).await?;
+                    self.post(track, Value::from(part.to_vec()).to_string()).await?;
                 }
                 envelopes.took(&snapshot);
                 Ok(())
@@ -247,10 +247,10 @@ impl Collector {
     }
 
     /// Sends one request; the body of an answer that is a success, as far as it is looked at.
-    async fn post(&self, url: &Url, body: &Value) -> Result<Bytes, Unsent> {
+    async fn post(&self, url: &Url, body: String) -> Result<Bytes, Unsent> {
         let json = HeaderValue::from_static("application/json");
         let request = self.http.post(url.clone()).header(CONTENT_TYPE, json);
-        let response = match request.body(body.to_string()).send().await {
+        let response = match request.body(body).send().await {
             Ok(response) => response,
             // Without the address, which may hold a key.
             Err(error) => return Err(Unsent::Retryable(error.without_url().to_string())),

@@ -63,8 +63,7 @@ impl Span {
         if let Some(span) = &mut self.0
             && span.attributes.len() < ATTRIBUTES_MAX
         {
-            let value = value.chars().take(TEXT_CHARS_MAX).collect();
-            span.attributes.push((name, Scalar::Text(value)));
+            span.attributes.push((name, Scalar::Text(cut(value))));
         }
     }
 
@@ -87,7 +86,7 @@ impl Span {
     /// Marks the span as failed.
     pub fn fail(&mut self, why: &str) {
         if let Some(span) = &mut self.0 {
-            span.error = Some(why.chars().take(TEXT_CHARS_MAX).collect());
+            span.error = Some(cut(why));
         }
     }
 
@@ -98,6 +97,15 @@ impl Span {
             span.start_ns = ns;
         }
     }
+}
+
+/// The text, cut off where it is too long.
+fn cut(text: &str) -> String {
+    // Nearly every text is short in bytes already.
+    if text.len() <= TEXT_CHARS_MAX {
+        return text.to_owned();
+    }
+    text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
 impl Drop for Span {
