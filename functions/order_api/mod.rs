@@ -6,7 +6,7 @@
 //! | `GET /api/orders` | the newest orders, page by page ([`read`]) |
 //! | `GET /api/orders/{id}` | one order, with an ETag ([`read`]) |
 //! | `POST /api/orders/{id}/cancel` | 202 while nobody has set out to charge ([`cancel`]) |
-//! | `GET /api/feed` | what changes about orders, as it changes ([`feed`]) |
+//! | `GET /api/feed` | what changes about orders, as it changes (`feed`) |
 //! | `/api/ops/…` | what needs a person; dead letters and their replay ([`ops`]) |
 //! | `GET /api/products` | what can be bought ([`shop`]) |
 //! | `GET /api/openapi.json` | the contract of all of this ([`openapi`]) |

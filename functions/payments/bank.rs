@@ -139,7 +139,7 @@ impl Bank {
     }
 
     /// The references that the bank has charged between two moments, each once, as far as
-    /// [`CAPTURES_MAX`]; whether that is all of them.
+    /// `CAPTURES_MAX`; whether that is all of them.
     ///
     /// # Errors
     /// The bank does not answer within `deadline`, or not with its ledger.

@@ -28,10 +28,10 @@ pub struct Options {
     /// The apps; none means all.
     pub apps: Vec<String>,
     /// The handler, with cargo's `.d` file beside it. By default the static release build,
-    /// <target>/x86_64-unknown-linux-musl/release/handler.
+    /// `x86_64-unknown-linux-musl/release/handler` in the target directory.
     #[arg(long)]
     pub handler: Option<PathBuf>,
-    /// Where packages are laid. By default <target>/packages.
+    /// Where packages are laid. By default `packages` in the target directory.
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
