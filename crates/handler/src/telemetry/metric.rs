@@ -117,7 +117,7 @@ impl Gauge {
         Self(Instrument { name, unit, description })
     }
 
-    /// Notes the number of the moment, which is sent for [`GAUGE_FRESH_MAX`]. Does nothing while
+    /// Notes the number of the moment, which is sent for `GAUGE_FRESH_MAX`. Does nothing while
     /// telemetry is off.
     pub fn set(&self, value: f64, attributes: Attributes<'_>) {
         if let Some(pipeline) = pipeline() {
