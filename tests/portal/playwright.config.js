@@ -13,6 +13,8 @@ export default defineConfig({
   workers: 1,
   // Generous: a machine that is five times slower still passes.
   timeout: 150_000,
+  // What passes only the second time is reported as flaky, and does not stop the rest.
+  retries: 1,
   expect: { timeout: 30_000 },
   reporter: [['list']],
   use: {
