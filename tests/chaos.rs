@@ -3,7 +3,8 @@
 //! its reason, nobody was charged twice, and every unit of stock is where it belongs.
 //!
 //! The schedule follows from a seed, which is printed; `CHAOS_SEED` repeats it, `CHAOS_KILLS`
-//! makes it longer. Bus and store are not among the targets: they keep their data in memory.
+//! makes it longer. Bus and store are not among the targets yet; their own tests kill them
+//! (`local/stack/tests/it`).
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
