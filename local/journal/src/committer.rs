@@ -63,6 +63,7 @@ impl Committer {
             if waiting.closing {
                 return None;
             }
+            waiting.idle = true;
             waiting = self.shared.work.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
     }
