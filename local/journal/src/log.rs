@@ -132,9 +132,9 @@ pub(crate) struct Waiting {
     /// The last finished snapshot.
     pub(crate) snapshot: Option<u32>,
     pub(crate) closing: bool,
-    /// The committer waits for work. Telling it is a system call, which most appends can do
-    /// without.
-    pub(crate) idle: bool,
+    /// The position at which the committer wants to be told. Telling it is a system call, which
+    /// most appends can do without.
+    pub(crate) tell_at: Option<Position>,
 }
 
 /// What owner and committer share.
@@ -235,7 +235,7 @@ impl Log {
             since_snapshot,
             snapshot: files.snapshot,
             closing: false,
-            idle: false,
+            tell_at: None,
         };
         let shared = Arc::new(Shared {
             directory,
@@ -275,9 +275,9 @@ impl Log {
         put_entry(&mut open.frame, record);
         open.last = position;
         waiting.since_snapshot += needed as u64;
-        let idle = std::mem::take(&mut waiting.idle);
+        let told = waiting.tell_at.take_if(|at| *at <= position).is_some();
         drop(waiting);
-        if idle {
+        if told {
             self.shared.work.notify_one();
         }
         Ok(Appended { position, location })

@@ -77,9 +77,9 @@ pub(crate) fn pairs(
                     let message = Prepared::single(&vec![7; body_bytes]);
                     send(Wire::sender(address, &to)?, &message, each, WINDOW)
                 }));
-                running.push(scope.spawn(move || {
-                    receive(Wire::receiver(address, &queue)?, each, |_| ())
-                }));
+                running.push(
+                    scope.spawn(move || receive(Wire::receiver(address, &queue)?, each, |_| ())),
+                );
             }
             running.into_iter().try_for_each(join)
         })
@@ -221,7 +221,8 @@ pub(crate) fn latency(process: &Process, rate: f64, lasting: Duration) -> Result
                     sent += 1;
                 }
                 stream.write_all(&out)?;
-                std::thread::sleep(TICK);
+                // Nobody wakes this thread.
+                std::thread::park_timeout(TICK);
             }
             join(answers)?;
             join(receiving)

@@ -141,7 +141,10 @@ pub(crate) fn put_credit(out: &mut Vec<u8>, seen: u32, credit: u32) {
 /// What the broker said.
 pub(crate) enum Said<'a> {
     /// A message, and its last eight bytes.
-    Delivery { id: u32, stamp: &'a [u8] },
+    Delivery {
+        id: u32,
+        stamp: &'a [u8],
+    },
     /// So many deliveries are settled.
     Settled(u32),
     Other,

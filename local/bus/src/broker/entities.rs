@@ -89,9 +89,8 @@ impl Broker {
 
     /// Queues and topics, without subscriptions.
     fn top_entities(&self) -> usize {
-        let below = |known: &&Registered| {
-            matches!(*known.definition, Definition::Subscription { .. })
-        };
+        let below =
+            |known: &&Registered| matches!(*known.definition, Definition::Subscription { .. });
         self.registry.len() - self.registry.values().filter(below).count()
     }
 
