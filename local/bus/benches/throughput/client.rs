@@ -13,8 +13,8 @@ use crate::wire::{Prepared, Said, Wire, put_accepted, put_credit};
 /// Sends that have not been answered, and receiver credit.
 const WINDOW: u32 = 200;
 
-/// Batches that have not been answered.
-const BATCH_WINDOW: u32 = 4;
+/// Batches that have not been answered: three megabytes.
+const BATCH_WINDOW: u32 = 16;
 
 /// Sends of the latency run that have not been answered: below the credit that the broker gives.
 const LATENCY_WINDOW: u32 = 450;
@@ -161,22 +161,25 @@ pub(crate) fn batches(
 /// Times from when a message was due to be sent to its receipt.
 pub(crate) struct Latency {
     times: Vec<Duration>,
+    /// How late the load itself woke up from its sleeps: what the machine does to anybody.
+    late: Vec<Duration>,
     load: Load,
 }
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |per_mille: usize| {
-            let last = self.times.len().saturating_sub(1);
-            let at = (self.times.len() * per_mille / 1_000).min(last);
-            self.times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+        let of = |times: &[Duration], per_mille: usize| {
+            let at = (times.len() * per_mille / 1_000).min(times.len().saturating_sub(1));
+            times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
         };
+        let at = |per_mille| of(&self.times, per_mille);
         let (p50, p99, p999, max) = (at(500), at(990), at(999), at(1_000));
+        let late = of(&self.late, 990);
         let Load { broker_us, client_us, .. } = self.load;
         write!(
             f,
             "p50 {p50:>5.2}  p99 {p99:>6.2}  p99.9 {p999:>6.2}  max {max:>6.2} ms   broker \
-             {broker_us:.1} µs   client {client_us:.1} µs"
+             {broker_us:.1} µs   client {client_us:.1} µs   (a sleep ended late by p99 {late:.2} ms)"
         )
     }
 }
@@ -189,7 +192,7 @@ impl fmt::Display for Latency {
 )]
 pub(crate) fn latency(process: &Process, rate: f64, lasting: Duration) -> Result<Latency> {
     let count = (rate * lasting.as_secs_f64()) as usize;
-    let mut times = Vec::with_capacity(count);
+    let (mut times, mut late) = (Vec::with_capacity(count), Vec::new());
     let load = Load::of(process, count, |address| {
         let receiver = Wire::receiver(address, "latency")?;
         let sender = Wire::sender(address, "latency")?;
@@ -221,15 +224,18 @@ pub(crate) fn latency(process: &Process, rate: f64, lasting: Duration) -> Result
                     sent += 1;
                 }
                 stream.write_all(&out)?;
+                let asleep = Instant::now();
                 // Nobody wakes this thread.
                 std::thread::park_timeout(TICK);
+                late.push(asleep.elapsed().saturating_sub(TICK));
             }
             join(answers)?;
             join(receiving)
         })
     })?;
     times.sort_unstable();
-    Ok(Latency { times, load })
+    late.sort_unstable();
+    Ok(Latency { times, late, load })
 }
 
 fn count_answers(mut wire: Wire, count: usize, answered: &AtomicU32) -> Result<()> {

@@ -124,7 +124,8 @@ fn backlog() -> Result<()> {
     let begun = Instant::now();
     let process = process.restart()?;
     let seconds = begun.elapsed().as_secs_f64();
-    println!("  ready again after SIGKILL             {seconds:>8.1} s");
+    let spent = process.seconds()?;
+    println!("  ready again after SIGKILL             {seconds:>8.1} s   processor {spent:.1} s");
     println!("  resident                              {:>8.1} MB", process.resident_mb()?);
     let load = client::drain(&process, "backlog", DRAINED)?;
     println!("  received from it and completed        {load}");
