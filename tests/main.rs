@@ -25,4 +25,5 @@ mod subscribers;
 mod telemetry;
 mod terminal;
 mod tidy;
+mod trail;
 mod twice;

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, DONE_WITHIN, TestStack, eventually, order_with, shared, try_send};
 use crate::proof;
 
-const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+pub(crate) const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 /// A record that its owner left behind may be taken over after fifteen seconds, and a lock of a
 /// dead-letter queue that its owner never gave back ends after a minute.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
 
-async fn act(stack: &TestStack, source: &str, action: &str, body: &Value) -> Answer {
+pub(crate) async fn act(stack: &TestStack, source: &str, action: &str, body: &Value) -> Answer {
     let path = format!("/api/ops/dead-letters/{source}/{action}");
     stack.send(Method::POST, &path, &JSON, body.to_string()).await
 }
@@ -35,7 +35,7 @@ fn these_without_fault(number: i64) -> Value {
     json!({"select": {"sequenceNumbers": [number]}, "reason": "test", "withoutFault": true})
 }
 
-async fn get(stack: &TestStack, path: &str) -> Value {
+pub(crate) async fn get(stack: &TestStack, path: &str) -> Value {
     let answer = stack.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     answer.json()
@@ -71,7 +71,7 @@ async fn trail(stack: &TestStack, source: &str, number: i64) -> Vec<Value> {
     page["entries"].as_array().unwrap().iter().filter(about).cloned().collect()
 }
 
-fn problem(answer: &Answer, status: u16, name: &str) {
+pub(crate) fn problem(answer: &Answer, status: u16, name: &str) {
     assert_eq!(answer.status, status, "{name}: {answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert_eq!(answer.json()["type"], format!("/problems/{name}"), "{answer:?}");
@@ -435,7 +435,7 @@ async fn a_payment_in_the_poison_queue_goes_back_through_billing() {
 }
 
 /// The newest line of the trail that nobody else can have written.
-async fn newest(stack: &TestStack, reason: &str) -> Value {
+pub(crate) async fn newest(stack: &TestStack, reason: &str) -> Value {
     let page = get(stack, "/api/ops/audit?limit=200").await;
     let mut entries = page["entries"].as_array().unwrap().iter();
     entries.find(|entry| entry["reason"] == reason).cloned().unwrap_or_default()

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use http::StatusCode;
 use orders::FieldError;
 
 use super::super::{OrderApi, store_problem};
@@ -12,7 +11,7 @@ use super::request::{Order, SELECTION_MAX, Select};
 use super::shelf::SCAN_MAX;
 use super::shelf_problem;
 use super::source::Source;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Which letters are meant.
 #[derive(Default)]
@@ -47,8 +46,7 @@ pub(super) async fn plan(api: &OrderApi, source: Source, order: &Order) -> Resul
                     plan.seen.len()
                 );
                 let title = "The selection is too large for one request.";
-                let status = StatusCode::UNPROCESSABLE_ENTITY;
-                return Err(Problem::new(status, "too-many-selected", title).detail(detail));
+                return Err(Problem::new(Kind::TOO_MANY_SELECTED, title).detail(detail));
             }
             plan.seen.truncate(max);
             plan.more = true;
