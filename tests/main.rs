@@ -13,6 +13,7 @@ mod feed;
 mod grid;
 mod harness;
 mod input;
+mod insights;
 mod issuer;
 mod messages;
 mod ops;

@@ -569,4 +569,25 @@ async fn the_command_line_shows_and_replays_what_the_api_does() {
     stack.until_completed(&id).await;
     let (ok, table, _) = dlq(words("audit")).await;
     assert!(ok && table.contains("fixed") && table.contains("developer"), "{table}");
+
+    // What was refused, why, and how often.
+    let (ok, _, error) = dlq(words("discard notification-sub --number 424242 --reason oops")).await;
+    assert!(!ok && error.contains("/problems/gone"), "{error}");
+    let mallory = [("x-development-principal", "c-mallory;roles=orders.read")];
+    for _ in 0..3 {
+        let refused = stack.send(Method::GET, "/api/ops/audit", &mallory, "").await;
+        problem(&refused, 403, "forbidden");
+    }
+    let told = eventually("those alike are told of with their number", || async {
+        let (ok, table, error) = dlq(words("audit --limit 50")).await;
+        assert!(ok, "{table}{error}");
+        let counted: Vec<&str> = table.lines().filter(|l| l.contains("c-mallory")).collect();
+        (counted.len() >= 2).then_some(table)
+    })
+    .await;
+    assert!(told.contains("detail=/problems/gone: "), "{told}");
+    assert!(told.contains("detail=/problems/forbidden: the role is missing"), "{told}");
+    let (ok, _, error) =
+        dlq(words("list --header x-development-principal:;roles=orders.read")).await;
+    assert!(!ok && error.contains("403") && error.contains("ops.read"), "{error}");
 }
