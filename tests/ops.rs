@@ -321,6 +321,9 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
         (with("schemaversion", json!(9)), "/body"),
         (with("specversion", json!("0.3")), "/body"),
         (with("MessageId", json!("forged")), "/body"),
+        (with("data", json!({})), "/body/data"),
+        (with("source", json!("/by/hand")), "/body/source"),
+        (with("traceparent", json!("zzz")), "/body/traceparent"),
         (with("subject", json!(uuid::Uuid::new_v4().to_string())), "/body/subject"),
         (with("type", json!("order.completed")), "/body/type"),
     ] {
@@ -346,7 +349,7 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
     assert_eq!(counts(left), expected, "bystanders are released, not abandoned");
 
     // An edit that keeps the rules takes the place of the original.
-    let answer = replay(&stack, "billing-sub", &with("source", json!("/by/hand"))).await;
+    let answer = replay(&stack, "billing-sub", &with("editedby", json!("o-1"))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     stack.until_completed(&id).await;
     let entry = &trail(&stack, "billing-sub", number).await[0];

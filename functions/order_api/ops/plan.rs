@@ -77,7 +77,8 @@ pub(super) async fn plan(api: &OrderApi, source: Source, order: &Order) -> Resul
     Ok(plan)
 }
 
-/// An edited event must be about the same order, and one that the subscription gets.
+/// An edited event must be about the same order, one that the subscription gets, and what its schema
+/// says.
 pub(super) async fn check_edit(
     api: &OrderApi,
     source: Source,
@@ -109,6 +110,9 @@ pub(super) async fn check_edit(
         _ if !source.takes(event_type) => {
             refuse("/type", format!("is none that {} takes", source.target()))
         }
-        _ => Ok(()),
+        _ => orders::payload::check(&edited.event).map_err(|mut error| {
+            error.pointer.insert_str(0, "/body");
+            Problem::invalid_request(vec![error])
+        }),
     }
 }
