@@ -56,6 +56,12 @@ pub fn check(event: &CloudEvent) -> Result<(), FieldError> {
     if event.traceparent.as_deref().is_some_and(|text| !is_traceparent(text)) {
         return wrong("/traceparent", "must be a W3C trace context".to_owned());
     }
+    // A list in the order of the members would do for the types below.
+    let lines = event.data.get("items").and_then(Value::as_array);
+    let lines_are_objects = lines.is_none_or(|lines| lines.iter().all(Value::is_object));
+    if !event.data.is_object() || !lines_are_objects {
+        return wrong("/data", "must be an object, and so must each of its items".to_owned());
+    }
     let about = match About::deserialize(&event.data) {
         Ok(about) => about,
         Err(error) => return wrong("/data", error.to_string()),

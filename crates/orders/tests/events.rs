@@ -183,6 +183,7 @@ fn an_edited_event_must_be_what_its_schema_says() {
             ("/traceparent", json!("zzz"), "/traceparent"),
             ("/traceparent", json!(TRACE.to_uppercase()), "/traceparent"),
             ("/data", json!([]), "/data"),
+            ("/data", json!(["01890a5d-ac96-774b-bcce-b302099a8057", "c", "EUR", 1]), "/data"),
             ("/data", json!({}), "/data"),
             ("/data", json!("text"), "/data"),
             ("/data/orderId", json!("01890a5d-ac96-774b-bcce-b302099a8058"), "/data/orderId"),
@@ -214,6 +215,7 @@ fn an_edited_event_must_be_what_its_schema_says() {
         (json!([{"sku": "tea", "quantity": 0, "unitPriceMinor": 1}]), "/data/items/0/quantity"),
         (json!([{"sku": "tea", "quantity": -1, "unitPriceMinor": 1}]), "/data"),
         (json!([{"sku": "tea", "quantity": 1}]), "/data"),
+        (json!([["tea", 1, 1]]), "/data"),
         (
             json!([{"sku": "tea", "quantity": 1, "unitPriceMinor": 1_000_000_001}]),
             "/data/items/0/unitPriceMinor",
