@@ -52,7 +52,7 @@ export class LabPage extends HTMLElement {
     const allowed = products?.body.faultsAllowed;
     // Something of which there is plenty: running out is another experiment.
     const product = products?.body.products.reduce((/** @type {any} */ a, /** @type {any} */ b) => (b.available > a.available ? b : a));
-    fill(this.#results, ...EXPERIMENTS.filter((experiment) => local || !experiment.local).map((experiment) => this.#card(experiment, product, allowed)), !local && h('p', { class: 'hint' }, 'Two more experiments stop processes: they are there on a local stack.'));
+    fill(this.#results, ...EXPERIMENTS.filter((experiment) => local || !experiment.local).map((experiment) => this.#card(experiment, product, allowed)), !local && h('p', { class: 'hint' }, `${EXPERIMENTS.filter((experiment) => experiment.local).length} more experiments stop processes or the store: they are there on a local stack.`));
   }
 
   /** @param {import('./experiments.js').Experiment} experiment @param {any} product @param {boolean} allowed */

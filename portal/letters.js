@@ -4,7 +4,7 @@
  */
 
 import { asProblem, get, post } from './api.js';
-import { attribute, button, chip, empty, fill, fillIf, h, icon, keyed, loading, relativeTime, say, trouble } from './dom.js';
+import { attribute, button, chip, empty, fill, fillIf, h, icon, keyed, loading, relativeTime, say, sure, trouble } from './dom.js';
 import { listen } from './feed.js';
 import { LetterPanel } from './letter.js';
 import { query, setQuery } from './route.js';
@@ -45,7 +45,6 @@ export class LettersPage extends HTMLElement {
   #progress = h('div', { role: 'status' });
   #panel = new LetterPanel();
   #audit = h('section', { class: 'panel', hidden: true });
-  #dialog = h('dialog', { 'aria-labelledby': 'sure' });
 
   connectedCallback() {
     fill(
@@ -58,7 +57,6 @@ export class LettersPage extends HTMLElement {
       this.#notice,
       h('div', { class: 'columns letters-columns' }, h('div', {}, this.#bar, this.#table), this.#panel),
       this.#audit,
-      this.#dialog,
     );
     this.#reason.setAttribute('aria-describedby', 'why-error');
     this.#panel.onact = () => this.refresh();
@@ -172,21 +170,16 @@ export class LettersPage extends HTMLElement {
   }
 
   /** @param {'replay' | 'discard'} action */
-  #confirm(action) {
+  async #confirm(action) {
     const why = this.#reason.value.trim();
     attribute(this.#reason, 'aria-invalid', !why);
     fill(this.#reasonError, !why && 'Say why: it is kept in the audit trail.');
     if (!why) return this.#reason.focus();
     const source = query('source') || this.#letters[0]?.source || '';
     const numbers = this.#chosen.size ? [...this.#chosen] : this.#letters.map(({ sequenceNumber }) => sequenceNumber);
-    const close = () => this.#dialog.close();
-    fill(
-      this.#dialog,
-      h('h2', { id: 'sure' }, `${action === 'replay' ? 'Replay' : 'Discard'} ${counted(numbers.length, 'dead letter')} of ${source}?`),
-      h('p', {}, action === 'replay' ? `Each becomes a new message for ${source} alone${this.#withoutFault.checked ? ', without the failure that its order asks for' : ''}.` : 'They are removed for good. The orders stay as they are.'),
-      h('div', { class: 'actions' }, button(action === 'replay' ? 'Replay' : 'Discard', () => (close(), void this.#run(action, source, numbers, why)), { class: 'primary' }), button('Leave them', close, { class: 'quiet' })),
-    );
-    this.#dialog.showModal();
+    const word = action === 'replay' ? 'Replay' : 'Discard';
+    const what = action === 'replay' ? `Each becomes a new message for ${source} alone${this.#withoutFault.checked ? ', without the failure that its order asks for' : ''}.` : 'They are removed for good. The orders stay as they are.';
+    if (await sure(`${word} ${counted(numbers.length, 'dead letter')} of ${source}?`, what, word)) void this.#run(action, source, numbers, why);
   }
 
   /** @param {'replay' | 'discard'} action @param {string} source @param {number[]} numbers @param {string} reason */

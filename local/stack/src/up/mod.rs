@@ -252,6 +252,8 @@ impl Stack {
         let with = || topology.clone();
         let mut further = with();
         further.extend(arguments("--data", &self.data.join("cosmos")));
+        // The portal's experiments order some; nothing else does.
+        further.push("--faults".to_owned());
         let cosmos = self.launch("cosmos", self.options.cosmos_port, further).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
@@ -294,6 +296,7 @@ impl Stack {
         grid.say("http://", &self.topology.grid_topics(), report);
 
         self.control.bank_is_at(&format!("http://{}", bank.address));
+        self.control.cosmos_is_at(&format!("http://{}", cosmos.address));
         let control = self.control.serve().await.map_err(|error| {
             let fix = "free a port, then try again";
             Fault::new("No port is free for the portal's own questions.", error.to_string(), fix)
@@ -446,7 +449,7 @@ impl Stack {
         }
         let keys = keys::are_there() && !self.options.until_stdin_closes;
         report.line(&match keys {
-            true => format!("  Keys:    {}, each with Enter; or Ctrl-C\n", keys::HELP),
+            true => format!("  Keys:    {}, or Ctrl-C\n", keys::HELP),
             false => "  Stop:    Ctrl-C\n".to_owned(),
         });
     }
