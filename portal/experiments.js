@@ -15,7 +15,7 @@ const WITHIN_MS = 90_000;
 const LOOK_EVERY_MS = 300;
 
 /** Requests that a throttled store refuses: some seconds of all that the apps ask of it. */
-const REFUSALS = 300;
+const REFUSALS = 60;
 
 /** @template T @param {() => Promise<T | undefined | false>} look @param {string} what @returns {Promise<T>} */
 async function until(look, what) {

@@ -3,23 +3,23 @@
  * hidden, nothing is asked that is not there, and a stream that ends in time is taken up again.
  */
 
-import { PAGES, accessible, expect, live, picture, short, test } from './portal.js';
+import { PAGES, accessible, expect, live, picture, short, test as base } from './portal.js';
 import { STARTED_WITHIN_MS, launch } from './stack.js';
-
-/** @type {Awaited<ReturnType<typeof launch>>} */
-let stack;
 
 /** Seconds of one stream: short, so that a test sees several. */
 const SESSION_SECONDS = 3;
 
-test.beforeAll(async () => {
-  test.setTimeout(STARTED_WITHIN_MS + 30_000);
-  stack = await launch('azure', ['--no-faults', '--set', 'STACK_URL=', '--set', `FEED_SESSION_SECONDS=${SESSION_SECONDS}`]);
+const test = base.extend({
+  stack: [
+    async ({}, use) => {
+      const stack = await launch('azure', ['--no-faults', '--set', 'STACK_URL=', '--set', `FEED_SESSION_SECONDS=${SESSION_SECONDS}`]);
+      await use(stack);
+      await stack.stop();
+    },
+    { scope: 'worker', timeout: STARTED_WITHIN_MS + 30_000 },
+  ],
+  baseURL: async ({ stack }, use) => use(stack.endpoints.http),
 });
-
-test.afterAll(() => stack.stop());
-
-test.use({ baseURL: async ({}, use) => use(stack.endpoints.http) });
 
 test('no page asks for what is not there, and each is whole without it', async ({ page, api }) => {
   const id = await api.order();
@@ -88,4 +88,19 @@ test('a stream that has had its time ends politely, and the next goes on where i
   expect(resumedAt.slice(1, 4).every((cursor) => Number(cursor) > 1_700_000_000)).toBe(true);
   // Whoever looks on notices nothing.
   expect(await page.evaluate(() => /** @type {any} */ (window).states)).toEqual([]);
+});
+
+test('a stack that is stopped is said to be, and what was known stays', async ({ page, api, stack }) => {
+  const id = await api.order();
+  await page.goto('/orders');
+  await live(page);
+  await expect(page.getByRole('row', { name: short(id) })).toContainText('Completed');
+  await stack.stop();
+  await expect(page.locator('#link')).toContainText('Offline');
+  await expect(page.getByRole('alert')).toContainText('Start it with ./scripts/up');
+  await expect(page.getByRole('row', { name: short(id) })).toBeVisible();
+  await page.getByRole('link', { name: 'Shop', exact: true }).click();
+  await expect(page.getByText('This page could not be loaded.')).toBeVisible();
+  await expect(page.getByRole('link', { name: 'Try again' })).toBeVisible();
+  await picture(page, 'stopped');
 });

@@ -162,3 +162,27 @@ test('lines are followed as they come, in a table and as JSON, until one has eno
   expect(records.length).toBeGreaterThan(2);
   expect(records.every((record) => record.orderId === id)).toBe(true);
 });
+
+test('an order is submitted, watched, shown and listed, and its dead letter as well', async ({ api }) => {
+  const run = async (/** @type {string[]} */ ...args) => {
+    const program = new Program(STACK, [...args, '--url', process.env.PORTAL_URL ?? '']);
+    return { code: await program.gone, text: program.text };
+  };
+  const submitted = await run('order', 'submit', '--item', 'vitamin-c=2', '--json');
+  expect(submitted.code, submitted.text).toBe(0);
+  const { orderId } = JSON.parse(submitted.text);
+  const watched = await run('order', 'watch', orderId);
+  expect(watched.code).toBe(0);
+  expect(watched.text).toMatch(/billing.*done[\s\S]*completed/);
+  expect((await run('order', 'show', orderId)).text).toMatch(/inventory +done/);
+  expect(JSON.parse((await run('order', 'show', orderId, '--json')).text).overall).toBe('completed');
+  expect((await run('order', 'list')).text).toContain(orderId);
+  const unknown = await run('order', 'show', '00000000-0000-7000-8000-000000000000');
+  expect(unknown.code).toBe(1);
+  expect(unknown.text).toContain('Failed');
+
+  const dead = await api.deadLetter();
+  expect((await run('dlq', 'list', 'billing-sub')).text).toMatch(new RegExp(`${dead}.*MaxDeliveryCountExceeded|MaxDeliveryCountExceeded.*${dead}`));
+  const { deadLetters } = JSON.parse((await run('dlq', 'list', 'billing-sub', '--json')).text);
+  expect(deadLetters.map((/** @type {any} */ { orderId }) => orderId)).toContain(dead);
+});
