@@ -213,7 +213,8 @@ export function verdict(order) {
   const done = doneOf(order);
   const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
   const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
-  if (done.length === SERVICES.length) return 'All three services finished on their own.';
+  const replayed = SERVICES.filter((service) => order.history?.some((entry) => entry.service === service && entry.what === 'replayed'));
+  if (done.length === SERVICES.length) return replayed.length > 0 ? `All three services finished, ${enumerate(replayed)} after a replay.` : 'All three services finished on their own.';
   const parts = [];
   if (sealed.length > 0) parts.push(`${enumerate(sealed)} ${is(sealed)} sealed off`);
   if (open.length > 0) parts.push(`${enumerate(open)} ${is(open)} still at work`);

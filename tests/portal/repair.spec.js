@@ -36,6 +36,7 @@ test('billing fails, its message is found, understood and replayed, and the orde
   await page.getByRole('link', { name: 'Watch it finish' }).click();
 
   await expect(page.locator('.head .chip')).toHaveText('Completed');
+  await expect(page.getByText('All three services finished, billing after a replay.')).toBeVisible();
   await expect(page.getByText('Billing replayed by an operator')).toBeVisible();
   const order = await api.until(id, ({ overall }) => overall === 'completed');
   expect(order.stage.inventory.attempt).toBe(1);
