@@ -31,7 +31,7 @@ const ORDER = { customerId: 'c-demo', currency: 'EUR', items: [{ sku: 'vitamin-c
 function problemsOf({ components }, operations) {
   /** @type {Map<string, Known>} */
   const problems = new Map();
-  const told = new Map((components.schemas.Problem.properties.type.oneOf ?? []).map((/** @type {any} */ { const: type, description }) => [type, description]));
+  const told = new Map((components.schemas.ProblemType?.oneOf ?? []).map((/** @type {any} */ { const: type, description }) => [type, description]));
   for (const { path, method, about } of operations) {
     for (const [status, answer] of Object.entries(about.responses)) {
       for (const type of Number(status) < 400 ? [] : new Set(JSON.stringify(answer).match(/\/problems\/[a-z-]+/g))) {

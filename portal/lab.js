@@ -60,7 +60,7 @@ export class LabPage extends HTMLElement {
     const said = h('p', { role: 'status', class: 'said' });
     const verdict = h('div', { 'data-verdict': name });
     const start = button('Run', () => this.#run(start, said, verdict, run, product), { class: 'quiet', 'aria-label': `Run: ${title}` }, 'resume');
-    const possible = product && (name !== 'poison' || allowed);
+    const possible = product && (allowed || !['duplicate', 'poison'].includes(name));
     attribute(start, 'disabled', !possible);
     return h('section', { class: 'panel experiment' }, h('h3', {}, title), h('p', {}, about), !possible && h('p', { class: 'hint' }, product ? 'Failures are switched off here (FAULTS_ALLOWED).' : 'Nothing can be ordered.'), start, said, verdict);
   }

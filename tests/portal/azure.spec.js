@@ -47,8 +47,8 @@ test('the parts that need a stack are hidden, and the others are there', async (
   await expect(page.getByRole('button', { name: /^Kill/ })).toHaveCount(0);
 
   await page.goto('/lab');
-  await expect(page.getByRole('button', { name: 'Run: Duplicate delivery' })).toBeEnabled();
-  await expect(page.getByRole('button', { name: 'Run: Poison and replay' })).toBeDisabled();
+  await expect(page.getByRole('button', { name: 'Run: Burst and drain' })).toBeEnabled();
+  for (const failing of ['Duplicate delivery', 'Poison and replay']) await expect(page.getByRole('button', { name: `Run: ${failing}` })).toBeDisabled();
   for (const local of ['Subscriber outage', 'Kill a consumer', 'Broker down', 'Store throttled']) await expect(page.getByRole('button', { name: `Run: ${local}` })).toHaveCount(0);
   await expect(page.getByText('4 more experiments')).toBeVisible();
 
