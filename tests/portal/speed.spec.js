@@ -77,7 +77,7 @@ test('a thousand orders make no long task', async ({ page, api }) => {
   });
   while (copies.length > 0) await Promise.all(copies.splice(0, 8).map(put));
   const browser = page.context().browser();
-  await browser.startTracing(page, { categories: ['toplevel', 'devtools.timeline', 'disabled-by-default-devtools.timeline'] });
+  await browser.startTracing(page, { categories: ['toplevel', 'devtools.timeline'] });
   await page.goto('/orders');
   await expect(page.locator('h1 .count')).toHaveText('1,000+');
   for (let n = 0; n < 20; n += 1) {
@@ -92,13 +92,15 @@ test('a thousand orders make no long task', async ({ page, api }) => {
 });
 
 /**
- * The longest tasks of the page's thread, in milliseconds. What it works on is told apart from what
+ * The longest tasks of the page's thread, in milliseconds, once there is a page: what the browser does
+ * to start a thread is not the page's. What it works on is told apart from what
  * passes on the wall, where it may wait for a processor: the stack and other programs want it as well.
  * @param {any[]} events of a trace
  */
 function tasksOf(events) {
   const threads = new Set(events.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain').map(({ pid, tid }) => `${pid}:${tid}`));
-  const tasks = events.filter(({ name, ph, pid, tid }) => name === 'RunTask' && ph === 'X' && threads.has(`${pid}:${tid}`));
+  const began = Math.max(...events.filter(({ name }) => name === 'CommitLoad').map(({ ts }) => ts));
+  const tasks = events.filter(({ name, ph, ts, pid, tid }) => name.endsWith('RunTask') && ph === 'X' && ts > began && threads.has(`${pid}:${tid}`));
   expect(tasks.length).toBeGreaterThan(100);
   const most = (/** @type {(task: any) => number} */ of) => Math.round(Math.max(...tasks.map(of)) / 1000);
   return { wall: most(({ dur }) => dur), processor: most(({ tdur }) => tdur), long: tasks.filter(({ tdur }) => tdur > 50_000).length };
