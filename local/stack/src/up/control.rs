@@ -342,11 +342,7 @@ async fn bank(
     control.pass_on(("bank", format!("{base}/{path}")), method, body).await
 }
 
-async fn store_faults(
-    State(control): Shared,
-    method: Method,
-    body: axum::body::Bytes,
-) -> Response {
+async fn store_faults(State(control): Shared, method: Method, body: axum::body::Bytes) -> Response {
     let base = control.cosmos.lock().unwrap_or_else(PoisonError::into_inner).clone();
     control.pass_on(("store", format!("{base}/admin/faults")), method, body).await
 }

@@ -74,7 +74,8 @@ impl Drop for Unbuffered {
 /// Sets the terminal, by the command that POSIX has for it; what the command said.
 fn stty(arguments: &[&str]) -> Option<String> {
     let mut stty = Command::new("stty");
-    let output = stty.args(arguments).stdin(Stdio::inherit()).stderr(Stdio::null()).output().ok()?;
+    let output =
+        stty.args(arguments).stdin(Stdio::inherit()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -110,7 +111,8 @@ impl Keys {
             b'f' => match self.script_bank(!*bank_fails).await {
                 true => {
                     *bank_fails = !*bank_fails;
-                    let text = if *bank_fails { "The bank fails now" } else { "The bank works again" };
+                    let text =
+                        if *bank_fails { "The bank fails now" } else { "The bank works again" };
                     report.step(Outcome::Done, text, None);
                 }
                 false => report.step(Outcome::Failed, "The bank does not answer", None),
@@ -123,7 +125,9 @@ impl Keys {
         let mut opener = tokio::process::Command::new("xdg-open");
         let opener = opener.arg(&self.portal).stdin(Stdio::null()).stderr(Stdio::null());
         match opener.status().await {
-            Ok(status) if status.success() => report.step(Outcome::Done, "Opening the portal", None),
+            Ok(status) if status.success() => {
+                report.step(Outcome::Done, "Opening the portal", None)
+            }
             _ => report.step(Outcome::Warning, &format!("Open {} yourself", self.portal), None),
         }
     }
