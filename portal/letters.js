@@ -21,6 +21,9 @@ const CHUNK = 25;
 /** Letters in the page. */
 const PAGE = 200;
 
+/** A way on, to one order or to all. @param {string | undefined} orderId @param {string} word */
+const lookAt = (orderId, word) => h('p', {}, h('a', { class: 'more', href: orderId ? `/order?id=${orderId}` : '/orders' }, word));
+
 export class LettersPage extends HTMLElement {
   #stop = () => {};
   #timer = 0;
@@ -59,7 +62,10 @@ export class LettersPage extends HTMLElement {
       this.#audit,
     );
     this.#reason.setAttribute('aria-describedby', 'why-error');
-    this.#panel.onact = () => this.refresh();
+    this.#panel.onact = (orderId) => {
+      fill(this.#progress, h('section', { class: 'panel notice' }, h('h2', {}, 'Replayed as edited'), lookAt(orderId, 'Watch it finish')));
+      this.refresh();
+    };
     this.#stop = listen((changed) => {
       // A message reaches its queue a moment after the order says so.
       if (changed.size > 0) this.#soon ||= window.setTimeout(() => ((this.#soon = 0), this.refresh()), 600);
@@ -206,7 +212,7 @@ export class LettersPage extends HTMLElement {
       }
     }
     const [order] = numbers.length === 1 ? this.#letters.filter(({ sequenceNumber }) => sequenceNumber === numbers[0]) : [];
-    draw(h('p', {}, h('a', { class: 'more', href: order?.orderId ? `/order?id=${order.orderId}` : '/orders' }, 'Watch it finish')));
+    draw(lookAt(order?.orderId ?? undefined, action === 'replay' ? 'Watch it finish' : 'Look at what is left'));
     this.#chosen.clear();
   }
 
