@@ -192,6 +192,8 @@ export class LettersPage extends HTMLElement {
   async #run(action, source, numbers, reason) {
     /** @type {Record<string, number>} */
     const counts = {};
+    // Looked up before it leaves the list.
+    const only = numbers.length === 1 ? this.#letters.find(({ sequenceNumber }) => sequenceNumber === numbers[0]) : undefined;
     let worked = 0;
     /** @type {any[]} */
     const bad = [];
@@ -211,8 +213,7 @@ export class LettersPage extends HTMLElement {
         this.refresh();
       }
     }
-    const [order] = numbers.length === 1 ? this.#letters.filter(({ sequenceNumber }) => sequenceNumber === numbers[0]) : [];
-    draw(lookAt(order?.orderId ?? undefined, action === 'replay' ? 'Watch it finish' : 'Look at what is left'));
+    draw(lookAt(only?.orderId ?? undefined, action === 'replay' ? 'Watch it finish' : 'Look at what is left'));
     this.#chosen.clear();
   }
 
