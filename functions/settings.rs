@@ -11,6 +11,7 @@
 //! | `CUSTOMER_ORDERS_PER_SECOND` | order-api | rate limit of one customer; 0 for none |
 //! | `AUTH_…` | order-api | who is let in; see [`crate::access::settings`] |
 //! | `CRASH_POINTS` | all | directory of armed crash points; for tests |
+//! | `FEED_SESSION_SECONDS` | order-api | how long a stream of `/api/feed` lasts, 1 to 220; 110 unless set |
 //! | `STACK_URL` | order-api | the local stack, for what only it knows; not in Azure |
 //! | `LOG_FORMAT` | all | `text` or `json` |
 //! | `RUST_LOG` | all | log filter |
@@ -24,6 +25,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use azure::connection::{BusConnection, CosmosConnection, GridConnection};
 use azure::queue::QueueConnection;
@@ -51,6 +53,7 @@ pub const NAMES: [&str; 21] = [
     "BANK_URL",
     "FAULTS_ALLOWED",
     "CUSTOMER_ORDERS_PER_SECOND",
+    "FEED_SESSION_SECONDS",
     "STACK_URL",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -70,6 +73,13 @@ pub const NAMES: [&str; 21] = [
 /// shop sends, and a small part of what one instance takes.
 const CUSTOMER_ORDERS_PER_SECOND_DEFAULT: u32 = 200;
 
+/// Seconds that a stream of the feed lasts where the settings have none: well below the 230 s after
+/// which Azure's front end cuts an idle one, and long enough that connecting again costs nothing.
+const FEED_SESSION_SECONDS_DEFAULT: u64 = 110;
+
+/// The longest stream of the feed, in seconds: it ends before that front end ends it.
+const FEED_SESSION_SECONDS_MAX: u64 = 220;
+
 /// Typed settings.
 #[derive(Debug)]
 pub struct Settings {
@@ -88,6 +98,8 @@ pub struct Settings {
     pub bank: Option<Url>,
     /// Orders per second that one customer may send; `None` for any number.
     pub customer_orders_per_second: Option<NonZeroU32>,
+    /// How long one stream of the feed lasts.
+    pub feed_session: Duration,
     /// The local stack's own address; only beside one.
     pub stack: Option<Url>,
     /// Where armed crash points lie; for tests only.
@@ -157,6 +169,9 @@ impl Settings {
                 }
             },
         };
+        let feed_session = feed_session(look_up("FEED_SESSION_SECONDS"))
+            .map_err(|problem| problems.push(problem))
+            .unwrap_or_default();
         let stack = stack_url(look_up("STACK_URL"))
             .map_err(|problem| problems.push(problem))
             .ok()
@@ -192,6 +207,7 @@ impl Settings {
                     access,
                     bank,
                     customer_orders_per_second,
+                    feed_session,
                     stack,
                     crash_points: crash_points.map(PathBuf::from),
                     faults_allowed,
@@ -270,6 +286,15 @@ fn bank_url(value: Option<String>) -> Result<Url, String> {
     url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| expected.to_owned())
 }
 
+fn feed_session(value: Option<String>) -> Result<Duration, String> {
+    let text = value.filter(|text| !text.is_empty());
+    let seconds = text.map_or(Ok(FEED_SESSION_SECONDS_DEFAULT), |text| text.parse());
+    let seconds = seconds.ok().filter(|found| (1..=FEED_SESSION_SECONDS_MAX).contains(found));
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        format!("FEED_SESSION_SECONDS must be a whole number from 1 to {FEED_SESSION_SECONDS_MAX}")
+    })
+}
+
 fn stack_url(value: Option<String>) -> Result<Option<Url>, String> {
     let Some(text) = value.filter(|text| !text.is_empty()) else { return Ok(None) };
     let url = Url::parse(&text).ok().filter(|url| url.scheme() == "http");
@@ -304,12 +329,13 @@ mod tests {
                 ("PaymentsQueue", "the queue"),
                 ("BANK_URL", "the bank"),
                 ("CUSTOMER_ORDERS_PER_SECOND", "-1"),
+                ("FEED_SESSION_SECONDS", "0"),
                 ("STACK_URL", "here"),
             ],
         );
         let text = error.unwrap_err().to_string();
         // A key alone is no connection, so it can be no problem.
-        let named = NAMES[..10].iter().filter(|name| !name.ends_with("__key"));
+        let named = NAMES[..11].iter().filter(|name| !name.ends_with("__key"));
         for name in named.chain(&["AUTH_MODE"]) {
             assert!(text.contains(name), "{name} in {text}");
         }

@@ -99,6 +99,16 @@ export async function submit(order, key = newKey()) {
 /** Sends of one submit while the server asks to wait. */
 const SENDS_MAX = 5;
 
+/** @type {Promise<boolean> | undefined} */
+let local;
+
+/** Whether a stack on this desk is behind the API, which knows its processes; asked until it is known. */
+export function isLocal() {
+  const asked = (local ??= get('/api/ops/system').then(({ body }) => body.local));
+  asked.catch(() => (local = undefined));
+  return asked;
+}
+
 export const newKey = () => crypto.randomUUID();
 
 /** @param {string} path @param {RequestInit} request @param {number} timeoutMs @param {AbortSignal} [signal] @returns {Promise<Answer>} */

@@ -3,11 +3,14 @@
  * and what is said to people who do not see the screen.
  */
 
-import { get } from './api.js';
+import { get, isLocal } from './api.js';
 import { attribute, fill, fillIf, h, icon, say, trouble } from './dom.js';
 import { link, listen, orders, resume } from './feed.js';
 import { go, start } from './route.js';
 import { overallOf, sealedOf, shortId } from './words.js';
+
+/** Explanations of problems live below this path; all are on one page. */
+const PROBLEMS = '/problems/';
 
 /** Path to the title, the element, and the module that defines it. @type {Record<string, [string, string, string]>} */
 const PAGES = {
@@ -38,9 +41,10 @@ let shown = false;
 
 /** @param {boolean} isOther */
 async function show(isOther) {
-  const [title, element, module] = PAGES[location.pathname] ?? ['Shop', 'shop-page', './shop.js'];
+  const place = location.pathname.startsWith(PROBLEMS) ? '/contract' : location.pathname;
+  const [title, element, module] = PAGES[place] ?? ['Shop', 'shop-page', './shop.js'];
   document.title = `${title} · Bulkhead`;
-  for (const anchor of document.querySelectorAll('nav a')) attribute(anchor, 'aria-current', anchor.getAttribute('href') === location.pathname && 'page');
+  for (const anchor of document.querySelectorAll('nav a')) attribute(anchor, 'aria-current', anchor.getAttribute('href') === place && 'page');
   const page = /** @type {any} */ (main.firstElementChild);
   if (!isOther && page?.localName === element) return page.refresh?.();
   const path = location.pathname;
@@ -102,12 +106,13 @@ addEventListener('keydown', (event) => {
 
 /** Reloads the page when its own files change, if the stack says that somebody works on them. */
 async function followFiles(version = '') {
+  if (!(await isLocal().catch(() => false))) return;
   const files = await get('/api/ops/local/portal').catch(() => undefined);
   if (!files?.body.watch) return;
   if (version && version !== files.body.version) location.reload();
   setTimeout(followFiles, FILES_EVERY_MS, files.body.version);
 }
 
-start(show, (path) => path in PAGES);
+start(show, (path) => path in PAGES || path.startsWith(PROBLEMS));
 void show(true);
 setTimeout(followFiles, FILES_EVERY_MS);

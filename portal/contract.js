@@ -21,22 +21,53 @@ function example(schema, all, depth = 0) {
 /** An order that can be sent as it is; the others are made up from their schemas. */
 const ORDER = { customerId: 'c-demo', currency: 'EUR', items: [{ sku: 'vitamin-c', quantity: 2 }] };
 
+/** @typedef {{ type: string, about: string, by: string[] }} Known a type of problem, and which operations answer it */
+
+/**
+ * @param {any} contract
+ * @param {{ path: string, method: string, about: any }[]} operations
+ * @returns {Map<string, Known>} by type
+ */
+function problemsOf({ components }, operations) {
+  /** @type {Map<string, Known>} */
+  const problems = new Map();
+  const told = new Map((components.schemas.ProblemType?.oneOf ?? []).map((/** @type {any} */ { const: type, description }) => [type, description]));
+  for (const { path, method, about } of operations) {
+    for (const [status, answer] of Object.entries(about.responses)) {
+      for (const type of Number(status) < 400 ? [] : new Set(JSON.stringify(answer).match(/\/problems\/[a-z-]+/g))) {
+        const known = problems.get(type) ?? { type, about: told.get(type) ?? `${status}: ${answer.description}`, by: [] };
+        known.by.push(`${method} ${path}`);
+        problems.set(type, known);
+      }
+    }
+  }
+  return problems;
+}
+
+/** The problem that the address asks about. @param {Known | undefined} problem */
+const asked = (problem) =>
+  problem && h('section', { class: 'panel', 'aria-label': 'The problem asked about' }, h('h2', {}, h('code', {}, problem.type)), h('p', {}, problem.about), h('p', { class: 'hint' }, `Answered by ${problem.by.join(', ')}. `, h('a', { href: '/contract' }, 'All of the contract')));
+
 export class ContractPage extends HTMLElement {
-  async connectedCallback() {
+  connectedCallback() {
+    void this.refresh();
+  }
+
+  /** Also when the address asks about another problem. */
+  async refresh() {
     fill(this, h('h1', {}, 'API'), loading('Reading the contract', 5));
     try {
       const { body } = await get('/api/openapi.json');
       const operations = Object.entries(body.paths).flatMap(([path, methods]) => Object.entries(/** @type {any} */ (methods)).map(([method, about]) => ({ path, method: method.toUpperCase(), about })));
-      /** @type {Map<string, string>} */
-      const problems = new Map();
-      for (const { about } of operations) for (const [status, answer] of Object.entries(about.responses)) if (Number(status) >= 400) for (const type of JSON.stringify(answer).match(/\/problems\/[a-z-]+/g) ?? []) problems.set(type, `${status}: ${/** @type {any} */ (answer).description}`);
+      const problems = problemsOf(body, operations);
       fill(
         this,
         h('h1', {}, 'API'),
         h('p', { class: 'lede' }, 'From the contract, ', h('a', { href: '/api/openapi.json' }, 'OpenAPI 3.1'), '. What you try here is done to the running system.'),
+        asked(problems.get(location.pathname)),
         h('div', { class: 'panel' }, ...operations.filter(({ path }) => path.startsWith('/api') || path.endsWith('z')).map((operation) => this.#operation(operation, body.components.schemas))),
         h('h2', { id: 'problems' }, 'Problems'),
-        h('dl', { class: 'facts panel' }, ...[...problems].flatMap(([type, about]) => [h('dt', {}, h('code', {}, type)), h('dd', {}, about)])),
+        h('dl', { class: 'facts panel' }, ...[...problems].flatMap(([type, { about }]) => [h('dt', {}, h('a', { href: type }, h('code', {}, type))), h('dd', {}, about)])),
       );
     } catch (error) {
       fill(this, h('h1', {}, 'API'), trouble(asProblem(error), 'The contract cannot be read.'));

@@ -150,6 +150,26 @@ export function copyButton(label, text) {
   return copy;
 }
 
+/**
+ * Asks before something is done that cannot be taken back; whether to go on.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} word what the button says that goes on
+ * @returns {Promise<boolean>}
+ */
+export const sure = (title, text, word) =>
+  new Promise((resolve) => {
+    const dialog = h(
+      'dialog',
+      { 'aria-labelledby': 'sure', onclose: () => (dialog.remove(), resolve(dialog.returnValue === word)) },
+      h('h2', { id: 'sure' }, title),
+      h('p', {}, text),
+      h('form', { method: 'dialog', class: 'actions' }, h('button', { class: 'primary', value: word }, word), h('button', { class: 'quiet' }, 'Leave it')),
+    );
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+
 /** A request as a line for a terminal. @param {string} method @param {string} path @param {unknown} [body] */
 export function curl(method, path, body) {
   const json = JSON.stringify(body)?.replaceAll("'", "'\\''");
@@ -177,6 +197,7 @@ export const trouble = (problem, what = '') =>
       what && h('p', {}, problem.title),
       problem.detail && h('p', {}, problem.detail),
       problem.status === 401 && h('p', {}, h('a', { href: location.href, target: '_top' }, 'Reload to sign in again')),
+      problem.type?.startsWith('/problems/') && h('p', {}, h('a', { href: problem.type }, 'What this means')),
       problem.errors.length > 0 && h('ul', {}, ...problem.errors.map(({ pointer, detail, code }) => h('li', {}, h('code', {}, pointer || '/'), ` ${detail ?? code ?? ''}`))),
       problem.traceId && h('p', { class: 'muted' }, 'Trace ', h('code', {}, problem.traceId)),
     ),

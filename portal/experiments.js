@@ -5,7 +5,7 @@
 
 import { get, orderPath, post } from './api.js';
 import { burst } from './burst.js';
-import { SERVICES, counted, duration, overallOf } from './words.js';
+import { SERVICES, counted, duration, number } from './words.js';
 
 /** @typedef {{ name: string, title: string, about: string, local?: boolean, run: (say: (text: string) => void, order: (faults?: Record<string, string>) => import('./api.js').NewOrder) => Promise<[boolean, string]> }} Experiment */
 
@@ -13,6 +13,9 @@ import { SERVICES, counted, duration, overallOf } from './words.js';
 const WITHIN_MS = 90_000;
 
 const LOOK_EVERY_MS = 300;
+
+/** Requests that a throttled store refuses: some seconds of all that the apps ask of it. */
+const REFUSALS = 60;
 
 /** @template T @param {() => Promise<T | undefined | false>} look @param {string} what @returns {Promise<T>} */
 async function until(look, what) {
@@ -140,12 +143,47 @@ export const EXPERIMENTS = [
       return [ends === 30, `30 accepted, handler killed, ${ends} completed ${duration(it.endedAt - it.began)} after the first; lost: ${30 - it.states.size}`];
     },
   },
+  {
+    name: 'broker',
+    title: 'Broker down',
+    about: 'Pauses the bus, orders 20, looks whether they are accepted all the same, and lets the bus go on.',
+    local: true,
+    async run(say, order) {
+      let it = burst(() => order(), 0, () => {});
+      let begun = 0;
+      let waiting = 0;
+      await paused('bus', async () => {
+        it = burst(() => order(), 20, (b) => say(`The bus stands still; ${b.ids.size} of 20 accepted`));
+        await it.sent;
+        waiting = await until(async () => {
+          const { waiting = 0 } = (await get('/api/ops/system')).body.outbox;
+          return waiting >= it.ids.size && waiting;
+        }, 'the events wait in the outbox');
+        begun = (await Promise.all([...it.ids].map(read))).filter(({ status }) => SERVICES.some((service) => status[service] !== 'pending')).length;
+      });
+      say('The bus goes on.');
+      const began = Date.now();
+      await rest(it, 'all 20 rest');
+      return [begun === 0 && it.count('completed') === 20, `${it.ids.size} of 20 accepted without a bus, 202 in ${duration(it.quantile(0.95))} (p95); ${counted(waiting, 'event')} waited in the outbox, ${begun} reached a service; ${it.count('completed')} completed ${duration(Date.now() - began)} after the bus came back; lost: ${20 - it.states.size}`];
+    },
+  },
+  {
+    name: 'throttle',
+    title: 'Store throttled',
+    about: `Lets the store refuse ${REFUSALS} requests with 429, as Cosmos DB does beyond its throughput, and orders 20 meanwhile.`,
+    local: true,
+    async run(say, order) {
+      const faults = '/api/ops/local/cosmos/faults';
+      const left = async () => (await get(faults)).body[0]?.times ?? 0;
+      await post(faults, [{ path: '/docs', times: REFUSALS, fault: { kind: 'refuse', status: 429, retryAfterMs: 100 } }]);
+      try {
+        const it = burst(() => order(), 20, (b) => say(`${b.ids.size} of 20 accepted by a store that refuses`));
+        await rest(it, 'all 20 rest');
+        const refused = REFUSALS - (await left());
+        return [refused > 0 && it.count('completed') === 20, `${number(refused)} requests refused with 429; ${it.ids.size} of 20 accepted, 202 in ${duration(it.quantile(0.95))} (p95); ${it.count('completed')} completed ${duration(it.endedAt - it.began)} after the first; lost: ${20 - it.states.size}`];
+      } finally {
+        await post(faults, []);
+      }
+    },
+  },
 ];
-
-/** What the bank's books say: the proof that nobody paid twice. */
-export async function proof() {
-  const { body } = await get('/api/ops/local/bank/v1/summary');
-  return body;
-}
-
-export { overallOf };

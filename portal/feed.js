@@ -127,8 +127,10 @@ function open() {
   if (paused || document.hidden) return;
   const stream = (source = new EventSource(`/api/feed${cursor && `?after=${cursor}`}`));
   timer = setTimeout(poll, HELLO_WITHIN_MS);
+  let greeted = false;
   stream.addEventListener('hello', (event) => {
     clearTimeout(timer);
+    greeted = true;
     failures = 0;
     const { cursor: from, resumed } = JSON.parse(event.data);
     cursor = from;
@@ -147,10 +149,11 @@ function open() {
   stream.addEventListener('reset', () => void load());
   stream.addEventListener('trouble', (event) => to({ state: 'live', problem: new Problem(JSON.parse(event.data).title, { detail: 'What you see is what was known before.' }) }));
   stream.onerror = () => {
-    clearTimeout(timer);
     if (stream !== source) return;
-    if (stream.readyState === EventSource.CLOSED) void poll();
-    else timer = setTimeout(poll, BACK_WITHIN_MS);
+    if (stream.readyState === EventSource.CLOSED) return void poll();
+    // The browser tries again each second, and fails as often: the time runs from the first failure.
+    if (greeted) timer = setTimeout(poll, BACK_WITHIN_MS);
+    greeted = false;
   };
 }
 

@@ -52,7 +52,7 @@ export class LabPage extends HTMLElement {
     const allowed = products?.body.faultsAllowed;
     // Something of which there is plenty: running out is another experiment.
     const product = products?.body.products.reduce((/** @type {any} */ a, /** @type {any} */ b) => (b.available > a.available ? b : a));
-    fill(this.#results, ...EXPERIMENTS.filter((experiment) => local || !experiment.local).map((experiment) => this.#card(experiment, product, allowed)), !local && h('p', { class: 'hint' }, 'Two more experiments stop processes: they are there on a local stack.'));
+    fill(this.#results, ...EXPERIMENTS.filter((experiment) => local || !experiment.local).map((experiment) => this.#card(experiment, product, allowed)), !local && h('p', { class: 'hint' }, `${EXPERIMENTS.filter((experiment) => experiment.local).length} more experiments stop processes or the store: they are there on a local stack.`));
   }
 
   /** @param {import('./experiments.js').Experiment} experiment @param {any} product @param {boolean} allowed */
@@ -60,7 +60,7 @@ export class LabPage extends HTMLElement {
     const said = h('p', { role: 'status', class: 'said' });
     const verdict = h('div', { 'data-verdict': name });
     const start = button('Run', () => this.#run(start, said, verdict, run, product), { class: 'quiet', 'aria-label': `Run: ${title}` }, 'resume');
-    const possible = product && (name !== 'poison' || allowed);
+    const possible = product && (allowed || !['duplicate', 'poison'].includes(name));
     attribute(start, 'disabled', !possible);
     return h('section', { class: 'panel experiment' }, h('h3', {}, title), h('p', {}, about), !possible && h('p', { class: 'hint' }, product ? 'Failures are switched off here (FAULTS_ALLOWED).' : 'Nothing can be ordered.'), start, said, verdict);
   }

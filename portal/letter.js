@@ -6,7 +6,7 @@ import { OrderHull } from './hull.js';
 import { shortId, verdict } from './words.js';
 
 export class LetterPanel extends HTMLElement {
-  /** Called when something was done to the letter. */
+  /** Called when the letter was replayed as edited, with its order's id. @type {(orderId: string | undefined) => void} */
   onact = () => {};
   #shown = '';
 
@@ -38,8 +38,8 @@ export class LetterPanel extends HTMLElement {
       try {
         const edited = JSON.parse(edit.value);
         await post(`${path}/replay`, { select: { sequenceNumbers: [sequenceNumber] }, reason: why.value, body: edited });
-        fill(said, h('p', { class: 'notice', role: 'status' }, icon('done'), 'Replayed as edited.'));
-        this.onact();
+        // It is said beside the list: this panel goes with its letter.
+        this.onact(order?.orderId);
       } catch (error) {
         fill(said, error instanceof SyntaxError ? h('p', { class: 'error', role: 'alert' }, icon('warning'), ` This is no JSON: ${error.message}`) : trouble(asProblem(error)));
       }

@@ -4,7 +4,7 @@
  */
 
 import { asProblem, get, post } from './api.js';
-import { attribute, button, chip, empty, fill, fillIf, h, icon, keyed, loading, relativeTime, say, trouble } from './dom.js';
+import { attribute, button, chip, empty, fill, fillIf, h, icon, keyed, loading, relativeTime, say, sure, trouble } from './dom.js';
 import { listen } from './feed.js';
 import { LetterPanel } from './letter.js';
 import { query, setQuery } from './route.js';
@@ -20,6 +20,9 @@ const CHUNK = 25;
 
 /** Letters in the page. */
 const PAGE = 200;
+
+/** A way on, to one order or to all. @param {string | undefined} orderId @param {string} word */
+const lookAt = (orderId, word) => h('p', {}, h('a', { class: 'more', href: orderId ? `/order?id=${orderId}` : '/orders' }, word));
 
 export class LettersPage extends HTMLElement {
   #stop = () => {};
@@ -45,7 +48,6 @@ export class LettersPage extends HTMLElement {
   #progress = h('div', { role: 'status' });
   #panel = new LetterPanel();
   #audit = h('section', { class: 'panel', hidden: true });
-  #dialog = h('dialog', { 'aria-labelledby': 'sure' });
 
   connectedCallback() {
     fill(
@@ -58,10 +60,12 @@ export class LettersPage extends HTMLElement {
       this.#notice,
       h('div', { class: 'columns letters-columns' }, h('div', {}, this.#bar, this.#table), this.#panel),
       this.#audit,
-      this.#dialog,
     );
     this.#reason.setAttribute('aria-describedby', 'why-error');
-    this.#panel.onact = () => this.refresh();
+    this.#panel.onact = (orderId) => {
+      fill(this.#progress, h('section', { class: 'panel notice' }, h('h2', {}, 'Replayed as edited'), lookAt(orderId, 'Watch it finish')));
+      this.refresh();
+    };
     this.#stop = listen((changed) => {
       // A message reaches its queue a moment after the order says so.
       if (changed.size > 0) this.#soon ||= window.setTimeout(() => ((this.#soon = 0), this.refresh()), 600);
@@ -172,27 +176,24 @@ export class LettersPage extends HTMLElement {
   }
 
   /** @param {'replay' | 'discard'} action */
-  #confirm(action) {
+  async #confirm(action) {
     const why = this.#reason.value.trim();
     attribute(this.#reason, 'aria-invalid', !why);
     fill(this.#reasonError, !why && 'Say why: it is kept in the audit trail.');
     if (!why) return this.#reason.focus();
     const source = query('source') || this.#letters[0]?.source || '';
     const numbers = this.#chosen.size ? [...this.#chosen] : this.#letters.map(({ sequenceNumber }) => sequenceNumber);
-    const close = () => this.#dialog.close();
-    fill(
-      this.#dialog,
-      h('h2', { id: 'sure' }, `${action === 'replay' ? 'Replay' : 'Discard'} ${counted(numbers.length, 'dead letter')} of ${source}?`),
-      h('p', {}, action === 'replay' ? `Each becomes a new message for ${source} alone${this.#withoutFault.checked ? ', without the failure that its order asks for' : ''}.` : 'They are removed for good. The orders stay as they are.'),
-      h('div', { class: 'actions' }, button(action === 'replay' ? 'Replay' : 'Discard', () => (close(), void this.#run(action, source, numbers, why)), { class: 'primary' }), button('Leave them', close, { class: 'quiet' })),
-    );
-    this.#dialog.showModal();
+    const word = action === 'replay' ? 'Replay' : 'Discard';
+    const what = action === 'replay' ? `Each becomes a new message for ${source} alone${this.#withoutFault.checked ? ', without the failure that its order asks for' : ''}.` : 'They are removed for good. The orders stay as they are.';
+    if (await sure(`${word} ${counted(numbers.length, 'dead letter')} of ${source}?`, what, word)) void this.#run(action, source, numbers, why);
   }
 
   /** @param {'replay' | 'discard'} action @param {string} source @param {number[]} numbers @param {string} reason */
   async #run(action, source, numbers, reason) {
     /** @type {Record<string, number>} */
     const counts = {};
+    // Looked up before it leaves the list.
+    const only = numbers.length === 1 ? this.#letters.find(({ sequenceNumber }) => sequenceNumber === numbers[0]) : undefined;
     let worked = 0;
     /** @type {any[]} */
     const bad = [];
@@ -212,8 +213,7 @@ export class LettersPage extends HTMLElement {
         this.refresh();
       }
     }
-    const [order] = numbers.length === 1 ? this.#letters.filter(({ sequenceNumber }) => sequenceNumber === numbers[0]) : [];
-    draw(h('p', {}, h('a', { class: 'more', href: order?.orderId ? `/order?id=${order.orderId}` : '/orders' }, 'Watch it finish')));
+    draw(lookAt(only?.orderId ?? undefined, action === 'replay' ? 'Watch it finish' : 'Look at what is left'));
     this.#chosen.clear();
   }
 

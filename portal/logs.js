@@ -1,7 +1,7 @@
 /** @file What the processes print: a structured tail that is filtered by a click on what it shows. */
 
-import { asProblem, get } from './api.js';
-import { button, empty, fill, fillIf, h, keyed, trouble } from './dom.js';
+import { asProblem, get, isLocal } from './api.js';
+import { attribute, button, empty, fill, fillIf, h, keyed, trouble } from './dom.js';
 import { query, setQuery } from './route.js';
 import { shortId } from './words.js';
 
@@ -31,6 +31,7 @@ export const recordLine = ({ at, app, level, message, orderId, fields }) =>
 
 export class LogsPage extends HTMLElement {
   #timer = 0;
+  #tools = h('div', { class: 'toolbar' });
   #lines = h('ol', { class: 'log panel', role: 'list', tabindex: '0', 'aria-label': 'Log lines, newest first' });
   #notice = h('div');
   #inputs = {
@@ -41,7 +42,8 @@ export class LogsPage extends HTMLElement {
   };
 
   connectedCallback() {
-    fill(this, h('div', { class: 'head' }, h('h1', {}, 'Logs')), h('div', { class: 'toolbar' }, ...Object.values(this.#inputs), button('Show all', () => this.#clear(), { class: 'quiet' })), this.#notice, this.#lines);
+    fill(this, h('div', { class: 'head' }, h('h1', {}, 'Logs')), this.#tools, this.#notice, this.#lines);
+    fill(this.#tools, ...Object.values(this.#inputs), button('Show all', () => this.#clear(), { class: 'quiet' }));
     this.addEventListener('input', () => this.#filter());
     this.refresh();
   }
@@ -65,16 +67,22 @@ export class LogsPage extends HTMLElement {
     void this.#read();
   }
 
+  /** Where the lines are kept instead. */
+  #lead() {
+    for (const part of [this.#tools, this.#lines]) attribute(part, 'hidden', true);
+    fill(this.#notice, empty('The logs are in Application Insights.', 'Only a stack on a desk keeps its lines here. Ask there for the same:', h('pre', { tabindex: '0' }, KQL)));
+  }
+
   async #read() {
     clearTimeout(this.#timer);
     const asked = FILTERS.flatMap((name) => (query(name) ? [`${name}=${encodeURIComponent(query(name))}`] : [])).join('&');
     try {
+      if (!(await isLocal())) return this.#lead();
       const { body } = await get(`/api/ops/local/logs?limit=${LINES}&${asked}`);
       keyed(this.#lines, body.records.reverse(), (/** @type {LogRecord} */ { seq }) => String(seq), recordLine);
       fillIf(this.#notice, [asked, body.records.length], () => (body.records.length ? [] : [empty('No line fits.', asked ? 'Take a filter away, or wait: lines appear as they are printed.' : 'Order something, and the services will talk.')]));
     } catch (error) {
       const problem = asProblem(error);
-      if (problem.status === 404) return fill(this.#notice, empty('The logs are in Application Insights.', 'Only a stack on a desk keeps its lines here. Ask there for the same:', h('pre', { tabindex: '0' }, KQL)));
       fillIf(this.#notice, problem.title, () => [trouble(problem, 'The logs cannot be read.')]);
     }
     if (this.isConnected) this.#timer = window.setTimeout(() => this.#read(), ASK_EVERY_MS);

@@ -4,8 +4,8 @@
  * done now.
  */
 
-import { Problem, asProblem, get, orderPath, post, submit } from './api.js';
-import { attribute, button, chip, copyButton, curl, empty, fill, fillIf, h, icon, loading, relativeTime, trouble } from './dom.js';
+import { asProblem, get, isLocal, orderPath, post, submit } from './api.js';
+import { attribute, button, chip, copyButton, curl, empty, fill, fillIf, h, icon, loading, relativeTime, sure, trouble } from './dom.js';
 import { listen } from './feed.js';
 import { OrderHull } from './hull.js';
 import { recordLine } from './logs.js';
@@ -18,9 +18,6 @@ import { SERVICES, capital, duration, exact, happeningOf, isCancellable, isClose
 /** While something goes on, bars grow this often; the store is asked only when the feed says so. */
 const GROW_EVERY_MS = 1_000;
 
-/** A cancel button that was pressed once goes back after this. */
-const SURE_WITHIN_MS = 5_000;
-
 export class OrderPage extends HTMLElement {
   #id = query('id');
   #stop = () => {};
@@ -31,7 +28,6 @@ export class OrderPage extends HTMLElement {
   #record;
   #reading = false;
   #again = false;
-  #sure = false;
   #chip = h('span');
   #hull = new OrderHull();
   #waterfall = new OrderWaterfall();
@@ -141,9 +137,9 @@ export class OrderPage extends HTMLElement {
   /** @param {Order} order */
   #drawActions(order) {
     const [sealed] = sealedOf(order);
-    fillIf(this.#actions, [sealed, isCancellable(order), this.#sure, isClosed(order)], () => [
+    fillIf(this.#actions, [sealed, isCancellable(order), isClosed(order)], () => [
       sealed && h('a', { class: 'more', href: `/dead-letters?source=${sealed}-sub&order=${this.#id}` }, icon('sealed'), `Find ${sealed}'s dead letter`),
-      isCancellable(order) && button(this.#sure ? 'Press again to cancel' : 'Cancel order', () => this.#cancel(), { class: 'quiet' }, 'undone'),
+      isCancellable(order) && button('Cancel order', () => this.#cancel(), { class: 'quiet' }, 'undone'),
       button('Order the same again', () => this.#act(async () => go(`/order?id=${(await submit(asNew(order))).orderId}`)), { class: 'quiet' }, 'plus'),
       button('Deliver its event twice', () => this.#act(() => post(`/api/ops/orders/${this.#id}/duplicate`), 'The topic has the event a second time, under another message id. The services know the event id: nothing may change but their logs.'), { class: 'quiet' }, 'retry'),
       copyButton('Copy as curl', () => curl('GET', orderPath(this.#id))),
@@ -151,11 +147,9 @@ export class OrderPage extends HTMLElement {
     ]);
   }
 
-  #cancel() {
-    if (this.#sure) void this.#act(() => post(orderPath(this.#id, '/cancel')), 'Cancelled: what was done is being undone.');
-    this.#sure = !this.#sure;
-    setTimeout(() => (this.#sure = false), SURE_WITHIN_MS);
-    if (this.#order) this.#drawActions(this.#order);
+  async #cancel() {
+    const goesOn = await sure(`Cancel order ${shortId(this.#id)}?`, 'What is reserved is released. A payment that has begun cannot be called off: then the order goes on.', 'Cancel order');
+    if (goesOn) void this.#act(() => post(orderPath(this.#id, '/cancel')), 'Cancelled: what was done is being undone.');
   }
 
   /** @param {() => Promise<unknown>} action @param {string} [done] */
@@ -170,14 +164,13 @@ export class OrderPage extends HTMLElement {
   }
 
   async #readLogs() {
-    try {
-      const { body } = await get(`/api/ops/local/logs?order=${this.#id}`);
-      attribute(this.#logs, 'hidden', false);
-      fillIf(this.#logs, body.records, () => [h('h2', {}, 'Logs of this order'), body.records.length ? h('ol', { class: 'log', role: 'list' }, ...body.records.map(recordLine)) : h('p', { class: 'muted' }, 'The processes have said nothing about it since they were started.')]);
-    } catch (error) {
-      if (!(error instanceof Problem) || error.status !== 404) return;
-      attribute(this.#logs, 'hidden', true);
-    }
+    if (!(await isLocal().catch(() => false))) return;
+    // What was read before stays: an order does not depend on its logs.
+    const logs = await get(`/api/ops/local/logs?order=${this.#id}`).catch(() => undefined);
+    if (!logs) return;
+    const { records } = logs.body;
+    attribute(this.#logs, 'hidden', false);
+    fillIf(this.#logs, records, () => [h('h2', {}, 'Logs of this order'), records.length ? h('ol', { class: 'log', role: 'list' }, ...records.map(recordLine)) : h('p', { class: 'muted' }, 'The processes have said nothing about it since they were started.')]);
   }
 }
 

@@ -10,6 +10,9 @@ import { SERVICES, STATES, capital, money, number, overallOf, shortId, stateOf }
 
 /** @typedef {import('./api.js').Order} Order */
 
+/** Rows made in one frame: the rest follows in the next, so that a quick scroll never stands still. */
+const ROWS_PER_FRAME = 12;
+
 /** Rows beyond those in sight, on both sides: a quick scroll and the arrow keys find them there. */
 const OVERSCAN = 8;
 
@@ -113,17 +116,23 @@ export class OrdersPage extends HTMLElement {
     const height = this.#rowHeight || 44;
     const top = -this.#table.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / height) - OVERSCAN);
-    const last = Math.min(this.#shown.length, Math.ceil((top + innerHeight) / height) + OVERSCAN);
+    const wanted = this.#shown.slice(first, Math.ceil((top + innerHeight) / height) + OVERSCAN);
+    const there = new Set([...this.#rows.children].map((row) => row.getAttribute('data-key')));
+    let made = 0;
+    const rest = wanted.findIndex(({ orderId }) => !there.has(orderId) && (made += 1) > ROWS_PER_FRAME);
+    const inSight = rest < 0 ? wanted : wanted.slice(0, rest);
+    if (rest >= 0) this.#later();
     const gap = (/** @type {HTMLElement} */ body, /** @type {number} */ rows) => {
       if (!body.firstChild) body.append(h('tr', {}, h('td', { colspan: 8 })));
       /** @type {HTMLElement} */ (body.firstChild).style.height = `${rows * height}px`;
       attribute(body, 'hidden', rows === 0);
     };
     gap(this.#above, first);
-    gap(this.#below, this.#shown.length - last);
+    gap(this.#below, this.#shown.length - first - inSight.length);
     attribute(this.#table, 'aria-rowcount', this.#shown.length + 1);
-    keyed(this.#rows, this.#shown.slice(first, last), (order) => order.orderId, row, (element, order) => {
-      attribute(element, 'aria-rowindex', this.#shown.indexOf(order, first) + 2);
+    let index = first + 1;
+    keyed(this.#rows, inSight, (order) => order.orderId, row, (element, order) => {
+      attribute(element, 'aria-rowindex', (index += 1));
       update(element, order);
     });
   }

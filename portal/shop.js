@@ -10,7 +10,7 @@ import { attribute, chip, copyButton, curl, empty, fill, fillIf, h, button, icon
 import { FAULTS, faultSelect, faultsFor, switchedWords } from './faults.js';
 import { listen, orders } from './feed.js';
 import { OrderHull } from './hull.js';
-import { STATES, SERVICES, capital, counted, duration, money, number, overallOf, shortId, tookOf, verdict, workOf } from './words.js';
+import { STATES, SERVICES, capital, counted, duration, money, number, overallOf, sealedOf, shortId, tookOf, verdict, workOf } from './words.js';
 
 /** @typedef {import('./api.js').Product} Product */
 /** @typedef {import('./api.js').NewOrder} NewOrder */
@@ -229,7 +229,7 @@ export class ShopPage extends HTMLElement {
           h('dl', { class: 'compare' }, ...bar('You waited', tookMs, 'good'), ...bar('As one synchronous chain', workMs, 'busy')),
           order && hull,
           h('p', { class: 'verdict' }, order ? verdict(order) : 'Committed. The services have not been heard of yet.', order && state?.key === 'completed' && ` All done ${duration(tookOf(order))} after the commit.`),
-          state?.key === 'attention' && h('p', {}, h('a', { class: 'more', href: '/dead-letters' }, 'Find it among the dead letters')),
+          state?.key === 'attention' && order && h('p', {}, h('a', { class: 'more', href: `/dead-letters?source=${sealedOf(order)[0]}-sub&order=${orderId}` }, icon('sealed'), 'Find its dead letter, and repair it')),
         ),
       ];
     });

@@ -5,7 +5,7 @@
 
 import { asProblem, get, post } from './api.js';
 import { chart } from './chart.js';
-import { attribute, button, chip, empty, fill, fillIf, h, icon, loading, relativeTime, trouble } from './dom.js';
+import { attribute, button, chip, empty, fill, fillIf, h, icon, loading, relativeTime, sure, trouble } from './dom.js';
 import { listen, orders } from './feed.js';
 import { duration, isClosed, number, tookOf } from './words.js';
 
@@ -116,6 +116,7 @@ export class SystemPage extends HTMLElement {
     attribute(this.#processes, 'hidden', !processes);
     if (!processes) return;
     const act = (/** @type {string} */ name, /** @type {string} */ verb, /** @type {unknown} */ body) => async () => {
+      if (verb === 'kill' && !(await sure(`Kill ${name}?`, 'It ends at once, whatever it is doing. The stack starts it again, and what it had in hand is delivered anew.', 'Kill'))) return;
       try {
         await post(`/api/ops/local/processes/${name}/${verb}`, body);
       } catch (error) {

@@ -131,10 +131,21 @@ export const reason = (code) => code.replaceAll('_', ' ');
 /** @param {readonly string[]} words */
 export const enumerate = (words) => new Intl.ListFormat(LOCALE).format(words);
 
-const plain = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 });
+/** Makes it when it is first wanted. @template T @param {() => T} make @returns {() => T} */
+const once = (make) => {
+  /** @type {T | undefined} */
+  let made;
+  return () => (made ??= make());
+};
+
+const plain = once(() => new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 1 }));
+
+// For the first of its kind the browser reads its tables, which takes tens of milliseconds: a task of
+// its own, while the first answers are on their way.
+setTimeout(plain);
 
 /** @param {number} value */
-export const number = (value) => plain.format(value);
+export const number = (value) => (Number.isInteger(value) && Math.abs(value) < 1_000 ? String(value) : plain().format(value));
 
 /** @param {number} count @param {string} singular */
 export const counted = (count, singular) => `${number(count)} ${singular}${count === 1 ? '' : 's'}`;
@@ -173,10 +184,10 @@ export function ago(at, now) {
   return new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium' }).format(at);
 }
 
-const moment = new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium', timeStyle: 'long', hour12: false });
+const moment = once(() => new Intl.DateTimeFormat(LOCALE, { dateStyle: 'medium', timeStyle: 'long', hour12: false }));
 
 /** @param {number} at milliseconds since 1970 */
-export const exact = (at) => (Number.isNaN(at) ? '' : moment.format(at));
+export const exact = (at) => (Number.isNaN(at) ? '' : moment().format(at));
 
 /**
  * Enough of an id to tell orders apart at a glance: its end, because its beginning is the time. The
@@ -213,7 +224,8 @@ export function verdict(order) {
   const done = doneOf(order);
   const open = SERVICES.filter((service) => !statusOf(order.status[service]).settled);
   const is = (/** @type {readonly string[]} */ who) => (who.length === 1 ? 'is' : 'are');
-  if (done.length === SERVICES.length) return 'All three services finished on their own.';
+  const replayed = SERVICES.filter((service) => order.history?.some((entry) => entry.service === service && entry.what === 'replayed'));
+  if (done.length === SERVICES.length) return replayed.length > 0 ? `All three services finished, ${enumerate(replayed)} after a replay.` : 'All three services finished on their own.';
   const parts = [];
   if (sealed.length > 0) parts.push(`${enumerate(sealed)} ${is(sealed)} sealed off`);
   if (open.length > 0) parts.push(`${enumerate(open)} ${is(open)} still at work`);

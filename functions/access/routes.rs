@@ -54,7 +54,7 @@ const OPERATES: Need = Need::AnyOf(&[Role::OpsRead]);
 const REPLAYS: Need = Need::AnyOf(&[Role::OpsReplay]);
 
 /// Every route.
-pub const ROUTES: [Route; 21] = [
+pub const ROUTES: [Route; 22] = [
     route("GET", "/api/orders", READS),
     route("POST", "/api/orders", WRITES),
     route("GET", "/api/orders/{id}", READS),
@@ -76,6 +76,7 @@ pub const ROUTES: [Route; 21] = [
     route("GET", "/readyz", Need::Public),
     route("GET", "/", Need::Public),
     route("GET", "/{file}", Need::Public),
+    route("GET", "/problems/{name}", Need::Public),
 ];
 
 /// Operations, also those without a line of their own: seeing needs one role, doing another.
@@ -147,7 +148,8 @@ mod tests {
     fn only_what_anybody_may_see_is_public() {
         let public: Vec<_> =
             ROUTES.iter().filter(|route| route.need == Need::Public).map(|r| r.path).collect();
-        assert_eq!(public, ["/api/openapi.json", "/healthz", "/readyz", "/", "/{file}"]);
+        let open = ["/api/openapi.json", "/healthz", "/readyz", "/", "/{file}"];
+        assert_eq!(public, [&open[..], &["/problems/{name}"]].concat());
         assert!(ROUTES.iter().all(|route| route.need != Need::AnyOf(&[])));
     }
 }

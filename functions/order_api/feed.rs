@@ -3,7 +3,7 @@
 //! Asked for as `text/event-stream` it is a stream of server-sent events: `hello`, then `order` for
 //! each change, `reset` when the client may have missed something and has to read the list again,
 //! `trouble` while the store does not answer. The id of an event is a cursor, so that a browser that
-//! connects again goes on where it was. A stream ends politely after [`SESSION`]: Azure's front end
+//! connects again goes on where it was. A stream ends politely after 110 s (`FEED_SESSION_SECONDS`): Azure's front end
 //! cuts one that is silent for 230 s, and each open one is a running invocation. Asked for in any
 //! other way it is one answer with what has changed since a cursor, and an `ETag`.
 //!
@@ -32,10 +32,6 @@ use super::{Shared, content_etag, not_modified, store_problem};
 use crate::access::{Principal, Reach};
 use crate::clock;
 use crate::problem::Problem;
-
-/// How long one stream lasts: well below the 230 s after which Azure's front end cuts an idle one,
-/// and long enough that connecting again costs nothing.
-const SESSION: Duration = Duration::from_secs(110);
 
 /// How often a stream on which nothing happens shows that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -97,7 +93,7 @@ pub(super) async fn feed(
             }
         }
     }
-    let end = Instant::now() + SESSION;
+    let end = Instant::now() + api.feed_session;
     let session = Session { waiting, ticket, own, end, shutdown };
     let keep_alive = KeepAlive::new().interval(HEARTBEAT);
     let mut response = Sse::new(session.into_stream()).keep_alive(keep_alive).into_response();

@@ -11,7 +11,7 @@
 //! | `GET /api/products` | what can be bought ([`shop`]) |
 //! | `GET /api/openapi.json` | the contract of all of this ([`openapi`]) |
 //! | `GET /healthz`, `GET /readyz` | the process; its dependencies ([`health`]) |
-//! | `GET /` | the portal ([`portal`]) |
+//! | `GET /`, `GET /problems/{name}` | the portal ([`portal`]) |
 //!
 //! Who may use which is said by the table in [`crate::access::routes`]; a route without a line
 //! there serves nobody. Routes that act on orders take the [`crate::access::Principal`] and ask it
@@ -75,6 +75,7 @@ pub struct OrderApi {
     faults_allowed: bool,
     ops: ops::Ops,
     feed: feed_source::Feed,
+    feed_session: Duration,
     system: system::System,
     local: local::Local,
     access: Arc<Access>,
@@ -91,9 +92,22 @@ impl OrderApi {
         let ops = ops::Ops::new(&store, settings);
         let faults_allowed = settings.faults_allowed;
         let (feed, system) = (feed_source::Feed::default(), system::System::new(settings));
+        let feed_session = settings.feed_session;
         let local = local::Local::new(settings.stack.as_ref());
         let access = Arc::new(access);
-        Self { store, outbox, shop, admission, faults_allowed, ops, feed, system, local, access }
+        Self {
+            store,
+            outbox,
+            shop,
+            admission,
+            faults_allowed,
+            ops,
+            feed,
+            feed_session,
+            system,
+            local,
+            access,
+        }
     }
 
     /// The routes.

@@ -19,6 +19,7 @@ CONNECTIONS = {
 UNSET = {
     'OrdersGrid__key': 'a key; the identity has a role instead',
     'CRASH_POINTS': 'for tests',
+    'FEED_SESSION_SECONDS': 'its default was chosen for Azure',
     'STACK_URL': 'there is no local stack to break in Azure',
     'OTEL_EXPORTER_OTLP_HEADERS': 'holds a secret: whoever runs a collector that wants one adds it as a Key Vault reference',
 }

@@ -2,7 +2,7 @@
 
 import { expect, live, picture, test } from './portal.js';
 
-for (const [name, title] of [['duplicate', 'Duplicate delivery'], ['poison', 'Poison and replay'], ['outage', 'Subscriber outage'], ['kill', 'Kill a consumer'], ['burst', 'Burst and drain']]) {
+for (const [name, title] of [['duplicate', 'Duplicate delivery'], ['poison', 'Poison and replay'], ['outage', 'Subscriber outage'], ['kill', 'Kill a consumer'], ['broker', 'Broker down'], ['throttle', 'Store throttled'], ['burst', 'Burst and drain']]) {
   test(`experiment: ${title}`, async ({ page }) => {
     await page.goto('/lab');
     await live(page);
@@ -35,6 +35,12 @@ test('a process that is killed comes back and is counted', async ({ page }) => {
   await expect(row).toContainText('Running');
   const before = Number(await row.getByRole('cell').nth(1).innerText());
   await row.getByRole('button', { name: 'Kill subscriber' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Kill subscriber?' });
+  await dialog.getByRole('button', { name: 'Leave it' }).click();
+  await expect(dialog).toBeHidden();
+  await expect(row.getByRole('cell').nth(1)).toHaveText(String(before));
+  await row.getByRole('button', { name: 'Kill subscriber' }).click();
+  await dialog.getByRole('button', { name: 'Kill' }).click();
   await expect(row.getByRole('cell').nth(1)).toHaveText(String(before + 1));
   await expect(row).toContainText('Running');
   await picture(page, 'system');

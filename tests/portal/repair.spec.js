@@ -32,10 +32,11 @@ test('billing fails, its message is found, understood and replayed, and the orde
   await accessible(page);
   await dialog.getByRole('button', { name: 'Replay' }).click();
   await expect(page.getByRole('heading', { name: 'Replayed 1 of 1' })).toBeVisible();
-  await expect(page.getByText(/developer replay billing-sub .* the card gateway is mended/)).toBeVisible();
+  await expect(page.getByText(new RegExp(`developer replay billing-sub .*${short(id)}.* the card gateway is mended`))).toBeVisible();
   await page.getByRole('link', { name: 'Watch it finish' }).click();
 
   await expect(page.locator('.head .chip')).toHaveText('Completed');
+  await expect(page.getByText('All three services finished, billing after a replay.')).toBeVisible();
   await expect(page.getByText('Billing replayed by an operator')).toBeVisible();
   const order = await api.until(id, ({ overall }) => overall === 'completed');
   expect(order.stage.inventory.attempt).toBe(1);

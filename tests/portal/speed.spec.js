@@ -7,7 +7,7 @@ import { put } from './store.js';
 /** Limits of the assertions, several times the aims: this machine may be busy. */
 const SLACK = 6;
 
-test('script and style stay below 80 KB on their way', async ({ page }) => {
+test('script and style stay within their budget on their way', async ({ page }) => {
   const client = await page.context().newCDPSession(page);
   await client.send('Network.enable');
   const sizes = new Map();
@@ -22,7 +22,10 @@ test('script and style stay below 80 KB on their way', async ({ page }) => {
   const total = files.reduce((sum, [, size]) => sum + size, 0);
   console.log(`  script and style: ${(total / 1024).toFixed(1)} KB on their way in ${files.length} files, headers included`);
   expect(files.length).toBeGreaterThan(15);
-  expect(total).toBeLessThan(80 * 1024);
+  expect(total).toBeLessThan(60 * 1024);
+  const request = page.context().request;
+  const written = await Promise.all(files.map(async ([name]) => (await (await request.get(name)).body()).length));
+  console.log(`  script and style: ${(written.reduce((sum, size) => sum + size, 0) / 1024).toFixed(1)} KB as written, comments included`);
 });
 
 test('the first paint comes soon', async ({ page }) => {
@@ -73,10 +76,8 @@ test('a thousand orders make no long task', async ({ page, api }) => {
     return Object.fromEntries(Object.entries(copy).filter(([name]) => !name.startsWith('_')));
   });
   while (copies.length > 0) await Promise.all(copies.splice(0, 8).map(put));
-  await page.addInitScript(() => {
-    window.longTasks = [];
-    new PerformanceObserver((list) => list.getEntries().forEach(({ duration, startTime }) => window.longTasks.push([Math.round(startTime), Math.round(duration)]))).observe({ type: 'longtask', buffered: true });
-  });
+  const browser = page.context().browser();
+  await browser.startTracing(page, { categories: ['toplevel', 'devtools.timeline'] });
   await page.goto('/orders');
   await expect(page.locator('h1 .count')).toHaveText('1,000+');
   for (let n = 0; n < 20; n += 1) {
@@ -84,9 +85,23 @@ test('a thousand orders make no long task', async ({ page, api }) => {
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
   }
   const rows = await page.locator('.orders tbody tr[data-key]').count();
-  const tasks = await page.evaluate(() => window.longTasks);
-  const longest = Math.max(0, ...tasks.map(([, duration]) => duration));
-  console.log(`  1,000 orders: ${tasks.length} long tasks, the longest ${longest} ms (aim: 50); ${rows} rows in the page`);
+  const { wall, processor, long } = tasksOf(JSON.parse((await browser.stopTracing()).toString()).traceEvents);
+  console.log(`  1,000 orders: the longest task ${processor} ms of processor time (aim: 50), ${wall} ms on the wall; ${long} tasks above 50 ms of processor time; ${rows} rows in the page`);
   expect(rows).toBeLessThan(120);
-  expect(longest).toBeLessThan(50 * SLACK);
+  expect(processor).toBeLessThan(50 * SLACK);
 });
+
+/**
+ * The longest tasks of the page's thread, in milliseconds, once there is a page: what the browser does
+ * to start a thread is not the page's. What it works on is told apart from what
+ * passes on the wall, where it may wait for a processor: the stack and other programs want it as well.
+ * @param {any[]} events of a trace
+ */
+function tasksOf(events) {
+  const threads = new Set(events.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain').map(({ pid, tid }) => `${pid}:${tid}`));
+  const began = Math.max(...events.filter(({ name }) => name === 'CommitLoad').map(({ ts }) => ts));
+  const tasks = events.filter(({ name, ph, ts, pid, tid }) => name.endsWith('RunTask') && ph === 'X' && ts > began && threads.has(`${pid}:${tid}`));
+  expect(tasks.length).toBeGreaterThan(100);
+  const most = (/** @type {(task: any) => number} */ of) => Math.round(Math.max(...tasks.map(of)) / 1000);
+  return { wall: most(({ dur }) => dur), processor: most(({ tdur = 0 }) => tdur), long: tasks.filter(({ tdur }) => tdur > 50_000).length };
+}

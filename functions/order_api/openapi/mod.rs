@@ -43,6 +43,11 @@ pub(super) async fn serve(headers: HeaderMap) -> Response {
     (fixed, text.as_slice()).into_response()
 }
 
+/// Whether any answer has problems of this `type`.
+pub(super) fn knows(problem_type: &str) -> bool {
+    std::str::from_utf8(&SERVED.0).is_ok_and(|text| text.contains(&format!("\"{problem_type}\"")))
+}
+
 /// The document, as it is committed.
 fn text() -> String {
     let mut text = serde_json::to_string_pretty(&document()).unwrap_or_default();
@@ -126,6 +131,7 @@ fn operation(route: &Route) -> Option<Value> {
                 json!({"text/html; charset=utf-8": {"schema": {"type": "string"}}}),
             ),
             ("GET", "/{file}") => file(),
+            ("GET", "/problems/{name}") => problem_page(),
             (method, path) => {
                 watching::operation(method, path).or_else(|| operations::operation(method, path))?
             }
@@ -240,6 +246,16 @@ fn file() -> Operation {
             }),
         )
         .refuse(&[Kind::NOT_FOUND])
+}
+
+/// Answers as a file of the portal does: it is the same page.
+fn problem_page() -> Operation {
+    let mut operation = file();
+    operation.object["operationId"] = json!("showProblem");
+    operation.object["summary"] = json!("What a problem of this type means");
+    operation.object["parameters"][0]["name"] = json!("name");
+    operation.object["parameters"][0]["description"] = json!("The last segment of a `type`.");
+    operation
 }
 
 /// JSON of a named schema, as the content of a body.

@@ -11,6 +11,7 @@
 //! | `POST /processes/{name}/resume` | `SIGCONT` |
 //! | `GET /logs` | records, filtered by `after`, `app`, `level`, `order`, `text` |
 //! | `/bank/v1/summary`, `/bank/v1/script` | the bank's books, and how it misbehaves |
+//! | `GET`, `POST /cosmos/faults` | how the store misbehaves: the rules of its `/admin/faults` |
 //! | `GET /portal` | a version of the portal's files, for a page that wants to follow them |
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ const PAUSE_SECONDS_MAX: u64 = 120;
 /// Time for an answer to travel before the process that passes it on is killed.
 const ANSWER_FIRST: Duration = Duration::from_millis(100);
 
-/// How long a host may take to say which handler it runs, and the bank to answer.
+/// How long a host may take to say which handler it runs, and the bank or the store to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is known of one process.
@@ -86,6 +87,7 @@ pub(super) struct Control {
     pub(super) journal: Journal,
     http: reqwest::Client,
     bank: Mutex<String>,
+    cosmos: Mutex<String>,
     portal: PathBuf,
     watch: bool,
     tasks: TaskTracker,
@@ -99,6 +101,7 @@ impl Control {
             journal: Journal::default(),
             http: http.unwrap_or_default(),
             bank: Mutex::default(),
+            cosmos: Mutex::default(),
             portal,
             watch,
             tasks: TaskTracker::new(),
@@ -136,6 +139,31 @@ impl Control {
 
     pub(super) fn bank_is_at(&self, address: &str) {
         address.clone_into(&mut self.bank.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn cosmos_is_at(&self, address: &str) {
+        address.clone_into(&mut self.cosmos.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Passes a request on to a service; what it is called in an answer without one.
+    async fn pass_on(
+        &self,
+        (name, url): (&str, String),
+        method: Method,
+        body: axum::body::Bytes,
+    ) -> Response {
+        // The portal can only post.
+        let method = if method == Method::POST { Method::PUT } else { method };
+        let request = self.http.request(method, url);
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+        let Ok(answer) = request.send().await else {
+            return problem(StatusCode::BAD_GATEWAY, &format!("The {name} does not answer."));
+        };
+        let (status, json) = (answer.status(), [(header::CONTENT_TYPE, "application/json")]);
+        match answer.bytes().await {
+            Ok(bytes) => (status, json, bytes).into_response(),
+            Err(_) => problem(StatusCode::BAD_GATEWAY, &format!("The {name}'s answer broke off.")),
+        }
     }
 
     /// Serves until the stack ends; where.
@@ -189,6 +217,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/processes/{name}/resume", post(resume))
         .route("/logs", get(logs))
         .route("/bank/{*path}", any(bank))
+        .route("/cosmos/faults", get(store_faults).post(store_faults))
         .route("/portal", get(portal))
         .with_state(control)
 }
@@ -309,19 +338,13 @@ async fn bank(
     if !["v1/summary", "v1/script"].contains(&path.as_str()) {
         return problem(StatusCode::NOT_FOUND, "Of the bank there are v1/summary and v1/script.");
     }
-    // The portal can only post.
-    let method = if method == Method::POST { Method::PUT } else { method };
     let base = control.bank.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let request = control.http.request(method, format!("{base}/{path}"));
-    let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
-    let Ok(answer) = request.send().await else {
-        return problem(StatusCode::BAD_GATEWAY, "The bank does not answer.");
-    };
-    let status = answer.status();
-    match answer.bytes().await {
-        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
-        Err(_) => problem(StatusCode::BAD_GATEWAY, "The bank's answer broke off."),
-    }
+    control.pass_on(("bank", format!("{base}/{path}")), method, body).await
+}
+
+async fn store_faults(State(control): Shared, method: Method, body: axum::body::Bytes) -> Response {
+    let base = control.cosmos.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    control.pass_on(("store", format!("{base}/admin/faults")), method, body).await
 }
 
 async fn portal(State(control): Shared) -> Json<Value> {

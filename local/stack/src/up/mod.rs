@@ -180,6 +180,7 @@ impl Stack {
         grid.say("http://", &self.topology.grid_topics(), report);
 
         self.control.bank_is_at(&format!("http://{}", bank.address));
+        self.control.cosmos_is_at(&format!("http://{}", cosmos.address));
         let control = self.control.serve().await.map_err(|error| {
             let fix = "free a port, then try again";
             Fault::new("No port is free for the portal's own questions.", error.to_string(), fix)
@@ -342,7 +343,7 @@ impl Stack {
         }
         let keys = keys::are_there() && !self.options.until_stdin_closes;
         report.line(&match keys {
-            true => format!("  Keys:    {}, each with Enter; or Ctrl-C\n", keys::HELP),
+            true => format!("  Keys:    {}, or Ctrl-C\n", keys::HELP),
             false => "  Stop:    Ctrl-C\n".to_owned(),
         });
     }
