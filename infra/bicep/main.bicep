@@ -82,7 +82,7 @@ param customerOrdersPerSecond int = 200
 @description('Claim that holds the customer id; empty for oid, else sub.')
 param customerClaim string = ''
 
-@description('Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none. The alerts on the apps own signals need one.')
+@description('Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none: the apps then send to Application Insights by themselves.')
 param otlpEndpoint string = ''
 
 @description('Object id of a person or group that may write the stock (the seed); empty for nobody.')

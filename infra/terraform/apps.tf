@@ -49,7 +49,7 @@ locals {
     for name, shared in local.shared_settings : name => merge(
       shared,
       { for key, value in shared : replace(key, "__credential", "__clientId") => azurerm_user_assigned_identity.app[name].client_id if endswith(key, "__credential") },
-      { APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "ClientId=${azurerm_user_assigned_identity.app[name].client_id};Authorization=AAD" },
+      { APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "Authorization=AAD;ClientId=${azurerm_user_assigned_identity.app[name].client_id}" },
       name == "order-api" ? { OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID = azurerm_user_assigned_identity.app[name].client_id } : {},
     )
   }

@@ -193,7 +193,7 @@ variable "customer_claim" {
 }
 
 variable "otlp_endpoint" {
-  description = "Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none. The alerts on the apps own signals need one."
+  description = "Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none: the apps then send to Application Insights by themselves."
   type        = string
   default     = ""
   validation {

@@ -183,6 +183,8 @@ def test_the_real_thing_where_there_is_one(tmp_path):
     with zipfile.ZipFile(out / "order-api.zip") as archive:
         handler = archive.read("handler")
     assert handler == RELEASE.read_bytes()
+    # It can send to Application Insights.
+    assert b"Microsoft.ApplicationInsights." in handler
     # Nothing of the machine that built it.
     assert str(pathlib.Path.home()).encode() + b"/.cargo" not in handler
     assert str(ROOT).encode() not in handler
