@@ -5,9 +5,9 @@ locals {
   login_endpoint = "https://login.microsoftonline.com/"
 
   every_app = {
-    AzureWebJobsStorage__blobServiceUri   = azurerm_storage_account.host.primary_blob_endpoint
-    AzureWebJobsStorage__queueServiceUri  = azurerm_storage_account.host.primary_queue_endpoint
-    AzureWebJobsStorage__tableServiceUri  = azurerm_storage_account.host.primary_table_endpoint
+    AzureWebJobsStorage__blobServiceUri   = azurerm_storage_account.all["host"].primary_blob_endpoint
+    AzureWebJobsStorage__queueServiceUri  = azurerm_storage_account.all["host"].primary_queue_endpoint
+    AzureWebJobsStorage__tableServiceUri  = azurerm_storage_account.all["host"].primary_table_endpoint
     AzureWebJobsStorage__credential       = "managedidentity"
     APPLICATIONINSIGHTS_CONNECTION_STRING = azurerm_application_insights.main.connection_string
     OrdersBus__fullyQualifiedNamespace    = "${azurerm_servicebus_namespace.main.name}.servicebus.windows.net"
@@ -20,7 +20,7 @@ locals {
     OTEL_EXPORTER_OTLP_ENDPOINT           = var.otlp_endpoint
   }
   payments_queue = {
-    PaymentsQueue__queueServiceUri = azurerm_storage_account.payments.primary_queue_endpoint
+    PaymentsQueue__queueServiceUri = azurerm_storage_account.all["payments"].primary_queue_endpoint
     PaymentsQueue__credential      = "managedidentity"
   }
   bank = { BANK_URL = var.bank_url }
@@ -90,7 +90,7 @@ resource "azapi_resource" "app" {
         deployment = {
           storage = {
             type  = "blobContainer"
-            value = "${azurerm_storage_account.host.primary_blob_endpoint}${azurerm_storage_container.package[each.key].name}"
+            value = "${azurerm_storage_account.all["host"].primary_blob_endpoint}${azurerm_storage_container.package[each.key].name}"
             authentication = {
               type                           = "UserAssignedIdentity"
               userAssignedIdentityResourceId = azurerm_user_assigned_identity.app[each.key].id
