@@ -310,7 +310,6 @@ module flows 'modules/flow-logs.bicep' = if (flowLogs) {
     networks: concat([{ name: 'spoke', id: network!.outputs.spokeId }], ownHub ? [{ name: 'hub', id: network!.outputs.hubId }] : [])
     storageId: storage.outputs.flowsId
     identityId: flowIdentity!.outputs.identities[0].id
-    retentionDays: logRetentionDays
   }
 }
 

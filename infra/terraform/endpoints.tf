@@ -18,7 +18,7 @@ locals {
       "events-blob"    = { id = azurerm_storage_account.all["events"].id, part = "blob", zones = ["blob"] }
       monitor          = { id = azurerm_monitor_private_link_scope.main[0].id, part = "azuremonitor", zones = ["monitor", "oms", "ods", "agent", "blob"] }
     },
-    { for name, account in azurerm_storage_account.all : "flow-blob" => { id = account.id, part = "blob", zones = ["blob"] } if name == "flows" },
+    { for account in azurerm_storage_account.flows : "flow-blob" => { id = account.id, part = "blob", zones = ["blob"] } },
     { for name in local.app_names : name => { id = azapi_resource.app[name].id, part = "sites", zones = ["sites"] } },
   ) : {}
 }

@@ -18,6 +18,40 @@ resource "azurerm_user_assigned_identity" "flow_logs" {
   tags                = local.tags
 }
 
+# Network Watcher comes in as a trusted service, by this identity, and nobody else does; who reads comes
+# through the private endpoint.
+resource "azurerm_storage_account" "flows" {
+  count                            = local.flow_logs ? 1 : 0
+  name                             = "stflow${var.environment_name}${local.token}"
+  resource_group_name              = azurerm_resource_group.main.name
+  location                         = var.location
+  tags                             = local.tags
+  account_kind                     = "StorageV2"
+  account_tier                     = "Standard"
+  access_tier                      = "Hot"
+  account_replication_type         = local.zone_redundant ? "ZRS" : "LRS"
+  allow_nested_items_to_be_public  = false
+  cross_tenant_replication_enabled = false
+  default_to_oauth_authentication  = true
+  https_traffic_only_enabled       = true
+  local_user_enabled               = false
+  min_tls_version                  = "TLS1_2"
+  public_network_access_enabled    = true
+  shared_access_key_enabled        = false
+  blob_properties {
+    delete_retention_policy {
+      days = 7
+    }
+    container_delete_retention_policy {
+      days = 7
+    }
+  }
+  network_rules {
+    default_action = "Deny"
+    bypass         = ["AzureServices"]
+  }
+}
+
 # azurerm knows no identity of a flow log, and a key is no choice.
 resource "azapi_resource" "flow_log" {
   for_each  = local.flow_logs ? local.logged_networks : {}
@@ -33,10 +67,10 @@ resource "azapi_resource" "flow_log" {
   body = {
     properties = {
       targetResourceId = each.value
-      storageId        = azurerm_storage_account.all["flows"].id
+      storageId        = azurerm_storage_account.flows[0].id
       enabled          = true
       format           = { type = "JSON", version = 2 }
-      retentionPolicy  = { enabled = true, days = var.log_retention_days }
+      retentionPolicy  = { enabled = true, days = local.network.flowLogDays }
     }
   }
   depends_on = [azurerm_role_assignment.all]

@@ -83,8 +83,8 @@ locals {
       "events-queue"   = { id = "${azurerm_storage_account.all["events"].id}/queueServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
       "events-blob"    = { id = "${azurerm_storage_account.all["events"].id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
     },
-    { for name, account in azurerm_storage_account.all : "flows" => { id = account.id, logs = [], metrics = ["Transaction"], dedicated = false } if name == "flows" },
-    { for name, account in azurerm_storage_account.all : "flows-blob" => { id = "${account.id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false } if name == "flows" },
+    { for account in azurerm_storage_account.flows : "flows" => { id = account.id, logs = [], metrics = ["Transaction"], dedicated = false } },
+    { for account in azurerm_storage_account.flows : "flows-blob" => { id = "${account.id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false } },
     { for name, plan in azurerm_service_plan.app : "plan-${name}" => { id = plan.id, logs = [], metrics = ["AllMetrics"], dedicated = false } },
     { for name, site in azapi_resource.app : "app-${name}" => { id = site.id, logs = local.all_logs, metrics = ["AllMetrics"], dedicated = false } },
     { for name, group in azurerm_network_security_group.all : "nsg-${name}" => { id = group.id, logs = local.all_logs, metrics = [], dedicated = false } },

@@ -16,7 +16,7 @@ locals {
     { "applicationInsights/bulkhead" = azurerm_application_insights.main.id },
     { "eventQueue/${local.topology.storage.eventQueue}" = azurerm_storage_queue.events.id },
     { "eventDeadLetters/${local.topology.storage.eventDeadLetterContainer}" = azurerm_storage_container.dead_letters.id },
-    { for name, account in azurerm_storage_account.all : "flowStorage/flows" => account.id if name == "flows" },
+    { for account in azurerm_storage_account.flows : "flowStorage/flows" => account.id },
   )
   store_roles = concat(
     local.roles.cosmosAssignments,

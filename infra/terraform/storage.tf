@@ -1,17 +1,14 @@
 # One account each for what must not drown or open the other: the hosts with their packages, the
-# payments, what Event Grid delivers, and the flow logs of the network.
+# payments, and what Event Grid delivers. That of the flow logs is in flow-logs.tf.
 
 locals {
-  # Event Grid and Network Watcher have no way into a private endpoint: they come in as trusted
-  # services, by identity, and nobody else does.
-  accounts = merge(
-    {
-      host     = { prefix = "sthost", blobs = true, trusted = false }
-      payments = { prefix = "stpay", blobs = false, trusted = false }
-      events   = { prefix = "stevent", blobs = true, trusted = true }
-    },
-    local.flow_logs ? { flows = { prefix = "stflow", blobs = true, trusted = true } } : {},
-  )
+  # Event Grid has no way into a private endpoint: it comes in as a trusted service, by its own
+  # identity, and nobody else does.
+  accounts = {
+    host     = { prefix = "sthost", blobs = true, trusted = false }
+    payments = { prefix = "stpay", blobs = false, trusted = false }
+    events   = { prefix = "stevent", blobs = true, trusted = true }
+  }
 }
 
 resource "azurerm_storage_account" "all" {

@@ -7,25 +7,26 @@ param watcherName string
 param networks array
 param storageId string
 param identityId string
-param retentionDays int
+
+var network = loadJsonContent('../../network.json')
 
 resource watcher 'Microsoft.Network/networkWatchers@2025-05-01' existing = {
   name: watcherName
 }
 
 resource flowLogs 'Microsoft.Network/networkWatchers/flowLogs@2025-05-01' = [
-  for network in networks: {
+  for logged in networks: {
     parent: watcher
-    name: 'flow-bulkhead-${environmentName}-${network.name}'
+    name: 'flow-bulkhead-${environmentName}-${logged.name}'
     location: location
     tags: tags
     identity: { type: 'UserAssigned', userAssignedIdentities: { '${identityId}': {} } }
     properties: {
-      targetResourceId: network.id
+      targetResourceId: logged.id
       storageId: storageId
       enabled: true
       format: { type: 'JSON', version: 2 }
-      retentionPolicy: { enabled: true, days: retentionDays }
+      retentionPolicy: { enabled: true, days: network.flowLogDays }
     }
   }
 ]

@@ -29,7 +29,7 @@ run "default_posture" {
     error_message = "Posture default is Service Bus Standard, by identity."
   }
   assert {
-    condition     = alltrue([for a in azurerm_storage_account.all : !a.shared_access_key_enabled])
+    condition     = alltrue([for a in concat(values(azurerm_storage_account.all), azurerm_storage_account.flows) : !a.shared_access_key_enabled])
     error_message = "No storage account takes a shared key."
   }
   assert {
