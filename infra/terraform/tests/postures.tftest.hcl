@@ -70,6 +70,10 @@ run "locked_down_posture" {
     error_message = "An endpoint for every service and every app."
   }
   assert {
+    condition     = length(azapi_resource.flow_log) == 2 && length(azurerm_storage_account.flows) == 1
+    error_message = "Flows of hub and spoke are logged, into an account of their own."
+  }
+  assert {
     condition     = alltrue([for s in azurerm_subnet.app : s.delegation[0].service_delegation[0].name == "Microsoft.App/environments"])
     error_message = "Every app has a delegated subnet."
   }
