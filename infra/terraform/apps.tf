@@ -40,8 +40,12 @@ locals {
       OrdersGrid__topicEndpointUri = azurerm_eventgrid_topic.orders.endpoint
       OrdersGrid__credential       = "managedidentity"
     }
-    # Gateway mode: 443 is the only port that a private endpoint needs to pass.
-    outbox = merge(local.payments_queue, local.bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode = "Gateway" })
+    # Gateway mode: 443 is the only port that a private endpoint needs to pass. Alerts look at single log
+    # lines of this app, which the host must not leave out.
+    outbox = merge(local.payments_queue, local.bank, {
+      AzureFunctionsJobHost__extensions__cosmosDB__connectionMode                      = "Gateway"
+      AzureFunctionsJobHost__logging__applicationInsights__samplingSettings__isEnabled = "false"
+    })
   }
   shared_settings = { for name, own in local.of_app : name => merge(local.every_app, own) }
   # Every connection by identity says which one; so does the sign-in of the API, which needs no secret.

@@ -34,7 +34,8 @@ OF_THE_HOST = {
 }
 OF_THE_HOST_OF = {
     'order-api': {'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'},
-    'outbox': {'AzureFunctionsJobHost__extensions__cosmosDB__connectionMode'},
+    'outbox': {'AzureFunctionsJobHost__extensions__cosmosDB__connectionMode',
+               'AzureFunctionsJobHost__logging__applicationInsights__samplingSettings__isEnabled'},
 }
 # Flex Consumption takes none of these.
 REFUSED = re.compile(r'FUNCTIONS_WORKER_RUNTIME|FUNCTIONS_EXTENSION_VERSION|WEBSITE_CONTENT|WEBSITE_RUN_FROM_PACKAGE|WEBSITE_TIME_ZONE')
