@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `abort` | the process ends as by SIGKILL |
 //! | `stall <ms>` | this task sleeps: a worker that outlives its lease |
+//! | `hold` | this task waits until somebody removes the file, which is `<point>.held` by then |
 //! | `fail` | the invocation panics |
 //!
 //! In production the setting is absent and a point costs one comparison.
@@ -20,6 +21,9 @@ use tracing::warn;
 
 /// The longest stall, so that a forgotten file cannot hang a worker for ever.
 const STALL_MAX: Duration = Duration::from_secs(120);
+
+/// Pause between two looks at a file that holds a worker.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 static DIRECTORY: OnceLock<Option<PathBuf>> = OnceLock::new();
 
@@ -44,8 +48,13 @@ pub(crate) async fn point(name: &str) {
     let Some(Some(directory)) = DIRECTORY.get() else { return };
     let path = directory.join(name);
     let Ok(action) = std::fs::read_to_string(&path) else { return };
-    // Of all that read it, one gets to remove it.
-    if std::fs::remove_file(&path).is_err() {
+    let held = directory.join(format!("{name}.held"));
+    // Of all that read it, one gets to take it away.
+    let taken = match action.trim() {
+        "hold" => std::fs::rename(&path, &held),
+        _ => std::fs::remove_file(&path),
+    };
+    if taken.is_err() {
         return;
     }
     warn!(point = name, action = action.trim(), "crash point");
@@ -54,6 +63,15 @@ pub(crate) async fn point(name: &str) {
         ("stall", ms) => {
             let stall = Duration::from_millis(ms.parse().unwrap_or(0)).min(STALL_MAX);
             tokio::time::sleep(stall).await;
+        }
+        ("hold", _) => {
+            let released = async {
+                while held.exists() {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            };
+            // Too long is as good as released.
+            let _ = tokio::time::timeout(STALL_MAX, released).await;
         }
         #[expect(clippy::panic, reason = "this is what the point is for")]
         ("fail", _) => panic!("crash point {name}"),

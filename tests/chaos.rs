@@ -1,9 +1,10 @@
-//! Random death under load: handlers and hosts are killed at random moments while orders of every
-//! kind come in. Afterwards every order that was accepted is closed or in a dead-letter queue with
-//! its reason, nobody was charged twice, and every unit of stock is where it belongs.
+//! Random death under load: handlers, hosts, the bus, the store and the storage queues are killed
+//! at random moments while orders of every kind come in. Afterwards every order that was accepted
+//! is closed or in a dead-letter queue with its reason, nobody was charged twice, and every unit of
+//! stock is where it belongs.
 //!
 //! The schedule follows from a seed, which is printed; `CHAOS_SEED` repeats it, `CHAOS_KILLS`
-//! makes it longer. Bus and store are not among the targets yet; their own tests kill them
+//! makes it longer. The bank is spared: its ledger is the witness. Its own tests kill it
 //! (`local/stack/tests/it`).
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{TestStack, order, order_with, signal};
+use crate::harness::{TestStack, eventually_within, order, order_with, signal};
 use crate::proof;
 
 /// Kills of a run unless `CHAOS_KILLS` says otherwise.
@@ -26,7 +27,38 @@ const ORDERS_PER_SECOND: u64 = 8;
 /// After the last kill: a message lock (a minute), a retry or two, and slack.
 const SETTLED_WITHIN: Duration = Duration::from_secs(240);
 
+/// Until everything that was killed runs again: restarts come one after another.
+const BACK_WITHIN: Duration = Duration::from_secs(60);
+
 const APPS: [&str; 6] = ["order-api", "inventory", "billing", "payments", "notification", "outbox"];
+
+/// Who dies.
+#[derive(Clone, Copy, PartialEq)]
+enum Target {
+    /// The handler of some app.
+    Handler,
+    /// The host of some app, its handler with it.
+    Host,
+    /// A process that keeps data.
+    Service(&'static str),
+}
+
+/// As many of each as die in [`DECK`]`.len()` kills. Handlers die more often than hosts, and hosts
+/// more often than services, in life as well.
+const DECK: [Target; 12] = [
+    Target::Service("bus"),
+    Target::Service("cosmos"),
+    Target::Service("queue"),
+    Target::Host,
+    Target::Host,
+    Target::Host,
+    Target::Handler,
+    Target::Handler,
+    Target::Handler,
+    Target::Handler,
+    Target::Handler,
+    Target::Handler,
+];
 
 /// A small generator (SplitMix64): the schedule must follow from the seed alone.
 struct Dice(u64);
@@ -39,6 +71,10 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % sides
     }
+
+    fn below(&mut self, length: usize) -> usize {
+        usize::try_from(self.roll(length as u64)).unwrap()
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "how a schedule is repeated")]
@@ -46,25 +82,48 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+/// A process that was killed.
+struct Killed {
+    target: Target,
+    /// As the ready file calls it; a handler by its app.
+    name: String,
+    pid: i32,
+}
+
 /// Kills processes as the dice say.
-async fn kill_at_random(stack: &TestStack, mut dice: Dice, kills: u32) -> Vec<String> {
+async fn kill_at_random(stack: &TestStack, mut dice: Dice, kills: u32) -> Vec<Killed> {
     let mut killed = Vec::new();
+    let mut deck = Vec::new();
     while killed.len() < kills as usize {
         let pause = KILL_EVERY / 3 + KILL_EVERY * u32::try_from(dice.roll(1_000)).unwrap() / 1_500;
         tokio::time::sleep(pause).await;
-        let app = APPS[usize::try_from(dice.roll(APPS.len() as u64)).unwrap()];
-        // Handlers die more often than hosts, in life as well.
-        let (what, pid) = if dice.roll(4) == 0 {
-            ("host", Some(stack.pid(&format!("host {app}"))))
-        } else {
-            ("handler", stack.handler_pid(app))
+        if deck.is_empty() {
+            deck.extend(DECK);
+        }
+        let target = deck.swap_remove(dice.below(deck.len()));
+        let app = APPS[dice.below(APPS.len())];
+        let (name, pid) = match target {
+            Target::Handler => (format!("handler of {app}"), stack.handler_pid(app)),
+            Target::Host => (format!("host {app}"), Some(stack.pid(&format!("host {app}")))),
+            Target::Service(name) => (name.to_owned(), Some(stack.pid(name))),
         };
-        // It may be dead already, by an earlier kill or by the host's own rules.
-        if let Some(pid) = pid.filter(|pid| signal(*pid, "KILL")) {
-            killed.push(format!("{what} of {app} ({pid})"));
+        match pid.filter(|pid| signal(*pid, "KILL")) {
+            Some(pid) => killed.push(Killed { target, name, pid }),
+            // Dead already, by an earlier kill or by the host's own rules.
+            None => deck.push(target),
         }
     }
     killed
+}
+
+/// Waits until everything that was killed has a successor that is ready.
+async fn all_back(stack: &TestStack, killed: &[Killed]) {
+    for one in killed.iter().filter(|one| one.target != Target::Handler) {
+        eventually_within(BACK_WITHIN, &one.name, || async {
+            (stack.pid(&one.name) != one.pid).then_some(())
+        })
+        .await;
+    }
 }
 
 /// Sends orders of every kind until told to stop; those that were accepted.
@@ -137,10 +196,15 @@ async fn nothing_is_lost_or_done_twice_whoever_dies() {
         killed
     };
     let (killed, accepted) = tokio::join!(killing, load(&stack, Dice(!seed), &stop));
+    all_back(&stack, &killed).await;
     settle(&stack).await;
     let counts = proof::prove(&stack, &accepted, &initial).await;
     println!("CHAOS_SEED={seed}: {} kills, {} accepted, {counts:?}", killed.len(), accepted.len());
-    println!("{}", killed.join("\n"));
+    for Killed { name, pid, .. } in &killed {
+        println!("{name} ({pid})");
+    }
     assert!(killed.len() >= 30 && accepted.len() > 50, "too little happened");
+    let died = |target| killed.iter().any(|one| one.target == target);
+    assert!(DECK.into_iter().all(died), "somebody was spared");
     assert!(counts.completed > accepted.len() / 2, "{counts:?}");
 }

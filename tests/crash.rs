@@ -126,8 +126,8 @@ async fn crash_everywhere(app: &str) {
     let mut submitted = Vec::new();
     for &(point, course) in points {
         match course {
-            Course::Cancelled => stack.arm("billing.before-hand-over", "stall 3000"),
-            Course::Refunded => stack.arm("inventory.before-claim", "stall 3000"),
+            Course::Cancelled => stack.hold("billing.before-hand-over"),
+            Course::Refunded => stack.hold("inventory.before-claim"),
             _ => {}
         }
         stack.arm(point, "abort");
@@ -138,6 +138,11 @@ async fn crash_everywhere(app: &str) {
                 (stack.try_cancel(&id).await == Some(202)).then_some(())
             })
             .await;
+            stack.release("billing.before-hand-over");
+        }
+        if matches!(course, Course::Refunded) {
+            stack.until(&id, "paid", |order| order["status"]["billing"] == "done").await;
+            stack.release("inventory.before-claim");
         }
         let what = format!("{app} dies at {point}");
         eventually_within(CLOSED_WITHIN, &what, || async {

@@ -143,6 +143,20 @@ impl TestStack {
         std::fs::rename(beside, path).unwrap();
     }
 
+    /// Makes the next that passes a crash point wait there until [`Self::release`].
+    pub fn hold(&self, point: &str) {
+        self.arm(point, "hold");
+    }
+
+    /// Lets whoever is held at a crash point go on; nobody will be held there any more.
+    pub fn release(&self, point: &str) {
+        let points = self.directory.join("points");
+        // Either nobody has come yet, or somebody has renamed the file.
+        if std::fs::remove_file(points.join(point)).is_err() {
+            std::fs::remove_file(points.join(format!("{point}.held"))).unwrap();
+        }
+    }
+
     /// Whether a crash point still waits for somebody to pass.
     pub fn is_armed(&self, point: &str) -> bool {
         self.directory.join("points").join(point).exists()

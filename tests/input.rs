@@ -154,18 +154,13 @@ async fn faults_are_refused_where_they_are_switched_off() {
 #[tokio::test]
 async fn one_customer_cannot_take_the_share_of_the_others() {
     let stack = TestStack::start_with(&["--set", "CUSTOMER_ORDERS_PER_SECOND=2"]).await;
-    let mut refused = None;
-    let mut accepted = 0;
-    for _ in 0..20 {
-        let answer = stack.post(&order(), &[]).await;
-        match answer.status.as_u16() {
-            202 => accepted += 1,
-            _ => refused = Some(answer),
-        }
-    }
-    let refused = refused.expect("twenty at once are too many");
+    // At one instant: how fast the machine is must not matter.
+    let body = order();
+    let answers = futures::future::join_all((0..20).map(|_| stack.post(&body, &[]))).await;
+    let accepted = answers.iter().filter(|answer| answer.status == 202).count();
     assert!(accepted >= 4, "the burst is granted: {accepted}");
-    assert_eq!(refused.status, 429, "{refused:?}");
+    let refused = answers.iter().find(|answer| answer.status == 429);
+    let refused = refused.expect("twenty at once are too many");
     assert_eq!(refused.json()["type"], "/problems/too-many-orders");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     let mut other = order();

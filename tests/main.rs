@@ -9,6 +9,7 @@ mod chaos;
 mod clients;
 mod contracts;
 mod crash;
+mod faults;
 mod feed;
 mod grid;
 mod harness;

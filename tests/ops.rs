@@ -404,13 +404,14 @@ async fn a_payment_in_the_poison_queue_goes_back_through_billing() {
     let initial = proof::stock(&stack).await;
     // The order is damaged before it is paid: the bank refuses a charge of nothing, which no retry
     // cures.
-    stack.arm("billing.before-hand-over", "stall 4000");
+    stack.hold("billing.before-hand-over");
     let id = stack.submit(&order_with(json!({}))).await;
     let orders = stack.store().container("orders");
     let total = stack.order(&id).await["totalMinor"].clone();
     let damage = |to: Value| azure::cosmos::Patch::new().set("/totalMinor", to);
     let damaged = orders.patch::<Value>(&id, &id, &damage(json!(0))).await.unwrap();
     assert!(matches!(damaged, azure::cosmos::PatchOutcome::Applied(_)), "{damaged:?}");
+    stack.release("billing.before-hand-over");
     stack.until(&id, "given up on", |o| o["status"]["billing"] == "dead-lettered").await;
     let number = letter(&stack, "payments-poison", &id).await;
     let shown = get(&stack, &format!("/api/ops/dead-letters/payments-poison/{number}")).await;

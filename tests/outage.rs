@@ -29,7 +29,7 @@ async fn the_bus_may_be_down() {
         stack.until_completed(id).await;
     }
 
-    // Gone: what it held is lost with it, what the outbox holds is not.
+    // Gone, and back with what it held.
     signal(bus, "KILL");
     let id = stack.submit(&order()).await;
     stack.until_completed(&id).await;

@@ -180,6 +180,11 @@ async fn outbox_is_empty(stack: &TestStack, orders: &BTreeMap<String, &Value>) {
     }
 }
 
+/// Orders in the store.
+pub async fn orders(stack: &TestStack) -> usize {
+    documents(stack, "orders", "order").await.len()
+}
+
 /// The orders that are not closed.
 pub async fn open_orders(stack: &TestStack) -> Vec<String> {
     let orders = documents(stack, "orders", "order").await;

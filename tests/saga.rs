@@ -66,12 +66,13 @@ async fn the_last_units_are_sold_once() {
 async fn an_order_can_be_cancelled_until_somebody_sets_out_to_charge() {
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
-    stack.arm("billing.before-hand-over", "stall 1500");
+    stack.hold("billing.before-hand-over");
     let id = stack.submit(&order()).await;
     stack.until(&id, "reserved", |order| order["status"]["inventory"] == "done").await;
     let answer = stack.cancel(&id).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     assert_eq!(stack.cancel(&id).await.status, 202, "cancelling again changes nothing");
+    stack.release("billing.before-hand-over");
     let closed = stack.until_closed(&id).await;
     assert_eq!(closed["overall"], "cancelled", "{closed:#}");
     assert_eq!(closed["status"]["inventory"], "released");
@@ -95,13 +96,14 @@ async fn a_payment_that_was_made_goes_back_when_the_stock_is_missing() {
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
     // Inventory finds out late, so that billing is done by then.
-    stack.arm("inventory.before-claim", "stall 3000");
+    stack.hold("inventory.before-claim");
     let body = json!({"customerId": "c-late", "currency": "EUR",
         "items": [{"sku": "royal-jelly", "quantity": 6}]});
     let id = stack.submit(&body).await;
     stack.until(&id, "paid", |order| order["status"]["billing"] == "done").await;
     let refused = stack.cancel(&id).await;
     assert_eq!(refused.json()["type"], "/problems/payment-begun", "{refused:?}");
+    stack.release("inventory.before-claim");
     let closed = stack.until_closed(&id).await;
     assert_eq!(closed["overall"], "failed", "{closed:#}");
     assert_eq!(closed["status"]["billing"], "refunded");
@@ -114,13 +116,14 @@ async fn a_payment_that_was_made_goes_back_when_the_stock_is_missing() {
 async fn compensation_may_arrive_before_the_act() {
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
-    stack.arm("inventory.before-claim", "stall 3000");
+    stack.hold("inventory.before-claim");
     let id = stack.submit(&order_with(json!({"billing": "decline"}))).await;
     let released = stack.until_closed(&id).await;
+    stack.release("inventory.before-claim");
     assert_eq!(released["status"]["inventory"], "released");
     assert_eq!(released["stage"]["inventory"]["attempt"], 0, "nobody had begun: {released:#}");
     // The act comes late, meets the tombstone, and does nothing.
-    eventually("the stalled reservation has passed", || async {
+    eventually("the late reservation has passed", || async {
         let log = stack.full_log();
         let passed = |line: &&str| line.contains(&id) && line.contains("nothing left to do");
         log.lines().any(|line| passed(&line)).then_some(())

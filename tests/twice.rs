@@ -163,7 +163,7 @@ impl Drop for Instance {
 async fn oversleep(app: &str, service: &str, point: &str) {
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
-    stack.arm(point, "stall 1500");
+    stack.hold(point);
     let id = stack.submit(&order()).await;
     eventually("the worker stands still", || async { (!stack.is_armed(point)).then_some(()) })
         .await;
@@ -188,6 +188,7 @@ async fn oversleep(app: &str, service: &str, point: &str) {
         .await;
     assert_eq!(taken_over["stage"][service]["attempt"], 2, "{taken_over:#}");
     let done = stack.until_quiet(&id).await;
+    stack.release(point);
     for pid in frozen {
         signal(pid, "CONT");
     }
@@ -252,7 +253,7 @@ async fn a_bank_that_refuses_the_request_sets_the_payment_aside_with_its_reason(
     let stack = TestStack::start().await;
     let initial = proof::stock(&stack).await;
     // Somebody has used this order's key for another amount: trying again can never help.
-    stack.arm("billing.before-claim", "stall 1500");
+    stack.hold("billing.before-claim");
     let id = stack.submit(&order()).await;
     let other = json!({"reference": id, "amountMinor": 1, "currency": "EUR", "customer": "x",
         "instrument": "test-decline"});
@@ -267,6 +268,7 @@ async fn a_bank_that_refuses_the_request_sets_the_payment_aside_with_its_reason(
     )
     .await;
     assert_eq!(taken.status, 201, "{taken:?}");
+    stack.release("billing.before-claim");
     let stuck =
         stack.until(&id, "set aside", |order| order["status"]["billing"] == "dead-lettered").await;
     assert!(stuck["stage"]["billing"]["error"].as_str().unwrap().contains("422"), "{stuck:#}");

@@ -20,6 +20,8 @@ pub struct Endpoints {
     pub cosmos_key: String,
     /// Service Bus connection string. The emulator's public one.
     pub bus: String,
+    /// Base URL where the bus tells how it is and takes faults, without a trailing slash.
+    pub bus_operations: String,
     /// Storage connection string, queues only. The emulator's public one.
     pub queue: String,
     /// Base URL of the bank, without a trailing slash.

@@ -252,6 +252,8 @@ impl Stack {
         let with = || topology.clone();
         let mut further = with();
         further.extend(arguments("--data", &self.data.join("cosmos")));
+        // The portal's experiments order some; nothing else does.
+        further.push("--faults".to_owned());
         let cosmos = self.launch("cosmos", self.options.cosmos_port, further).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
@@ -259,6 +261,7 @@ impl Stack {
 
         let mut further = with();
         further.extend(arguments("--data", &self.data.join("bus")));
+        further.extend(["--operations", "127.0.0.1:0", "--faults"].map(str::to_owned));
         if self.options.data.is_none() {
             // What goes with the stack has to outlive processes, not the machine.
             further.push("--no-fsync".to_owned());
@@ -308,6 +311,7 @@ impl Stack {
                  SharedAccessKey={BUS_KEY};UseDevelopmentEmulator=true;",
                 bus.address
             ),
+            bus_operations: String::new(),
             queue: queue::connection_string(queue.address),
             bank: format!("http://{}", bank.address),
             bank_ledger: self.bank_ledger.clone(),
@@ -367,10 +371,12 @@ impl Stack {
     /// Writes where everything is by now, if anybody wants to know.
     fn write_ready_file(&mut self) -> Result<(), String> {
         let processes = self.processes();
+        let operations = self.bus_operations();
         let (Some(path), Some(endpoints)) = (&self.options.ready_file, &mut self.endpoints) else {
             return Ok(());
         };
         endpoints.processes = processes;
+        endpoints.bus_operations = operations;
         write_ready_file(path, endpoints).map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -403,6 +409,13 @@ impl Stack {
         let count = seed::seed(&self.workspace.seed(), cosmos, COSMOS_KEY).await?;
         report.step(Outcome::Done, &format!("Seeding {count} documents"), Some(since));
         Ok(())
+    }
+
+    /// Where the bus tells how it is, which is another port each time it starts.
+    fn bus_operations(&self) -> String {
+        let bus = self.services.iter().find(|(_, running)| running.name == "bus");
+        let address = bus.and_then(|(_, bus)| bus.ready["operations"].as_str());
+        address.map_or_else(String::new, |address| format!("http://{address}"))
     }
 
     fn processes(&self) -> Vec<Process> {

@@ -118,6 +118,7 @@ mod tests {
             cosmos: "http://127.0.0.1:8081".to_owned(),
             cosmos_key: "key".to_owned(),
             bus: "bus-string".to_owned(),
+            bus_operations: String::new(),
             queue: "queue-string".to_owned(),
             bank: "http://127.0.0.1:7075".to_owned(),
             grid: "http://127.0.0.1:6500/t/api/events".to_owned(),
