@@ -257,7 +257,12 @@ def test_teardown_deletes_what_is_there_and_then_nothing(azure, deploy):
     arguments = ("--environment", "dev", "--hub", HUB, "--yes")
     done = deploy(*arguments, script=TEARDOWN)
     assert done.returncode == 0, done.stderr
-    deleted = [" ".join(call) for call in azure.changes()]
+    # `list` takes no --ids, unlike `delete`.
+    calls = [" ".join(call) for call in azure.calls()]
+    (listed,) = [call for call in calls if call.startswith("network vnet peering list")]
+    names = HUB.split("/")
+    assert (f"--subscription {names[2]} --resource-group {names[4]} --vnet-name {names[8]}") in listed
+    deleted = [call for call in calls if not call.startswith(HARMLESS)]
     assert deleted == [
         "resource delete --ids /flow-hub /flow-spoke --output none",
         "group delete --name rg-bulkhead-dev --yes --output none",
