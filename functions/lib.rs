@@ -44,3 +44,5 @@ pub mod worker;
 
 mod chain;
 mod clock;
+#[cfg(feature = "azure-monitor")]
+mod insights;

@@ -17,6 +17,7 @@
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | all | where traces and metrics go; nowhere without it |
 //! | `OTEL_EXPORTER_OTLP_HEADERS` | all | headers for that, `name=value,…` |
 //! | `APPLICATIONINSIGHTS_CONNECTION_STRING` | all | where they go instead, if there is no collector |
+//! | `APPLICATIONINSIGHTS_AUTHENTICATION_STRING` | all | as whom: `Authorization=AAD;ClientId=…`; by the key alone without it |
 //!
 //! The same names serve the Functions host for its trigger connections. Variables that belong to
 //! the host are read by the `handler` crate.
@@ -41,7 +42,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",
@@ -57,6 +58,7 @@ pub const NAMES: [&str; 20] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "AUTH_MODE",
     "AUTH_ISSUER",
     "AUTH_AUDIENCE",
@@ -214,11 +216,7 @@ fn telemetry(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destinat
 
 #[cfg(feature = "azure-monitor")]
 fn azure_monitor(look_up: impl Fn(&str) -> Option<String>) -> Result<Option<Destination>, String> {
-    const NAME: &str = "APPLICATIONINSIGHTS_CONNECTION_STRING";
-    let Some(text) = look_up(NAME).filter(|text| !text.trim().is_empty()) else { return Ok(None) };
-    let connection = handler::telemetry::ConnectionString::parse(&text);
-    let connection = connection.map_err(|error| format!("{NAME} cannot be used: {error}"))?;
-    Ok(Some(Destination::AzureMonitor(connection)))
+    crate::insights::destination(look_up)
 }
 
 /// Built without it: the setting is for the host then.
@@ -384,7 +382,7 @@ mod tests {
         let name = "APPLICATIONINSIGHTS_CONNECTION_STRING";
         let insights = (name, "InstrumentationKey=11111111-2222-3333-4444-555555555555");
         let settings = resolve(&[], &[both[0], both[1], insights]).unwrap();
-        assert!(matches!(settings.telemetry, Some(Destination::AzureMonitor(_))));
+        assert!(matches!(settings.telemetry, Some(Destination::AzureMonitor { .. })));
         let collector = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318");
         let settings = resolve(&[], &[both[0], both[1], insights, collector]).unwrap();
         assert!(matches!(settings.telemetry, Some(Destination::Otlp { .. })));

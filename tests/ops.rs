@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use crate::harness::{Answer, DONE_WITHIN, TestStack, eventually, order_with, shared, try_send};
 use crate::proof;
 
-const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+pub(crate) const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 /// A record that its owner left behind may be taken over after fifteen seconds, and a lock of a
 /// dead-letter queue that its owner never gave back ends after a minute.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
 
-async fn act(stack: &TestStack, source: &str, action: &str, body: &Value) -> Answer {
+pub(crate) async fn act(stack: &TestStack, source: &str, action: &str, body: &Value) -> Answer {
     let path = format!("/api/ops/dead-letters/{source}/{action}");
     stack.send(Method::POST, &path, &JSON, body.to_string()).await
 }
@@ -35,7 +35,7 @@ fn these_without_fault(number: i64) -> Value {
     json!({"select": {"sequenceNumbers": [number]}, "reason": "test", "withoutFault": true})
 }
 
-async fn get(stack: &TestStack, path: &str) -> Value {
+pub(crate) async fn get(stack: &TestStack, path: &str) -> Value {
     let answer = stack.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {answer:?}");
     answer.json()
@@ -71,7 +71,7 @@ async fn trail(stack: &TestStack, source: &str, number: i64) -> Vec<Value> {
     page["entries"].as_array().unwrap().iter().filter(about).cloned().collect()
 }
 
-fn problem(answer: &Answer, status: u16, name: &str) {
+pub(crate) fn problem(answer: &Answer, status: u16, name: &str) {
     assert_eq!(answer.status, status, "{name}: {answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
     assert_eq!(answer.json()["type"], format!("/problems/{name}"), "{answer:?}");
@@ -321,6 +321,9 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
         (with("schemaversion", json!(9)), "/body"),
         (with("specversion", json!("0.3")), "/body"),
         (with("MessageId", json!("forged")), "/body"),
+        (with("data", json!({})), "/body/data"),
+        (with("source", json!("/by/hand")), "/body/source"),
+        (with("traceparent", json!("zzz")), "/body/traceparent"),
         (with("subject", json!(uuid::Uuid::new_v4().to_string())), "/body/subject"),
         (with("type", json!("order.completed")), "/body/type"),
     ] {
@@ -346,7 +349,7 @@ async fn poison_is_edited_or_discarded_and_bystanders_stay_as_they_are() {
     assert_eq!(counts(left), expected, "bystanders are released, not abandoned");
 
     // An edit that keeps the rules takes the place of the original.
-    let answer = replay(&stack, "billing-sub", &with("source", json!("/by/hand"))).await;
+    let answer = replay(&stack, "billing-sub", &with("editedby", json!("o-1"))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     stack.until_completed(&id).await;
     let entry = &trail(&stack, "billing-sub", number).await[0];
@@ -436,7 +439,7 @@ async fn a_payment_in_the_poison_queue_goes_back_through_billing() {
 }
 
 /// The newest line of the trail that nobody else can have written.
-async fn newest(stack: &TestStack, reason: &str) -> Value {
+pub(crate) async fn newest(stack: &TestStack, reason: &str) -> Value {
     let page = get(stack, "/api/ops/audit?limit=200").await;
     let mut entries = page["entries"].as_array().unwrap().iter();
     entries.find(|entry| entry["reason"] == reason).cloned().unwrap_or_default()
@@ -570,4 +573,25 @@ async fn the_command_line_shows_and_replays_what_the_api_does() {
     stack.until_completed(&id).await;
     let (ok, table, _) = dlq(words("audit")).await;
     assert!(ok && table.contains("fixed") && table.contains("developer"), "{table}");
+
+    // What was refused, why, and how often.
+    let (ok, _, error) = dlq(words("discard notification-sub --number 424242 --reason oops")).await;
+    assert!(!ok && error.contains("/problems/gone"), "{error}");
+    let mallory = [("x-development-principal", "c-mallory;roles=orders.read")];
+    for _ in 0..3 {
+        let refused = stack.send(Method::GET, "/api/ops/audit", &mallory, "").await;
+        problem(&refused, 403, "forbidden");
+    }
+    let told = eventually("those alike are told of with their number", || async {
+        let (ok, table, error) = dlq(words("audit --limit 50")).await;
+        assert!(ok, "{table}{error}");
+        let counted: Vec<&str> = table.lines().filter(|l| l.contains("c-mallory")).collect();
+        (counted.len() >= 2).then_some(table)
+    })
+    .await;
+    assert!(told.contains("detail=/problems/gone: "), "{told}");
+    assert!(told.contains("detail=/problems/forbidden: the role is missing"), "{told}");
+    let (ok, _, error) =
+        dlq(words("list --header x-development-principal:;roles=orders.read")).await;
+    assert!(!ok && error.contains("403") && error.contains("ops.read"), "{error}");
 }

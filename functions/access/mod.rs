@@ -185,7 +185,9 @@ struct Asked {
 
 impl Asked {
     fn of(request: &Request, path: &str) -> Self {
-        let order_id = request.uri().path().strip_prefix("/api/orders/");
+        let path_asked = request.uri().path();
+        let of_order = ["/api/orders/", "/api/ops/orders/"];
+        let order_id = of_order.iter().find_map(|prefix| path_asked.strip_prefix(prefix));
         let order_id = order_id.and_then(|rest| rest.split('/').next()?.parse::<OrderId>().ok());
         let trace = request.extensions().get::<TraceContext>();
         Self {

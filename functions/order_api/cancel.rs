@@ -16,7 +16,7 @@ use super::{OrderApi, Shared, read, store_problem};
 use crate::access::{Principal, Reach};
 use crate::clock;
 use crate::crash;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::store::Moved;
 
 /// Tries against other moves of the same order: each refusal changes what is to be said.
@@ -77,22 +77,22 @@ async fn attempt(
 
 /// What can be said without trying; `None` when the order can be cancelled as far as one can see.
 fn judge(order: &Order) -> Option<Result<(), Problem>> {
-    let conflict = |name, detail: &str| {
+    let conflict = |kind, detail: &str| {
         let title = "The order cannot be cancelled any more.";
-        Some(Err(Problem::new(StatusCode::CONFLICT, name, title).detail(detail)))
+        Some(Err(Problem::new(kind, title).detail(detail)))
     };
     if order.cancellation.is_some() {
         return Some(Ok(()));
     }
     if order.overall != Overall::Accepted {
         let detail = format!("It is {}.", order.overall.as_str());
-        return conflict("order-closed", &detail);
+        return conflict(Kind::ORDER_CLOSED, &detail);
     }
     if order.is_unwinding() {
-        return conflict("order-unwinding", "It has failed and is being undone already.");
+        return conflict(Kind::ORDER_UNWINDING, "It has failed and is being undone already.");
     }
     if order.stage[Service::Billing].calls > 0 {
-        return conflict("payment-begun", "The payment has been made or is being made.");
+        return conflict(Kind::PAYMENT_BEGUN, "The payment has been made or is being made.");
     }
     None
 }

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
 use orders::{OutboxEvent, Timestamp};
 use serde_json::{Value, json};
 
 use super::{OrderApi, RETRY_AFTER_DEFAULT, Shared};
 use crate::clock;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::telemetry;
 
 /// How long the store may take to show that it is there.
@@ -68,7 +67,7 @@ fn not_draining(age_ms: u64) -> Problem {
         age_ms / 1_000,
         OUTBOX_AGE_MAX_MS / 1_000,
     );
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "outbox-not-draining", title).detail(detail)
+    Problem::new(Kind::OUTBOX_NOT_DRAINING, title).detail(detail)
 }
 
 #[cfg(test)]

@@ -121,7 +121,10 @@ impl OrderApi {
                 "/api/ops/orders/{id}/duplicate",
                 post(record::duplicate).fallback(|| refuse_method("POST")),
             )
-            .route("/api/ops/local/{*path}", get(local::local).post(local::local))
+            .route(
+                "/api/ops/local/{*path}",
+                get(local::local).post(local::local).fallback(|| refuse_method("GET, HEAD, POST")),
+            )
             .merge(portal::router())
             .fallback(|| async { Problem::not_found("No route has this path.") })
             // `submit` reads the body itself, to answer in its own words.

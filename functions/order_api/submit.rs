@@ -69,7 +69,8 @@ pub(super) async fn submit(
     }
     if !api.faults_allowed && !submission.faults().is_empty() {
         let error = FieldError::new("/faults", "not_allowed", "is switched off here");
-        return Err(Problem::invalid_order(vec![error]));
+        let problem = Problem::invalid_order(vec![error]);
+        return Err(problem.refuses("failures on purpose, which are switched off here"));
     }
     // Before anything that costs a request to the store.
     api.admission.count(submission.customer_id()).map_err(Problem::too_many_orders)?;

@@ -1,5 +1,5 @@
-//! The audit trail: who did what to which dead letter, when, why, and what came of it; and who was
-//! refused.
+//! The audit trail: who did what to which dead letter, when, why, and what came of it; who made which
+//! experiment; and who was refused.
 //!
 //! An action on a dead letter has one record, whose id follows from the letter; it is created
 //! before anything is done, so it is the lock as well: of two operators one creates it and the
@@ -40,6 +40,10 @@ pub enum Deed {
     Replay,
     /// [`Action::Discard`].
     Discard,
+    /// An event was delivered twice on purpose.
+    Duplicate,
+    /// A switch of the local stack was moved: a process killed or paused, a bank told to misbehave.
+    Local,
     /// A request that was refused because of who asked.
     Access,
 }
@@ -68,6 +72,8 @@ impl Deed {
         match self {
             Self::Replay => "replay",
             Self::Discard => "discard",
+            Self::Duplicate => "duplicate",
+            Self::Local => "local",
             Self::Access => "access",
         }
     }
@@ -85,7 +91,9 @@ pub enum Outcome {
     Replayed,
     /// Discarded.
     Discarded,
-    /// Something did not answer; the dead letter is still there.
+    /// Done, whatever else it was.
+    Done,
+    /// Something did not answer; a dead letter is still there.
     Failed,
     /// Not begun: `detail` says why.
     Refused,
@@ -98,6 +106,7 @@ impl Outcome {
             Self::Sent => "sent",
             Self::Replayed => "replayed",
             Self::Discarded => "discarded",
+            Self::Done => "done",
             Self::Failed => "failed",
             Self::Refused => "refused",
         }
@@ -120,8 +129,8 @@ pub struct AuditEntry {
     pub actor: String,
     /// What.
     pub action: Deed,
-    /// Where the dead letter was; as the client wrote it when there is no such place. Of a refused
-    /// request its method and route.
+    /// Where the dead letter was; as the client wrote it when there is no such place. Of a duplicate
+    /// the topic, of a switch its path, of a refused request its method and route.
     pub source: String,
     /// Which one; `None` for a refused selection.
     pub sequence_number: Option<i64>,
@@ -136,7 +145,7 @@ pub struct AuditEntry {
     /// More about the outcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Id of the replay.
+    /// Id of the replay, or of the duplicate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replayed_as: Option<String>,
     /// Whether an edited body took the place of the original.
@@ -166,7 +175,7 @@ pub struct Subject<'a> {
     pub actor: &'a str,
     /// Why.
     pub reason: &'a str,
-    /// Where the dead letter is.
+    /// Where; see [`AuditEntry::source`].
     pub source: &'a str,
     /// Which one.
     pub sequence_number: Option<i64>,
@@ -184,6 +193,13 @@ impl AuditEntry {
         let number = sequence_number.unwrap_or_default();
         let id = format!("{}:{source}:{number}", action.as_str());
         Self::new(subject, id, day(enqueued_at), Outcome::Begun, None)
+    }
+
+    /// The record of something that may be done again and again.
+    #[must_use]
+    pub fn of_deed(subject: &Subject<'_>) -> Self {
+        let id = format!("{}:{}", subject.action.as_str(), uuid::Uuid::now_v7());
+        Self::new(subject, id, day(clock::now()), Outcome::Begun, None)
     }
 
     /// The record of something that was refused.

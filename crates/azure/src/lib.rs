@@ -12,6 +12,7 @@
 //!   schedule, peek, settle by lock token.
 //! * [`grid`]: a topic that pushes events to webhooks (Azure Event Grid): publish.
 //! * [`queue`]: a Storage queue, as an operator needs it: peek, take, delete, count.
+//! * [`token`]: Entra tokens for services that others speak to.
 //! * [`retry`]: back-off with full jitter, bounded in attempts and in time.
 //!
 //! Two rules hold everywhere. Every wait has a deadline: a service that is down costs the caller
@@ -24,3 +25,4 @@ mod credential;
 pub mod grid;
 pub mod queue;
 pub mod retry;
+pub mod token;

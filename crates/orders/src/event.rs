@@ -14,7 +14,10 @@ use crate::{Order, OrderId, Timestamp};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// `datacontenttype` of every event.
-const DATA_CONTENT_TYPE: &str = "application/json";
+pub(crate) const DATA_CONTENT_TYPE: &str = "application/json";
+
+/// `source` of every event.
+pub(crate) const SOURCE: &str = "/bulkhead/orders";
 
 /// Content type of a message whose body is one event.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -226,7 +229,7 @@ impl OutboxEvent {
             event: CloudEvent {
                 specversion: "1.0".to_owned(),
                 id,
-                source: "/bulkhead/orders".to_owned(),
+                source: SOURCE.to_owned(),
                 event_type,
                 subject: order_id.to_string(),
                 time: at,

@@ -23,6 +23,7 @@ pub mod limits;
 pub mod money;
 pub mod notice;
 pub mod order;
+pub mod payload;
 pub mod replay;
 pub mod saga;
 pub mod service;

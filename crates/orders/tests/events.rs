@@ -159,3 +159,70 @@ fn a_consumer_ignores_what_it_does_not_know_and_misses_nothing_that_is_optional(
         assert_eq!(read, CloudEvent { traceparent: None, ..event });
     }
 }
+
+#[test]
+fn an_edited_event_must_be_what_its_schema_says() {
+    let check = |event: &Value| -> Option<String> {
+        let event: CloudEvent = serde_json::from_value(event.clone()).unwrap();
+        orders::payload::check(&event).err().map(|error| error.pointer.to_string())
+    };
+    for event in one_of_each() {
+        let kind = event.event_type;
+        let whole = serde_json::to_value(&event).unwrap();
+        assert_eq!(check(&whole), None, "{kind}");
+        let mut more = whole.clone();
+        more["editedby"] = json!("o-1");
+        more["data"]["more"] = json!(1);
+        assert_eq!(check(&more), None, "{kind}: unknown members are allowed");
+        for (pointer, value, place) in [
+            ("/id", json!("event:x:1"), "/id"),
+            ("/source", json!("/by/hand"), "/source"),
+            ("/datacontenttype", json!("text/plain"), "/datacontenttype"),
+            ("/correlationid", json!(""), "/correlationid"),
+            ("/correlationid", json!("x".repeat(129)), "/correlationid"),
+            ("/traceparent", json!("zzz"), "/traceparent"),
+            ("/traceparent", json!(TRACE.to_uppercase()), "/traceparent"),
+            ("/data", json!([]), "/data"),
+            ("/data", json!(["01890a5d-ac96-774b-bcce-b302099a8057", "c", "EUR", 1]), "/data"),
+            ("/data", json!({}), "/data"),
+            ("/data", json!("text"), "/data"),
+            ("/data/orderId", json!("01890a5d-ac96-774b-bcce-b302099a8058"), "/data/orderId"),
+            ("/data/customerId", json!("a b"), "/data"),
+            ("/data/currency", json!("eur"), "/data"),
+            ("/data/totalMinor", json!(-1), "/data"),
+            ("/data/totalMinor", json!("1"), "/data"),
+            ("/data/totalMinor", json!(1_u64 << 53), "/data/totalMinor"),
+        ] {
+            let mut edited = whole.clone();
+            *edited.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(check(&edited).as_deref(), Some(place), "{kind}: {edited:#}");
+        }
+        let required = read(&folder().join(format!("{kind}.v1.json")));
+        for name in required["properties"]["data"]["required"].as_array().unwrap() {
+            let mut edited = whole.clone();
+            edited["data"].as_object_mut().unwrap().remove(name.as_str().unwrap());
+            assert!(check(&edited).is_some(), "{kind} without {name}");
+        }
+        if whole["data"].get("reason").is_some() {
+            let mut edited = whole.clone();
+            edited["data"]["reason"] = json!("because");
+            assert_eq!(check(&edited).as_deref(), Some("/data/reason"), "{kind}");
+        }
+    }
+    let created = serde_json::to_value(&one_of_each()[0]).unwrap();
+    for (items, place) in [
+        (json!([]), "/data/items"),
+        (json!([{"sku": "tea", "quantity": 0, "unitPriceMinor": 1}]), "/data/items/0/quantity"),
+        (json!([{"sku": "tea", "quantity": -1, "unitPriceMinor": 1}]), "/data"),
+        (json!([{"sku": "tea", "quantity": 1}]), "/data"),
+        (json!([["tea", 1, 1]]), "/data"),
+        (
+            json!([{"sku": "tea", "quantity": 1, "unitPriceMinor": 1_000_000_001}]),
+            "/data/items/0/unitPriceMinor",
+        ),
+    ] {
+        let mut edited = created.clone();
+        edited["data"]["items"] = items;
+        assert_eq!(check(&edited).as_deref(), Some(place), "{edited:#}");
+    }
+}

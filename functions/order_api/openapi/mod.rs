@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::{content_etag, not_modified, read};
 use crate::access::routes::{Need, ROUTES, Route};
+use crate::problem::Kind;
 use problems::refusals;
 
 /// The document as it is served, and its tag.
@@ -119,7 +120,7 @@ fn operation(route: &Route) -> Option<Value> {
             ),
             ("GET", "/readyz") => Operation::new("isReady", "Whether orders can be accepted")
                 .answer(200, "They can.", json_body("Health"))
-                .refuse(&["store-unavailable", "internal", "outbox-not-draining"]),
+                .refuse(&[Kind::STORE_UNAVAILABLE, Kind::INTERNAL, Kind::OUTBOX_NOT_DRAINING]),
             ("GET", "/") => Operation::new("showPortal", "The portal").answer_tagged(
                 "The page.",
                 json!({"text/html; charset=utf-8": {"schema": {"type": "string"}}}),
@@ -152,18 +153,18 @@ fn submit() -> Operation {
         )
         .answer(202, "The order is committed.", json_body("Receipt"))
         .refuse(&[
-            "malformed-json",
-            "body-incomplete",
-            "invalid-header",
-            "other-customer",
-            "body-too-large",
-            "unsupported-media-type",
-            "invalid-order",
-            "idempotency-key-reused",
-            "too-many-orders",
-            "internal",
-            "store-unavailable",
-            "overloaded",
+            Kind::MALFORMED_JSON,
+            Kind::BODY_INCOMPLETE,
+            Kind::INVALID_HEADER,
+            Kind::OTHER_CUSTOMER,
+            Kind::BODY_TOO_LARGE,
+            Kind::UNSUPPORTED_MEDIA_TYPE,
+            Kind::INVALID_ORDER,
+            Kind::KEY_REUSED,
+            Kind::TOO_MANY_ORDERS,
+            Kind::INTERNAL,
+            Kind::STORE_UNAVAILABLE,
+            Kind::OVERLOADED,
         ]);
     operation.object["requestBody"] = json!({"required": true, "content": json_body("Submission")});
     let headers = &mut operation.object["responses"]["202"]["headers"];
@@ -201,14 +202,14 @@ fn list() -> Operation {
             }),
         )
         .answer_tagged("A page.", json_body("Page"))
-        .refuse(&["invalid-query", "internal", "store-unavailable"])
+        .refuse(&[Kind::INVALID_QUERY, Kind::INTERNAL, Kind::STORE_UNAVAILABLE])
 }
 
 fn one() -> Operation {
     Operation::new("readOrder", "One order; another customer's is not there")
         .parameter("path", "id", "The order's id.", json!({"$ref": "#/components/schemas/OrderId"}))
         .answer_tagged("The order.", json_body("Order"))
-        .refuse(&["not-found", "internal", "store-unavailable"])
+        .refuse(&[Kind::NOT_FOUND, Kind::INTERNAL, Kind::STORE_UNAVAILABLE])
 }
 
 fn cancel() -> Operation {
@@ -216,12 +217,12 @@ fn cancel() -> Operation {
         .parameter("path", "id", "The order's id.", json!({"$ref": "#/components/schemas/OrderId"}))
         .answer(202, "The order, which has a cancellation from then on.", json_body("Order"))
         .refuse(&[
-            "not-found",
-            "order-closed",
-            "order-unwinding",
-            "payment-begun",
-            "internal",
-            "store-unavailable",
+            Kind::NOT_FOUND,
+            Kind::ORDER_CLOSED,
+            Kind::ORDER_UNWINDING,
+            Kind::PAYMENT_BEGUN,
+            Kind::INTERNAL,
+            Kind::STORE_UNAVAILABLE,
         ])
 }
 
@@ -238,7 +239,7 @@ fn file() -> Operation {
                 "image/svg+xml": text,
             }),
         )
-        .refuse(&["not-found"])
+        .refuse(&[Kind::NOT_FOUND])
 }
 
 /// JSON of a named schema, as the content of a body.
@@ -253,7 +254,7 @@ fn trace_header() -> Value {
 /// An operation object that grows.
 struct Operation {
     object: Value,
-    problems: Vec<&'static str>,
+    problems: Vec<Kind>,
 }
 
 impl Operation {
@@ -300,9 +301,9 @@ impl Operation {
         this
     }
 
-    /// Problems by name; see [`problems`].
-    fn refuse(mut self, names: &[&'static str]) -> Self {
-        self.problems.extend(names);
+    /// The problems that it answers, beside those of [`Self::guarded`].
+    fn refuse(mut self, kinds: &[Kind]) -> Self {
+        self.problems.extend(kinds);
         self
     }
 
@@ -315,10 +316,14 @@ impl Operation {
             Need::AnyOf(roles) => roles.iter().map(|role| json!({"bearer": [role]})).collect(),
         };
         if need != Need::Public {
-            self.problems.extend(["untrusted-principal", "unauthenticated", "issuer-unavailable"]);
+            self.problems.extend([
+                Kind::UNTRUSTED_PRINCIPAL,
+                Kind::UNAUTHENTICATED,
+                Kind::ISSUER_UNAVAILABLE,
+            ]);
         }
         if matches!(need, Need::AnyOf(_)) {
-            self.problems.push("forbidden");
+            self.problems.push(Kind::FORBIDDEN);
         }
         for (status, answer) in refusals(&self.problems) {
             self.object["responses"][status] = answer;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::schemas::{nullable, object, reference};
 use super::{Operation, json_body};
+use crate::problem::Kind;
 
 /// What a route of operators asks for and gives, or `None` for one that is described elsewhere.
 pub(super) fn operation(method: &str, path: &str) -> Option<Operation> {
@@ -14,7 +15,7 @@ pub(super) fn operation(method: &str, path: &str) -> Option<Operation> {
         ("GET", _, Some("")) => {
             Operation::new("countDeadLetters", "How many dead letters there are, and why")
                 .answer(200, "Every source.", json_body("DeadLetterOverview"))
-                .refuse(&["internal", "store-unavailable", "broker-unavailable"])
+                .refuse(&[Kind::INTERNAL, Kind::STORE_UNAVAILABLE, Kind::BROKER_UNAVAILABLE])
         }
         ("GET", _, Some("/{source}")) => list(),
         ("GET", _, Some("/{source}/{number}")) => one(),
@@ -37,7 +38,7 @@ fn list() -> Operation {
         .parameter("query", "after", "The `next` of an earlier page.", after)
         .parameter("query", "reason", "Only those with this reason.", reason)
         .answer(200, "A page.", json_body("DeadLetterPage"))
-        .refuse(&["invalid-query", "not-found", "internal", "broker-unavailable"])
+        .refuse(&[Kind::INVALID_QUERY, Kind::NOT_FOUND, Kind::INTERNAL, Kind::BROKER_UNAVAILABLE])
 }
 
 fn one() -> Operation {
@@ -45,30 +46,36 @@ fn one() -> Operation {
     source(Operation::new("readDeadLetter", "One dead letter, with the order beside it"))
         .parameter("path", "number", "Its sequence number.", number)
         .answer(200, "The dead letter.", json_body("DeadLetterInFull"))
-        .refuse(&["not-found", "gone", "internal", "store-unavailable", "broker-unavailable"])
+        .refuse(&[
+            Kind::NOT_FOUND,
+            Kind::GONE,
+            Kind::INTERNAL,
+            Kind::STORE_UNAVAILABLE,
+            Kind::BROKER_UNAVAILABLE,
+        ])
 }
 
 fn act(id: &str, summary: &str) -> Operation {
     let mut operation = source(Operation::new(id, summary))
         .answer(200, "What became of each.", json_body("OperatorReport"))
         .refuse(&[
-            "malformed-json",
-            "body-incomplete",
-            "not-found",
-            "gone",
-            "already-replayed",
-            "already-discarded",
-            "in-progress",
-            "locked",
-            "replay-limit",
-            "body-too-large",
-            "unsupported-media-type",
-            "invalid-request",
-            "too-many-selected",
-            "not-routable",
-            "internal",
-            "store-unavailable",
-            "broker-unavailable",
+            Kind::MALFORMED_JSON,
+            Kind::BODY_INCOMPLETE,
+            Kind::NOT_FOUND,
+            Kind::GONE,
+            Kind::ALREADY_REPLAYED,
+            Kind::ALREADY_DISCARDED,
+            Kind::IN_PROGRESS,
+            Kind::LOCKED,
+            Kind::REPLAY_LIMIT,
+            Kind::BODY_TOO_LARGE,
+            Kind::UNSUPPORTED_MEDIA_TYPE,
+            Kind::INVALID_REQUEST,
+            Kind::TOO_MANY_SELECTED,
+            Kind::NOT_ROUTABLE,
+            Kind::INTERNAL,
+            Kind::STORE_UNAVAILABLE,
+            Kind::BROKER_UNAVAILABLE,
         ]);
     operation.object["requestBody"] =
         json!({"required": true, "content": json_body("OperatorRequest")});
@@ -82,7 +89,7 @@ fn audit() -> Operation {
         .parameter("query", "limit", "Entries of one page.", limit)
         .parameter("query", "after", "The `next` of an earlier page.", after)
         .answer(200, "A page.", json_body("AuditPage"))
-        .refuse(&["invalid-query", "internal", "store-unavailable"])
+        .refuse(&[Kind::INVALID_QUERY, Kind::INTERNAL, Kind::STORE_UNAVAILABLE])
 }
 
 fn source(operation: Operation) -> Operation {
@@ -155,14 +162,16 @@ pub(super) fn schemas() -> Value {
             "day": {"type": "string"},
             "at": reference("Timestamp"),
             "actor": {"type": "string"},
-            "action": {"type": "string", "enum": ["replay", "discard", "access"]},
+            "action": {"type": "string", "enum": [
+                "replay", "discard", "duplicate", "local", "access",
+            ]},
             "source": {"type": "string"},
             "sequenceNumber": nullable("integer"),
             "messageId": nullable("string"),
             "orderId": nullable("string"),
             "reason": {"type": "string"},
             "outcome": {"type": "string", "enum": [
-                "begun", "sent", "replayed", "discarded", "failed", "refused",
+                "begun", "sent", "replayed", "discarded", "done", "failed", "refused",
             ]},
             "detail": nullable("string"),
             "replayedAs": nullable("string"),

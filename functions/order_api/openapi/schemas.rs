@@ -10,7 +10,7 @@ use orders::{Notice, Overall, Service, Status};
 use serde_json::{Map, Value, json};
 
 use super::read::PAGE_ORDERS_MAX;
-use super::{operations, watching};
+use super::{operations, problems, watching};
 use crate::outbox::sweep::STUCK_ORDERS_MAX;
 
 /// Every schema, by name.
@@ -115,6 +115,7 @@ fn of_orders() -> Value {
         "Attention": attention(),
         "Health": object(&["status"], json!({"status": {"enum": ["ok", "ready"]}})),
         "Problem": problem(),
+        "ProblemType": problems::types(),
     })
 }
 
@@ -279,7 +280,7 @@ fn problem() -> Value {
     let mut problem = object(
         &["type", "title", "status", "traceId"],
         json!({
-            "type": {"type": "string", "pattern": "^/problems/[a-z-]+$"},
+            "type": reference("ProblemType"),
             "title": {"type": "string", "minLength": 1},
             "status": {"type": "integer", "minimum": 400, "maximum": 599},
             "detail": {"type": "string"},

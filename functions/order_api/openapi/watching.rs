@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::schemas::{nullable, object, reference};
 use super::{Operation, json_body};
+use crate::problem::Kind;
 
 /// What a route of the portal asks for and gives, or `None` for one that is described elsewhere.
 pub(super) fn operation(method: &str, path: &str) -> Option<Operation> {
@@ -16,17 +17,34 @@ pub(super) fn operation(method: &str, path: &str) -> Option<Operation> {
         ("GET", "/api/ops/system") => {
             Operation::new("showSystem", "How much waits where, and since when")
                 .answer(200, "Every place.", json_body("System"))
-                .refuse(&["internal"])
+                .refuse(&[Kind::INTERNAL])
         }
         ("GET", "/api/ops/orders/{id}") => {
             of_one(Operation::new("readRecord", "An order as it is stored, and its events"))
                 .answer(200, "The record.", json_body("Record"))
-                .refuse(&["not-found", "internal", "store-unavailable"])
+                .refuse(&[Kind::NOT_FOUND, Kind::INTERNAL, Kind::STORE_UNAVAILABLE])
         }
         ("POST", "/api/ops/orders/{id}/duplicate") => {
-            of_one(Operation::new("duplicateEvent", "Deliver the order's first event once more"))
-                .answer(202, "The topic has the copy.", json_body("Duplicate"))
-                .refuse(&["not-found", "internal", "store-unavailable", "broker-unavailable"])
+            let mut operation = of_one(Operation::new(
+                "duplicateEvent",
+                "Deliver the order's first event once more",
+            ))
+            .answer(202, "The topic has the copy.", json_body("Duplicate"))
+            .refuse(&[
+                Kind::MALFORMED_JSON,
+                Kind::BODY_INCOMPLETE,
+                Kind::FAULTS_SWITCHED_OFF,
+                Kind::NOT_FOUND,
+                Kind::BODY_TOO_LARGE,
+                Kind::UNSUPPORTED_MEDIA_TYPE,
+                Kind::INVALID_REQUEST,
+                Kind::INTERNAL,
+                Kind::STORE_UNAVAILABLE,
+                Kind::BROKER_UNAVAILABLE,
+            ]);
+            operation.object["requestBody"] =
+                json!({"required": false, "content": json_body("DuplicateRequest")});
+            operation
         }
         _ => return None,
     })
@@ -44,7 +62,7 @@ fn feed() -> Operation {
                  `hello`, `order`, `reset`, `trouble` that ends after 110 s.",
         json_body("Feed"),
     )
-    .refuse(&["invalid-query", "internal", "store-unavailable", "overloaded"]);
+    .refuse(&[Kind::INVALID_QUERY, Kind::INTERNAL, Kind::STORE_UNAVAILABLE, Kind::OVERLOADED]);
     operation.object["responses"]["200"]["content"]["text/event-stream"] =
         json!({"schema": {"type": "string"}});
     // A stream has no version.
@@ -107,6 +125,14 @@ pub(super) fn schemas() -> Value {
                     "parkedReason": nullable("string"),
                 }))},
         })),
+        "DuplicateRequest": duplicate_request(),
         "Duplicate": object(&["messageId"], json!({"messageId": {"type": "string"}})),
     })
+}
+
+fn duplicate_request() -> Value {
+    let reason = json!({"type": "string", "minLength": 1, "maxLength": 500, "pattern": "\\S"});
+    let mut request = object(&[], json!({ "reason": reason }));
+    request["additionalProperties"] = json!(false);
+    request
 }

@@ -26,6 +26,7 @@ use serde_json::Value;
 use tracing::{error, info, warn};
 
 use super::super::{OrderApi, Shared, store_problem, submit};
+use super::deed::{SOURCE_CHARS_MAX, note};
 use super::letter::Letter;
 use super::plan::{self, Plan};
 use super::read::fresh;
@@ -82,7 +83,7 @@ async fn run(
     let mut asked = Asked::default();
     let answer = attempt(api, action, source, headers, body, actor, &mut asked).await;
     if let Err(problem) = &answer {
-        let source: String = source.chars().take(64).collect();
+        let source: String = source.chars().take(SOURCE_CHARS_MAX).collect();
         let Asked { reason, sequence_number } = &asked;
         let sequence_number = *sequence_number;
         let subject = Subject {
@@ -97,14 +98,6 @@ async fn run(
         note(api, &AuditEntry::refused(&subject, &problem.summary())).await;
     }
     answer
-}
-
-async fn note(api: &OrderApi, entry: &AuditEntry) {
-    if let Err(error) = api.ops.audit.note(entry).await {
-        // The refusal stands; the log keeps what the trail could not.
-        warn!(error = %chain(&error), actor = entry.actor, action = entry.action.as_str(),
-            source = entry.source, detail = entry.detail, "a refusal is not in the audit trail");
-    }
 }
 
 async fn attempt(

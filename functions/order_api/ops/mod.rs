@@ -11,16 +11,18 @@
 //! | `GET /api/ops/audit` | who did what, newest first (`read`) |
 //!
 //! A source is a subscription or the poison queue (`source`); what lies there is a `letter`,
-//! found and taken by a `shelf`. What is done is written down first ([`crate::store::audit`]).
+//! found and taken by a `shelf`. What is done is written down first ([`crate::store::audit`]), also
+//! what is done elsewhere under `/api/ops` (`deed`).
 
 mod act;
 pub mod attention;
+pub(super) mod deed;
 mod letter;
 mod pace;
 mod plan;
 mod read;
 mod report;
-mod request;
+pub(super) mod request;
 mod shelf;
 mod source;
 

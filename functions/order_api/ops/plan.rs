@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use http::StatusCode;
 use orders::FieldError;
 
 use super::super::{OrderApi, store_problem};
@@ -12,7 +11,7 @@ use super::request::{Order, SELECTION_MAX, Select};
 use super::shelf::SCAN_MAX;
 use super::shelf_problem;
 use super::source::Source;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 
 /// Which letters are meant.
 #[derive(Default)]
@@ -47,8 +46,7 @@ pub(super) async fn plan(api: &OrderApi, source: Source, order: &Order) -> Resul
                     plan.seen.len()
                 );
                 let title = "The selection is too large for one request.";
-                let status = StatusCode::UNPROCESSABLE_ENTITY;
-                return Err(Problem::new(status, "too-many-selected", title).detail(detail));
+                return Err(Problem::new(Kind::TOO_MANY_SELECTED, title).detail(detail));
             }
             plan.seen.truncate(max);
             plan.more = true;
@@ -79,7 +77,8 @@ pub(super) async fn plan(api: &OrderApi, source: Source, order: &Order) -> Resul
     Ok(plan)
 }
 
-/// An edited event must be about the same order, and one that the subscription gets.
+/// An edited event must be about the same order, one that the subscription gets, and what its schema
+/// says.
 pub(super) async fn check_edit(
     api: &OrderApi,
     source: Source,
@@ -111,6 +110,9 @@ pub(super) async fn check_edit(
         _ if !source.takes(event_type) => {
             refuse("/type", format!("is none that {} takes", source.target()))
         }
-        _ => Ok(()),
+        _ => orders::payload::check(&edited.event).map_err(|mut error| {
+            error.pointer.insert_str(0, "/body");
+            Problem::invalid_request(vec![error])
+        }),
     }
 }

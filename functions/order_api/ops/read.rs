@@ -22,7 +22,7 @@ use super::request::Wanted;
 use super::shelf::{Look, SCAN_MAX, ShelfError};
 use super::source::Source;
 use super::{Ops, shelf_problem};
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::store::audit::AuditEntry;
 
 /// Dead letters of one page unless the client asks for another number.
@@ -266,7 +266,7 @@ pub(super) async fn one(
 
 /// The dead letter is not there (any more).
 pub(super) fn gone() -> Problem {
-    Problem::new(http::StatusCode::NOT_FOUND, "gone", "The dead letter is not there.")
+    Problem::new(Kind::GONE, "The dead letter is not there.")
         .detail("It was replayed, discarded, or never here; the audit trail tells.")
 }
 

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use http::StatusCode;
 use orders::{OrderId, Status};
 use serde::Serialize;
 
 use super::letter::Letter;
 use super::read::gone;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use crate::store::audit::{Action, AuditEntry, Deed};
 
 /// What became of one dead letter.
@@ -127,7 +126,7 @@ pub(super) fn nothing_to_do(part: Option<Status>) -> Option<String> {
 pub(super) fn already(entry: &AuditEntry) -> Fate {
     match entry.action {
         Deed::Discard => Fate::AlreadyDiscarded,
-        Deed::Replay | Deed::Access => Fate::AlreadyReplayed,
+        _ => Fate::AlreadyReplayed,
     }
 }
 
@@ -138,34 +137,23 @@ pub(super) fn told(entry: &AuditEntry) -> String {
 /// The problem that a single letter's outcome is, if it is one.
 pub(super) fn refusal(item: &Item) -> Result<(), Problem> {
     let detail = item.detail.clone().unwrap_or_default();
-    let problem =
-        |status, name, title| Err(Problem::new(status, name, title).detail(detail.as_str()));
+    let problem = |kind, title| Err(Problem::new(kind, title).detail(detail.as_str()));
     match item.outcome {
         Fate::Gone => Err(gone()),
-        Fate::AlreadyReplayed => problem(
-            StatusCode::CONFLICT,
-            "already-replayed",
-            "The dead letter was replayed before.",
-        ),
+        Fate::AlreadyReplayed => {
+            problem(Kind::ALREADY_REPLAYED, "The dead letter was replayed before.")
+        }
         Fate::AlreadyDiscarded => {
-            problem(StatusCode::CONFLICT, "already-discarded", "The dead letter was discarded.")
+            problem(Kind::ALREADY_DISCARDED, "The dead letter was discarded.")
         }
-        Fate::InProgress => {
-            problem(StatusCode::CONFLICT, "in-progress", "Somebody is at this dead letter.")
+        Fate::InProgress => problem(Kind::IN_PROGRESS, "Somebody is at this dead letter."),
+        Fate::Locked => problem(Kind::LOCKED, "The dead letter cannot be taken right now."),
+        Fate::LoopLimit => {
+            problem(Kind::REPLAY_LIMIT, "The message has been replayed as often as it may be.")
         }
-        Fate::Locked => {
-            problem(StatusCode::CONFLICT, "locked", "The dead letter cannot be taken right now.")
+        Fate::NotRoutable => {
+            problem(Kind::NOT_ROUTABLE, "Nobody would get a replay of this dead letter.")
         }
-        Fate::LoopLimit => problem(
-            StatusCode::CONFLICT,
-            "replay-limit",
-            "The message has been replayed as often as it may be.",
-        ),
-        Fate::NotRoutable => problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "not-routable",
-            "Nobody would get a replay of this dead letter.",
-        ),
         Fate::Failed => Err(Problem::broker_unavailable(super::RETRY_AFTER).detail(detail)),
         _ => Ok(()),
     }

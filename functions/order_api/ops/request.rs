@@ -47,14 +47,14 @@ pub(super) struct Order {
 
 /// What a request says about itself, whether or not it is valid: for the audit trail.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
-    pub(super) reason: String,
+pub(in crate::order_api) struct Asked {
+    pub(in crate::order_api) reason: String,
     /// The one dead letter that is meant, if there is just one.
     pub(super) sequence_number: Option<i64>,
 }
 
 impl Asked {
-    pub(super) fn of(body: &Value) -> Self {
+    pub(in crate::order_api) fn of(body: &Value) -> Self {
         let reason = body["reason"].as_str().unwrap_or_default();
         let reason = reason.trim().chars().take(REASON_CHARS_MAX).collect();
         let sequence_number = match body["select"]["sequenceNumbers"].as_array().map(Vec::as_slice)
@@ -64,6 +64,16 @@ impl Asked {
         };
         Self { reason, sequence_number }
     }
+}
+
+/// Why an experiment is made, from a body that may be left out: `{"reason": "…"}`.
+pub(in crate::order_api) fn reason(body: &Value) -> Result<Option<String>, Vec<FieldError>> {
+    let wrong = || vec![FieldError::new("", "wrong_type", "must be an object")];
+    let members = body.as_object().ok_or_else(wrong)?;
+    let mut read = Reader { members, errors: Vec::new() };
+    read.only(&["reason"]);
+    let reason = if members.is_empty() { None } else { read.reason() };
+    if read.errors.is_empty() { Ok(reason) } else { Err(read.errors) }
 }
 
 struct Reader<'a> {
@@ -77,18 +87,11 @@ impl Order {
         let wrong = |why| vec![FieldError::new("", "wrong_type", why)];
         let members = body.as_object().ok_or_else(|| wrong("must be an object"))?;
         let mut read = Reader { members, errors: Vec::new() };
-        let replays = action == Action::Replay;
-        for name in members.keys() {
-            let known = match name.as_str() {
-                "select" | "limit" | "dryRun" | "reason" => true,
-                "withoutFault" | "body" => replays,
-                _ => false,
-            };
-            if !known {
-                let shown: String = name.chars().take(64).collect();
-                read.error(&format!("/{shown}"), "unknown_field", "is not known here");
-            }
-        }
+        let known: &[&str] = match action {
+            Action::Replay => &["select", "limit", "dryRun", "reason", "withoutFault", "body"],
+            Action::Discard => &["select", "limit", "dryRun", "reason"],
+        };
+        read.only(known);
         let select = read.select();
         let limit = read.limit();
         let without_fault = read.flag("withoutFault");
@@ -116,6 +119,14 @@ impl Reader<'_> {
     fn error(&mut self, pointer: &str, code: &'static str, detail: &str) {
         if self.errors.len() < orders::limits::FIELD_ERRORS_MAX {
             self.errors.push(FieldError::new(pointer, code, detail));
+        }
+    }
+
+    /// Complains about members other than these.
+    fn only(&mut self, known: &[&str]) {
+        for name in self.members.keys().filter(|name| !known.contains(&name.as_str())) {
+            let shown: String = name.chars().take(64).collect();
+            self.error(&format!("/{shown}"), "unknown_field", "is not known here");
         }
     }
 

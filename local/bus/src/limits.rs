@@ -61,6 +61,9 @@ pub(crate) const LINKS_PER_SESSION_MAX: usize = 1_000;
 /// Standard allows 1,000.
 pub(crate) const CONNECTIONS_MAX: usize = 12_000;
 
+/// Descriptors beside those of connections: listeners, segments of the journal, the runtime.
+pub(crate) const OTHER_DESCRIPTORS: u64 = 256;
+
 /// Transfer frames a client may have under way to us per session before it needs a flow.
 pub(crate) const SESSION_WINDOW_FRAMES: u32 = 5_000;
 
@@ -73,6 +76,10 @@ pub(crate) const REQUEST_CREDIT_MESSAGES: u32 = 100;
 /// Messages one receiver link may have locked but not yet written to its socket.
 pub(crate) const RECEIVER_DEMAND_MESSAGES_MAX: u32 = 500;
 
+/// Bytes of messages one receiver may be assigned and not have fetched; one message may go beyond.
+/// What a peer that does not read makes the broker hold is this for each of its links.
+pub(crate) const RECEIVER_DEMAND_BYTES_MAX: u64 = 1_048_576;
+
 /// Unsettled deliveries remembered per session; beyond it expired ones are forgotten, and while
 /// that does not help nothing more is delivered.
 pub(crate) const UNSETTLED_PER_SESSION_MAX: usize = 10_000;
@@ -80,11 +87,19 @@ pub(crate) const UNSETTLED_PER_SESSION_MAX: usize = 10_000;
 /// Replies of `$cbs` and `$management` waiting for link credit.
 pub(crate) const REPLIES_WAITING_MAX: usize = 100;
 
+/// Bytes of replies of one connection that wait for link credit or the session window: several of
+/// the largest, see [`PEEK_BYTES_MAX`].
+pub(crate) const REPLIES_WAITING_BYTES_MAX: usize = 4 * 1_048_576;
+
 /// Bytes waiting for the socket above which a connection stops reading and delivering.
 pub(crate) const OUTPUT_HIGH_WATER_BYTES: usize = 1_048_576;
 
 /// Bytes read from a socket at once: a few frames, so that one write answers many of them.
 pub(crate) const READ_BUFFER_BYTES: usize = 65_536;
+
+/// The same for a connection that has not sent as much at once yet: enough for the frames that open
+/// one, and little for the thousands that do no more.
+pub(crate) const FIRST_READ_BUFFER_BYTES: usize = 2_048;
 
 /// Silence after which a peer is dropped is twice this (AMQP 1.0 part 2, section 2.4.5).
 pub(crate) const IDLE_TIME_OUT_MS: u32 = 240_000;

@@ -2,28 +2,37 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::Failed;
 use crate::format::FileId;
-use crate::limits::BUFFER_BYTES_KEPT_MAX;
-use crate::log::{Batch, Shared};
+use crate::limits::{BUFFER_BYTES_KEPT_MAX, GATHER_QUIET_US, GATHER_SHARE, GATHER_US_MAX};
+use crate::log::{Batch, Position, Shared, Waiting};
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
     /// The segment being written.
     segment: Option<(u32, File)>,
+    /// The last write with a sync: how many records it had, how long it took and when it ended.
+    last: Option<(Position, Duration, Instant)>,
 }
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Committer {
-        Committer { shared, segment: None }
+        Committer { shared, segment: None, last: None }
     }
 
     /// Writes until the log is closed or the disk fails.
     pub(crate) fn run(mut self) {
         while let Some(batch) = self.next() {
+            let begun = Instant::now();
             let result = self.write(&batch);
+            if self.shared.options.fsync {
+                let before = self.shared.durable.borrow().position;
+                let ended = Instant::now();
+                self.last = Some((batch.last - before, ended - begun, ended));
+            }
             let failed = result.err().map(|error| Failed(Arc::new(error)));
             let position = batch.last;
             let mut waiting = self.shared.waiting();
@@ -52,6 +61,7 @@ impl Committer {
                 return None;
             }
             if waiting.full.is_empty() && !waiting.open.is_empty() {
+                waiting = self.gather(waiting);
                 waiting.close_batch(self.shared.options.segment_bytes, false);
             }
             if let Some(mut batch) = waiting.full.pop_front() {
@@ -63,7 +73,30 @@ impl Committer {
             if waiting.closing {
                 return None;
             }
+            waiting.tell_at = Some(waiting.position + 1);
             waiting = self.shared.work.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lets follow what is about to: clients that were answered by the last write come back at
+    /// once, and all of them should be in the same one. Whoever comes alone does not wait.
+    fn gather<'a>(&self, mut waiting: MutexGuard<'a, Waiting>) -> MutexGuard<'a, Waiting> {
+        let Some((records, took, ended)) = self.last else { return waiting };
+        let wanted = self.shared.durable.borrow().position + records;
+        let most = (took / GATHER_SHARE).min(Duration::from_micros(GATHER_US_MAX));
+        loop {
+            let before = waiting.position;
+            let over = ended.elapsed() >= most || !waiting.full.is_empty() || waiting.closing;
+            if over || before >= wanted {
+                return waiting;
+            }
+            waiting.tell_at = Some(wanted);
+            let quiet = Duration::from_micros(GATHER_QUIET_US);
+            let waited = self.shared.work.wait_timeout(waiting, quiet);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if waiting.position == before {
+                return waiting;
+            }
         }
     }
 

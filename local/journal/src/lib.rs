@@ -3,7 +3,9 @@
 //! The owner appends records, each an atomic change in an encoding of its own, and answers whoever
 //! asked for the change once the record is durable ([`Log::wait`], or [`Log::durable`] for many at
 //! once). One thread writes: what was appended while the disk was busy goes into one frame and is
-//! covered by one `fdatasync`, so that the cost of a record falls as the load grows. At start
+//! covered by one `fdatasync`, so that the cost of a record falls as the load grows. Those whom one
+//! write has answered come back together, so the next one waits for them a little; a record that
+//! comes alone is written at once. At start
 //! [`Log::open`] hands every record back in order.
 //!
 //! So that the log does not grow for ever, the owner writes a [`Snapshot`] of its state from time

@@ -16,5 +16,18 @@ pub const SNAPSHOT_FRAME_BYTES: usize = 1_048_576;
 /// Bytes that an idle log keeps for its next frame; a larger buffer is given back after a burst.
 pub const BUFFER_BYTES_KEPT_MAX: usize = 4 * 1_048_576;
 
+/// How long a write is put off for records that follow on each other, beside what
+/// [`GATHER_SHARE`] allows, in microseconds: a message should not wait for others longer than for
+/// a fast disk.
+pub const GATHER_US_MAX: u64 = 2_000;
+
+/// The part of the last write and sync that the next one may be put off: with what was answered by
+/// the last one on its way back, writing at once would write a little of it and make the rest wait
+/// for a whole sync more.
+pub const GATHER_SHARE: u32 = 2;
+
+/// Without a record for so long nothing more is waited for, in microseconds.
+pub const GATHER_QUIET_US: u64 = 150;
+
 /// Zeros at the end of a file that count as never written: a sector.
 pub const ZEROS_BYTES_MIN: usize = 512;

@@ -132,6 +132,9 @@ pub(crate) struct Waiting {
     /// The last finished snapshot.
     pub(crate) snapshot: Option<u32>,
     pub(crate) closing: bool,
+    /// The position at which the committer wants to be told. Telling it is a system call, which
+    /// most appends can do without.
+    pub(crate) tell_at: Option<Position>,
 }
 
 /// What owner and committer share.
@@ -232,6 +235,7 @@ impl Log {
             since_snapshot,
             snapshot: files.snapshot,
             closing: false,
+            tell_at: None,
         };
         let shared = Arc::new(Shared {
             directory,
@@ -271,8 +275,11 @@ impl Log {
         put_entry(&mut open.frame, record);
         open.last = position;
         waiting.since_snapshot += needed as u64;
+        let told = waiting.tell_at.take_if(|at| *at <= position).is_some();
         drop(waiting);
-        self.shared.work.notify_one();
+        if told {
+            self.shared.work.notify_one();
+        }
         Ok(Appended { position, location })
     }
 

@@ -48,7 +48,7 @@ pub struct Options {
 /// # Errors
 /// The system does not answer, or is none that `stack up` has started.
 pub async fn logs(options: &Options) -> Result<(), Fault> {
-    let api = Api { url: options.url.clone() };
+    let api = Api { url: options.url.clone(), headers: Vec::new() };
     let mut after: Option<u64> = None;
     loop {
         let parameters = [

@@ -87,7 +87,7 @@ fn fault(text: &str) -> Result<(String, String), String> {
 /// The system does not answer, or refuses; the fault has its words.
 pub async fn order(options: Options) -> Result<(), Fault> {
     let Options { verb, url, json } = options;
-    let api = Api { url };
+    let api = Api { url, headers: Vec::new() };
     match verb {
         Verb::Submit { items, customer, currency, faults, file, key, watch: goes_on } => {
             let body = match file {

@@ -51,20 +51,11 @@ pub struct Options {
     #[arg(long)]
     metrics: Option<PathBuf>,
     /// A header for every request, e.g. 'authorization: Bearer …'.
-    #[arg(long, value_parser = header)]
+    #[arg(long, value_parser = crate::client::header)]
     header: Vec<(HeaderName, HeaderValue)>,
     /// JSON instead of a table.
     #[arg(long)]
     json: bool,
-}
-
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let wanted = || "wanted: NAME: VALUE".to_owned();
-    let (name, value) = text.split_once(':').ok_or_else(wanted)?;
-    let name = name.trim().parse().map_err(|_| wanted())?;
-    let mut value: HeaderValue = value.trim().parse().map_err(|_| wanted())?;
-    value.set_sensitive(true);
-    Ok((name, value))
 }
 
 /// One service level: what is wanted, and what is.

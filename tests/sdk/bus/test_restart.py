@@ -6,6 +6,7 @@ import signal
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from azure.servicebus.exceptions import ServiceBusError
 from azure.servicebus.management import (
     EntityStatus,
     ServiceBusAdministrationClient,
@@ -13,7 +14,7 @@ from azure.servicebus.management import (
 )
 
 from conftest import connection_string_for, default_command, running
-from helpers import receive
+from helpers import receive, texts
 
 
 @pytest.mark.skipif("BULKHEAD_BUS_COMMAND" in os.environ, reason="another broker's journal")
@@ -73,3 +74,29 @@ def test_entities_rules_and_sessions_survive(tmp_path):
                     (deferred,) = receiver.receive_deferred_messages(numbers)
                     assert str(deferred) == "1"
                     receiver.abandon_message(deferred)
+
+
+@pytest.mark.skipif("BULKHEAD_BUS_COMMAND" in os.environ, reason="another broker's journal")
+def test_sigterm_answers_what_is_settled_and_closes(tmp_path):
+    (tmp_path / "topology.json").write_text('{"serviceBus": {"queues": [{"name": "q"}]}}')
+    command = default_command().replace("--ephemeral", f"--data {tmp_path / 'data'}")
+    start = lambda: running(tmp_path, command, tmp_path / "topology.json")  # noqa: E731
+
+    with start() as (said, process):
+        with ServiceBusClient.from_connection_string(
+            said["connectionString"], retry_total=0
+        ) as client:
+            with client.get_queue_sender("q") as sender, client.get_queue_receiver("q") as receiver:
+                sender.send_messages([ServiceBusMessage(f"{n}") for n in range(3)])
+                first, second = receive(receiver, 2)
+                process.send_signal(signal.SIGTERM)
+                # The answer comes although nothing new is handed out or taken any more.
+                receiver.complete_message(first)
+                assert process.wait(20) == 0
+                with pytest.raises(ServiceBusError):
+                    sender.send_messages(ServiceBusMessage("late"))
+    with start() as (said, _):
+        with ServiceBusClient.from_connection_string(said["connectionString"]) as client:
+            with client.get_queue_receiver("q") as receiver:
+                assert sorted(texts(receiver.peek_messages(10))) == ["1", "2"]
+                assert str(second) == "1"

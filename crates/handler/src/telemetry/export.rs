@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::RequestBuilder;
 #[cfg(feature = "azure-monitor")]
-use reqwest::header::HeaderMap;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
@@ -20,6 +21,8 @@ use uuid::Uuid;
 
 #[cfg(feature = "azure-monitor")]
 use super::azure_monitor::{self, Envelopes};
+#[cfg(feature = "azure-monitor")]
+use super::bearer::Bearer;
 use super::metric::{Meter, Metric};
 use super::otlp::{self, FinishedSpan};
 use super::{Destination, Options, SPANS_LOST, StartError, now_ns};
@@ -82,6 +85,7 @@ enum Wire {
     AzureMonitor {
         track: Url,
         envelopes: Envelopes,
+        bearer: Option<Box<Bearer>>,
     },
 }
 
@@ -107,11 +111,12 @@ impl Exporter {
                 (Wire::Otlp { traces, metrics, resource }, headers)
             }
             #[cfg(feature = "azure-monitor")]
-            Destination::AzureMonitor(connection) => {
+            Destination::AzureMonitor { connection, tokens } => {
                 let track = connection.track().clone();
                 let envelopes =
                     Envelopes::new(connection, &service_name, &service_version, &instance_id);
-                (Wire::AzureMonitor { track, envelopes }, HeaderMap::new())
+                let bearer = tokens.map(|source| Box::new(Bearer::new(source)));
+                (Wire::AzureMonitor { track, envelopes, bearer }, HeaderMap::new())
             }
         };
         let http = Client::builder()
@@ -217,7 +222,7 @@ impl Collector {
                 self.post(traces, otlp::traces(resource, batch)).await.map(drop)
             }
             #[cfg(feature = "azure-monitor")]
-            Wire::AzureMonitor { track, envelopes } => {
+            Wire::AzureMonitor { track, envelopes, .. } => {
                 let answer = self.post(track, envelopes.spans(batch).to_string()).await?;
                 let lost = azure_monitor::refused(&answer);
                 if lost > 0 {
@@ -236,7 +241,7 @@ impl Collector {
                 self.post(metrics, body.to_string()).await.map(drop)
             }
             #[cfg(feature = "azure-monitor")]
-            Wire::AzureMonitor { track, envelopes } => {
+            Wire::AzureMonitor { track, envelopes, .. } => {
                 for part in envelopes.metrics(&snapshot, now_ns()).chunks(BATCH_SPANS_MAX) {
                     self.post(track, Value::from(part.to_vec()).to_string()).await?;
                 }
@@ -250,6 +255,7 @@ impl Collector {
     async fn post(&self, url: &Url, body: String) -> Result<Bytes, Unsent> {
         let json = HeaderValue::from_static("application/json");
         let request = self.http.post(url.clone()).header(CONTENT_TYPE, json);
+        let request = self.signed(request).await?;
         let response = match request.body(body).send().await {
             Ok(response) => response,
             // Without the address, which may hold a key.
@@ -264,8 +270,32 @@ impl Collector {
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT) => Err(Unsent::Retryable(format!("answered {status}"))),
-            status => Err(Unsent::Refused(format!("answered {status}"))),
+            status => Err(self.not_taken(status).await),
         }
+    }
+
+    /// A request that says who sends it, where that is asked for.
+    async fn signed(&self, request: RequestBuilder) -> Result<RequestBuilder, Unsent> {
+        #[cfg(feature = "azure-monitor")]
+        if let Wire::AzureMonitor { bearer: Some(bearer), .. } = &self.wire {
+            let header = bearer.header(self.meter).await.map_err(Unsent::Retryable)?;
+            return Ok(request.header(AUTHORIZATION, header));
+        }
+        Ok(request)
+    }
+
+    /// What a refusal means: who sends with a token may be admitted later, when it is another one
+    /// or the role has reached the service.
+    async fn not_taken(&self, status: StatusCode) -> Unsent {
+        let why = format!("answered {status}");
+        #[cfg(feature = "azure-monitor")]
+        if let Wire::AzureMonitor { bearer: Some(bearer), .. } = &self.wire
+            && matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            bearer.refused().await;
+            return Unsent::Retryable(why);
+        }
+        Unsent::Refused(why)
     }
 }
 

@@ -13,11 +13,15 @@
 
 #[cfg(feature = "azure-monitor")]
 mod azure_monitor;
+#[cfg(feature = "azure-monitor")]
+mod bearer;
 mod export;
 mod metric;
 mod otlp;
 mod span;
 
+#[cfg(feature = "azure-monitor")]
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -27,6 +31,8 @@ use tokio::sync::mpsc;
 
 #[cfg(feature = "azure-monitor")]
 pub use azure_monitor::{ConnectionString, ConnectionStringError};
+#[cfg(feature = "azure-monitor")]
+pub use bearer::{Token, TokenError, TokenSource};
 pub use export::Exporter;
 pub use metric::{Counter, Gauge, Histogram};
 pub use span::{Kind, Span};
@@ -52,7 +58,13 @@ pub enum Destination {
     },
     /// Application Insights.
     #[cfg(feature = "azure-monitor")]
-    AzureMonitor(ConnectionString),
+    AzureMonitor {
+        /// Where it is.
+        connection: ConnectionString,
+        /// Who sends; without it the key of the connection string is all that is sent, which a
+        /// component without local authentication refuses.
+        tokens: Option<Arc<dyn TokenSource>>,
+    },
 }
 
 /// Where telemetry goes and whose it is.

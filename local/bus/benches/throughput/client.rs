@@ -1,232 +1,252 @@
 //! Load, and how long it takes.
 
-use std::collections::VecDeque;
 use std::fmt;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bus::Options;
-use fe2o3_amqp::connection::ConnectionHandle;
-use fe2o3_amqp::link::delivery::Sendable;
-use fe2o3_amqp::link::receiver::CreditMode;
-use fe2o3_amqp::sasl_profile::SaslProfile;
-use fe2o3_amqp::session::SessionHandle;
-use fe2o3_amqp::{Connection, Receiver, Sender, Session};
-use fe2o3_amqp_types::definitions::ReceiverSettleMode;
-use fe2o3_amqp_types::messaging::{Data, Message};
-use fe2o3_amqp_types::primitives::Binary;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-
 use crate::Result;
+use crate::process::{Process, own_seconds};
+use crate::wire::{Prepared, Said, Wire, put_accepted, put_credit};
 
 /// Sends that have not been answered, and receiver credit.
-const WINDOW: u16 = 200;
+const WINDOW: u32 = 200;
 
-/// Batches that have not been answered.
-const BATCH_WINDOW: usize = 4;
+/// Batches that have not been answered: three megabytes.
+const BATCH_WINDOW: u32 = 16;
 
-const BATCH_FORMAT: u32 = 0x8001_3700;
+/// Sends of the latency run that have not been answered: below the credit that the broker gives.
+const LATENCY_WINDOW: u32 = 450;
 
-#[expect(clippy::cast_precision_loss, reason = "a count of messages, for people")]
-fn rate(count: usize, begun: Instant) -> f64 {
-    count as f64 / begun.elapsed().as_secs_f64()
+/// How often the latency run sends what is due.
+const TICK: Duration = Duration::from_micros(500);
+
+/// What a load came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    /// Messages per second.
+    pub(crate) rate: f64,
+    /// Processor time per message, in microseconds.
+    pub(crate) broker_us: f64,
+    pub(crate) client_us: f64,
 }
 
-async fn connect(address: SocketAddr) -> Result<(ConnectionHandle<()>, SessionHandle<()>)> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let defaults = Options::default();
-    let profile = SaslProfile::Plain {
-        username: defaults.shared_access_key_name,
-        password: defaults.shared_access_key,
-    };
-    let builder = Connection::builder().container_id("bench").sasl_profile(profile);
-    let mut connection = builder.max_frame_size(65_536).open_with_stream(stream).await?;
-    let session = Session::begin(&mut connection).await?;
-    Ok((connection, session))
+impl Load {
+    /// Runs something that carries so many messages.
+    #[expect(clippy::cast_precision_loss, reason = "a count of messages, for people")]
+    pub(crate) fn of(
+        process: &Process,
+        messages: usize,
+        run: impl FnOnce(SocketAddr) -> Result<()>,
+    ) -> Result<Load> {
+        let (broker, client, begun) = (process.seconds()?, own_seconds()?, Instant::now());
+        run(process.address())?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let each = |spent: f64| spent * 1e6 / messages as f64;
+        Ok(Load {
+            rate: messages as f64 / seconds,
+            broker_us: each(process.seconds()? - broker),
+            client_us: each(own_seconds()? - client),
+        })
+    }
 }
 
-fn message(body: Vec<u8>) -> Message<Data> {
-    Message::builder().data(Binary::from(body)).build()
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Load { rate, broker_us, client_us } = self;
+        write!(f, "{rate:>8.0} msg/s   broker {broker_us:>5.1} µs   client {client_us:>5.1} µs")
+    }
 }
 
-/// Messages per second sent singly, peek-locked and completed; each pair on a queue of its own.
-pub(crate) async fn pairs(
-    address: SocketAddr,
+/// Messages sent singly, peek-locked and completed; each pair on a queue of its own.
+pub(crate) fn pairs(
+    process: &Process,
     pairs: usize,
     messages: usize,
     body_bytes: usize,
-) -> Result<f64> {
-    let begun = Instant::now();
-    let mut running = JoinSet::new();
-    for pair in 0..pairs {
-        let (queue, count) = (format!("q{pair}"), messages / pairs);
-        running.spawn(send(address, queue.clone(), count, body_bytes));
-        running.spawn(receive(address, queue, count));
-    }
-    while let Some(finished) = running.join_next().await {
-        finished??;
-    }
-    Ok(rate(messages, begun))
+) -> Result<Load> {
+    let each = messages / pairs;
+    Load::of(process, each * pairs, |address| {
+        std::thread::scope(|scope| {
+            let mut running = Vec::new();
+            for pair in 0..pairs {
+                let queue = format!("q{pair}");
+                let to = queue.clone();
+                running.push(scope.spawn(move || {
+                    let message = Prepared::single(&vec![7; body_bytes]);
+                    send(Wire::sender(address, &to)?, &message, each, WINDOW)
+                }));
+                running.push(
+                    scope.spawn(move || receive(Wire::receiver(address, &queue)?, each, |_| ())),
+                );
+            }
+            running.into_iter().try_for_each(join)
+        })
+    })
 }
 
-async fn send(address: SocketAddr, queue: String, count: usize, body_bytes: usize) -> Result<()> {
-    let (mut connection, mut session) = connect(address).await?;
-    let mut sender = Sender::attach(&mut session, "sender", queue.as_str()).await?;
-    let mut under_way = VecDeque::new();
-    for _ in 0..count {
-        under_way.push_back(sender.send_batchable(message(vec![7; body_bytes])).await?);
-        if under_way.len() >= usize::from(WINDOW)
-            && let Some(outcome) = under_way.pop_front()
-        {
-            outcome.await?;
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| "a thread of the load panicked")?
+}
+
+/// Sends, with so many deliveries unanswered at most.
+fn send(mut wire: Wire, message: &Prepared, count: usize, window: u32) -> Result<()> {
+    let count = u32::try_from(count)?;
+    let (mut sent, mut answered) = (0, 0);
+    let mut out = Vec::new();
+    while answered < count {
+        out.clear();
+        while sent < count && sent - answered < window {
+            message.put(&mut out, sent, None);
+            sent += 1;
+        }
+        wire.stream.write_all(&out)?;
+        wire.read()?;
+        while let Some(said) = wire.next()? {
+            if let Said::Settled(count) = said {
+                answered += count;
+            }
         }
     }
-    for outcome in under_way {
-        outcome.await?;
-    }
-    sender.close().await?;
-    connection.close().await?;
     Ok(())
 }
 
-async fn receiver(session: &mut SessionHandle<()>, queue: &str) -> Result<Receiver> {
-    Ok(Receiver::builder()
-        .name("receiver")
-        .source(queue)
-        .receiver_settle_mode(ReceiverSettleMode::Second)
-        .credit_mode(CreditMode::Auto(u32::from(WINDOW)))
-        .attach(session)
-        .await?)
-}
-
-async fn receive(address: SocketAddr, queue: String, count: usize) -> Result<()> {
-    let (mut connection, mut session) = connect(address).await?;
-    let mut receiver = receiver(&mut session, &queue).await?;
-    for _ in 0..count {
-        let delivery = receiver.recv::<Data>().await?;
-        receiver.accept(&delivery).await?;
+/// Receives and completes, each message by itself, until every completion is answered.
+fn receive(mut wire: Wire, count: usize, mut seen: impl FnMut(&[u8])) -> Result<()> {
+    let count = u32::try_from(count)?;
+    let (mut received, mut settled, mut limit) = (0, 0, 0);
+    let mut out = Vec::new();
+    while settled < count {
+        if limit - received <= WINDOW / 2 && limit < count {
+            put_credit(&mut out, received, WINDOW);
+            limit = received + WINDOW;
+        }
+        wire.stream.write_all(&out)?;
+        out.clear();
+        wire.read()?;
+        while let Some(said) = wire.next()? {
+            match said {
+                Said::Delivery { id, stamp } => {
+                    received += 1;
+                    seen(stamp);
+                    put_accepted(&mut out, id);
+                }
+                Said::Settled(count) => settled += count,
+                Said::Other => {}
+            }
+        }
     }
-    receiver.close().await?;
-    connection.close().await?;
     Ok(())
 }
 
-/// Messages per second received and completed from what is there.
-pub(crate) async fn drain(address: SocketAddr, queue: &str, count: usize) -> Result<f64> {
-    let begun = Instant::now();
-    receive(address, queue.to_owned(), count).await?;
-    Ok(rate(count, begun))
+/// Received and completed from what is there.
+pub(crate) fn drain(process: &Process, queue: &str, count: usize) -> Result<Load> {
+    Load::of(process, count, |address| receive(Wire::receiver(address, queue)?, count, |_| ()))
 }
 
-/// Messages per second sent in batches, each batch answered.
-pub(crate) async fn batches(
-    address: SocketAddr,
+/// Sent in batches, each batch answered.
+pub(crate) fn batches(
+    process: &Process,
     queue: &str,
     count: usize,
     per_batch: usize,
-) -> Result<f64> {
-    let (mut connection, mut session) = connect(address).await?;
-    let mut sender = Sender::attach(&mut session, "sender", queue).await?;
-    // A data section with a kilobyte, which is a whole message.
-    let mut encoded = vec![0x00, 0x53, 0x75, 0xb0, 0, 0, 4, 0];
-    encoded.extend_from_slice(&[7; 1_024]);
-    let batch: Vec<Data> = (0..per_batch).map(|_| Data(Binary::from(encoded.clone()))).collect();
-    let begun = Instant::now();
-    let mut under_way = VecDeque::new();
-    for _ in 0..count / per_batch {
-        let message = Message::builder().data_batch(batch.clone()).build();
-        let sendable = Sendable::builder().message(message).message_format(BATCH_FORMAT).build();
-        under_way.push_back(sender.send_batchable(sendable).await?);
-        if under_way.len() >= BATCH_WINDOW
-            && let Some(outcome) = under_way.pop_front()
-        {
-            outcome.await?;
-        }
-    }
-    for outcome in under_way {
-        outcome.await?;
-    }
-    let rate = rate(count, begun);
-    sender.close().await?;
-    connection.close().await?;
-    Ok(rate)
+) -> Result<Load> {
+    let batch = Prepared::batch(&[7; 1_024], per_batch);
+    Load::of(process, count, |address| {
+        send(Wire::sender(address, queue)?, &batch, count / per_batch, BATCH_WINDOW)
+    })
 }
 
-/// Times from a send to its receipt.
-pub(crate) struct Latency(Vec<Duration>);
+/// Times from when a message was due to be sent to its receipt.
+pub(crate) struct Latency {
+    times: Vec<Duration>,
+    /// How late the load itself woke up from its sleeps: what the machine does to anybody.
+    late: Vec<Duration>,
+    load: Load,
+}
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |percent: usize| {
-            let last = self.0.len().saturating_sub(1);
-            let at = (self.0.len() * percent / 100).min(last);
-            self.0.get(at).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+        let of = |times: &[Duration], per_mille: usize| {
+            let at = (times.len() * per_mille / 1_000).min(times.len().saturating_sub(1));
+            times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
         };
-        write!(f, "p50 {:>6.2} ms  p99 {:>6.2} ms  max {:>6.2} ms", at(50), at(99), at(100))
+        let at = |per_mille| of(&self.times, per_mille);
+        let (p50, p99, p999, max) = (at(500), at(990), at(999), at(1_000));
+        let late = of(&self.late, 990);
+        let Load { broker_us, client_us, .. } = self.load;
+        write!(
+            f,
+            "p50 {p50:>5.2}  p99 {p99:>6.2}  p99.9 {p999:>6.2}  max {max:>6.2} ms   broker \
+             {broker_us:.1} µs   client {client_us:.1} µs   (a sleep ended late by p99 {late:.2} ms)"
+        )
     }
 }
 
-/// Sends at a steady rate and measures every message.
-pub(crate) async fn latency(
-    address: SocketAddr,
-    per_second: f64,
-    lasting: Duration,
-) -> Result<Latency> {
-    let origin = Instant::now();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a positive count far below the limit"
-    )]
-    let count = (per_second * lasting.as_secs_f64()) as usize;
-    let sending = async {
-        let (mut connection, mut session) = connect(address).await?;
-        let mut sender = Sender::attach(&mut session, "sender", "latency").await?;
-        let mut under_way = VecDeque::new();
-        let mut tick = tokio::time::interval(Duration::from_millis(1));
-        let begun = Instant::now();
-        let mut sent = 0;
-        while sent < count {
-            tick.tick().await;
-            // What is due by now, however late this tick is.
-            while sent < count && rate(sent, begun) <= per_second {
-                let mut body = vec![7; 1_024];
-                let at = u64::try_from(origin.elapsed().as_nanos())?;
-                body[..8].copy_from_slice(&at.to_le_bytes());
-                under_way.push_back(sender.send_batchable(message(body)).await?);
-                sent += 1;
-            }
-            while under_way.len() > 4 * usize::from(WINDOW) {
-                if let Some(outcome) = under_way.pop_front() {
-                    outcome.await?;
+/// Sends at a steady rate and measures every message, from when it should have been sent.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "positive counts far below the limit"
+)]
+pub(crate) fn latency(process: &Process, rate: f64, lasting: Duration) -> Result<Latency> {
+    let count = (rate * lasting.as_secs_f64()) as usize;
+    let (mut times, mut late) = (Vec::with_capacity(count), Vec::new());
+    let load = Load::of(process, count, |address| {
+        let receiver = Wire::receiver(address, "latency")?;
+        let sender = Wire::sender(address, "latency")?;
+        let origin = Instant::now();
+        let times = &mut times;
+        let answered = AtomicU32::new(0);
+        let answered = &answered;
+        std::thread::scope(|scope| {
+            let mut stream = sender.stream.try_clone()?;
+            let answers = scope.spawn(move || count_answers(sender, count, answered));
+            let receiving = scope.spawn(move || {
+                receive(receiver, count, |stamp| {
+                    let stamp = stamp.first_chunk().copied().unwrap_or_default();
+                    let due = Duration::from_nanos(u64::from_be_bytes(stamp));
+                    times.push(origin.elapsed().saturating_sub(due));
+                })
+            });
+            let message = Prepared::single(&[7; 1_024]);
+            let mut out = Vec::new();
+            let mut sent = 0;
+            while (sent as usize) < count {
+                let due = (origin.elapsed().as_secs_f64() * rate) as usize;
+                out.clear();
+                while (sent as usize) < due.min(count)
+                    && sent - answered.load(Ordering::Relaxed) < LATENCY_WINDOW
+                {
+                    let at = Duration::from_secs_f64(f64::from(sent) / rate);
+                    message.put(&mut out, sent, Some(u64::try_from(at.as_nanos())?));
+                    sent += 1;
                 }
+                stream.write_all(&out)?;
+                let asleep = Instant::now();
+                // Nobody wakes this thread.
+                std::thread::park_timeout(TICK);
+                late.push(asleep.elapsed().saturating_sub(TICK));
+            }
+            join(answers)?;
+            join(receiving)
+        })
+    })?;
+    times.sort_unstable();
+    late.sort_unstable();
+    Ok(Latency { times, late, load })
+}
+
+fn count_answers(mut wire: Wire, count: usize, answered: &AtomicU32) -> Result<()> {
+    let count = u32::try_from(count)?;
+    while answered.load(Ordering::Relaxed) < count {
+        wire.read()?;
+        while let Some(said) = wire.next()? {
+            if let Said::Settled(count) = said {
+                answered.fetch_add(count, Ordering::Relaxed);
             }
         }
-        for outcome in under_way {
-            outcome.await?;
-        }
-        sender.close().await?;
-        connection.close().await?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
-    };
-    let receiving = async {
-        let (mut connection, mut session) = connect(address).await?;
-        let mut receiver = receiver(&mut session, "latency").await?;
-        let mut times = Vec::with_capacity(count);
-        for _ in 0..count {
-            let delivery = receiver.recv::<Data>().await?;
-            let now = origin.elapsed();
-            let sent = delivery.body().0.first_chunk().copied().unwrap_or_default();
-            times.push(now.saturating_sub(Duration::from_nanos(u64::from_le_bytes(sent))));
-            receiver.accept(&delivery).await?;
-        }
-        receiver.close().await?;
-        connection.close().await?;
-        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(times)
-    };
-    let ((), mut times) = tokio::try_join!(sending, receiving)?;
-    times.sort_unstable();
-    Ok(Latency(times))
+    }
+    Ok(())
 }

@@ -23,6 +23,19 @@ pub(crate) enum Mode {
     Memory,
 }
 
+impl Mode {
+    pub(crate) const ALL: [Mode; 3] = [Mode::Durable, Mode::NoFsync, Mode::Memory];
+
+    /// As an argument names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Mode::Durable => "durable",
+            Mode::NoFsync => "no-fsync",
+            Mode::Memory => "memory",
+        }
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -41,8 +54,8 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     runtime.block_on(async {
         let server = Server::bind(Options {
             namespace: serde_json::from_str(NAMESPACE)?,
-            data: (how != "Memory").then_some(data),
-            fsync: how == "Durable",
+            data: (how != Mode::Memory.name()).then_some(data),
+            fsync: how == Mode::Durable.name(),
             ..Options::default()
         })
         .await?;
@@ -69,14 +82,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) async fn start(mode: Mode) -> Result<Process> {
+    pub(crate) fn start(mode: Mode) -> Result<Process> {
         let data = std::env::temp_dir().join(format!("bus-bench-{}", std::process::id()));
         Process::start_in(mode, data)
     }
 
     fn start_in(mode: Mode, data: PathBuf) -> Result<Process> {
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["serve".to_owned(), format!("{mode:?}"), data.display().to_string()])
+            .args(["serve".to_owned(), mode.name().to_owned(), data.display().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -89,7 +102,7 @@ impl Process {
     }
 
     /// Kills it and starts it again with the same journal.
-    pub(crate) async fn restart(mut self) -> Result<Process> {
+    pub(crate) fn restart(mut self) -> Result<Process> {
         self.keep = true;
         let (mode, data) = (self.mode, self.data.clone());
         drop(self);
@@ -100,6 +113,11 @@ impl Process {
         self.address
     }
 
+    /// Processor time it has taken, in seconds.
+    pub(crate) fn seconds(&self) -> Result<f64> {
+        seconds_of(&format!("/proc/{}/stat", self.child.id()))
+    }
+
     /// Resident memory, as Linux counts it.
     pub(crate) fn resident_mb(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
@@ -107,6 +125,20 @@ impl Process {
         let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("no VmRSS")?;
         Ok(kib.parse::<f64>()? * 1_024.0 / 1_000_000.0)
     }
+}
+
+/// Processor time that this process has taken, in seconds.
+pub(crate) fn own_seconds() -> Result<f64> {
+    seconds_of("/proc/self/stat")
+}
+
+/// User and system time: fields 14 and 15, in hundredths of a second.
+fn seconds_of(path: &str) -> Result<f64> {
+    let text = std::fs::read_to_string(path)?;
+    let fields = text.rsplit_once(") ").ok_or("no process name")?.1;
+    let times = fields.split(' ').skip(11).take(2);
+    let ticks = times.map(str::parse::<u32>).sum::<std::result::Result<u32, _>>()?;
+    Ok(f64::from(ticks) / 100.0)
 }
 
 impl Drop for Process {

@@ -80,11 +80,18 @@ impl Broker {
             if self.topic(id).subscriptions.len() >= SUBSCRIPTIONS_PER_TOPIC_MAX {
                 return Err(EntityError::TooMany);
             }
-        } else if self.registry.len() >= ENTITIES_MAX {
+        } else if self.registry.len() >= ENTITIES_MAX && self.top_entities() >= ENTITIES_MAX {
             return Err(EntityError::TooMany);
         }
         self.commit(Record::Defined { definition: Arc::new(definition), at: self.now });
         Ok(())
+    }
+
+    /// Queues and topics, without subscriptions.
+    fn top_entities(&self) -> usize {
+        let below =
+            |known: &&Registered| matches!(*known.definition, Definition::Subscription { .. });
+        self.registry.len() - self.registry.values().filter(below).count()
     }
 
     /// Changes an entity. What cannot be changed once it exists is refused.

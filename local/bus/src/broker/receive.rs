@@ -14,6 +14,7 @@ use super::queue::State;
 use super::record::{QueueId, Record, Removal};
 use super::settle::Settlement;
 use super::time::Timestamp;
+use crate::limits::RECEIVER_DEMAND_BYTES_MAX;
 use crate::message::Message;
 
 /// A receiver, unique for the life of the broker.
@@ -98,6 +99,8 @@ struct Receiver {
     in_line: bool,
     /// Assigned but not fetched.
     outbox: VecDeque<Delivery>,
+    /// Bytes of the messages in `outbox`.
+    outbox_bytes: u64,
     /// The session it holds.
     session: Option<Arc<str>>,
     event: Option<Event>,
@@ -132,6 +135,7 @@ impl Broker {
             credit: 0,
             in_line: false,
             outbox: VecDeque::new(),
+            outbox_bytes: 0,
             session: None,
             event: None,
             told: false,
@@ -241,20 +245,29 @@ impl Broker {
     }
 
     /// Takes what a receiver was assigned. `max` is all the credit it has: what is beyond, assigned
-    /// before the credit was reduced, is available again.
-    pub(crate) fn fetch(&mut self, now: Timestamp, id: ReceiverId, max: u32) -> VecDeque<Delivery> {
+    /// before the credit was reduced, is available again. Also the credit that is left to be
+    /// assigned, which may be less than was granted: see [`assign`](Broker::assign).
+    pub(crate) fn fetch(
+        &mut self,
+        now: Timestamp,
+        id: ReceiverId,
+        max: u32,
+    ) -> (VecDeque<Delivery>, u32) {
         self.advance(now);
-        let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return VecDeque::new() };
+        let Some(receiver) = self.receivers.receivers.get_mut(&id) else {
+            return (VecDeque::new(), 0);
+        };
         receiver.told = false;
         let queue = receiver.queue;
         let mode = receiver.mode;
         let mut fetched = std::mem::take(&mut receiver.outbox);
+        receiver.outbox_bytes = 0;
         self.touch(queue);
         // A lock may have ended while the message waited to be fetched.
         fetched.retain(|delivery| self.queue(queue).locked(delivery.token).is_some());
         let beyond = fetched.split_off(fetched.len().min(max as usize));
         let left = max.saturating_sub(u32::try_from(fetched.len()).unwrap_or(u32::MAX));
-        self.limit_credit(id, left);
+        let left = self.limit_credit(id, left);
         for delivery in beyond {
             // A lock that has ended meanwhile needs no release.
             let _ = self.settle(now, queue, delivery.token, Settlement::Release);
@@ -265,7 +278,7 @@ impl Broker {
                 self.commit(Record::Removed { queue, sequence: delivery.sequence, removal });
             }
         }
-        fetched
+        (fetched, left)
     }
 
     /// The receivers of a connection that have something to fetch, each once.
@@ -317,15 +330,17 @@ impl Broker {
         Some(deliveries)
     }
 
-    /// Takes back credit above `max`.
-    fn limit_credit(&mut self, id: ReceiverId, max: u32) {
-        let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return };
+    /// Takes back credit above `max`; what is left.
+    fn limit_credit(&mut self, id: ReceiverId, max: u32) -> u32 {
+        let Some(receiver) = self.receivers.receivers.get_mut(&id) else { return 0 };
         receiver.credit = receiver.credit.min(max);
-        if receiver.credit == 0 && receiver.in_line {
+        let credit = receiver.credit;
+        if credit == 0 && receiver.in_line {
             receiver.in_line = false;
             let queue = receiver.queue;
             self.queue_mut(queue).waiting.retain(|waiting| *waiting != id);
         }
+        credit
     }
 
     fn lock(&mut self, queue: QueueId, sequence: i64) {
@@ -362,13 +377,20 @@ impl Broker {
         }
     }
 
-    /// Locks a message for a receiver that has credit, and calls its connection.
+    /// Locks a message for a receiver that has credit, and calls its connection. Once it has been
+    /// assigned as many bytes as it may be, its credit ends: a connection that cannot write asks
+    /// for no more.
     pub(super) fn assign(&mut self, queue: QueueId, sequence: i64, id: ReceiverId) {
         self.lock(queue, sequence);
         let delivery = self.queue(queue).delivery(sequence);
         if let Some(receiver) = self.receivers.receivers.get_mut(&id) {
+            let bytes = delivery.as_ref().map_or(0, |delivery| delivery.message.size());
             receiver.outbox.extend(delivery);
-            receiver.credit -= 1;
+            receiver.outbox_bytes += bytes;
+            receiver.credit = match receiver.outbox_bytes < RECEIVER_DEMAND_BYTES_MAX {
+                true => receiver.credit - 1,
+                false => 0,
+            };
         }
         self.receivers.call(id);
     }

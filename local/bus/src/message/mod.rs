@@ -28,6 +28,9 @@ const PROPERTIES_CODE: u64 = 0x73;
 const APPLICATION_PROPERTIES_CODE: u64 = 0x74;
 const DATA_CODE: u64 = 0x75;
 
+/// A properties section with a list of one field, a string of 32 bytes, without the string.
+const ONLY_ID_HEAD: [u8; 8] = [0x00, 0x53, 0x73, 0xc0, 35, 1, 0xa1, 32];
+
 /// Application properties under which a dead-letter queue says why a message is in it.
 pub(crate) const DEAD_LETTER_REASON: &str = "DeadLetterReason";
 pub(crate) const DEAD_LETTER_DESCRIPTION: &str = "DeadLetterErrorDescription";
@@ -163,9 +166,22 @@ impl Message {
 
     /// Gives the message an id of 32 hexadecimal digits.
     pub(crate) fn invent_id(&mut self, id: Uuid) {
-        let text = id.simple().to_string();
-        self.id = Some(Arc::from(text.as_str()));
-        self.set_property(MESSAGE_ID, Value::String(text));
+        let mut digits = uuid::Uuid::encode_buffer();
+        let text = &*id.simple().encode_lower(&mut digits);
+        self.id = Some(Arc::from(text));
+        if self.application_at > 0 {
+            self.set_property(MESSAGE_ID, Value::string(text));
+            return;
+        }
+        // What a sender leaves out with all the other properties is most often the case, and needs
+        // no decoding: a list of one string.
+        let mut bare = Vec::with_capacity(ONLY_ID_HEAD.len() + text.len() + self.bare.len());
+        bare.extend_from_slice(&ONLY_ID_HEAD);
+        bare.extend_from_slice(text.as_bytes());
+        self.application_at = bare.len();
+        self.body_at += bare.len();
+        bare.extend_from_slice(&self.bare);
+        self.bare = bare.into();
     }
 
     fn properties(&self) -> Bytes {

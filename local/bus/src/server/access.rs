@@ -205,6 +205,14 @@ impl Grants {
         self.grants.push(Grant { path, rights, until });
     }
 
+    /// Takes back what an earlier token for `audience` allowed; whether there was one.
+    pub(super) fn revoke(&mut self, audience: &str) -> bool {
+        let (path, before) = (normalise(audience), self.grants.len());
+        // What SASL PLAIN allowed came without a token and stays.
+        self.grants.retain(|grant| grant.path != path || grant.until == Timestamp::NEVER);
+        self.grants.len() < before
+    }
+
     /// Whether a normalised path may be used for something at `now`.
     pub(super) fn allow(&self, path: &str, needed: Rights, now: Timestamp) -> bool {
         self.grants.iter().any(|grant| {

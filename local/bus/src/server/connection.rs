@@ -15,7 +15,9 @@ use super::clock;
 use super::engine::Engine;
 use super::hub::Hub;
 use crate::broker::{ConnectionId, Timestamp};
-use crate::limits::{CLOSE_GRACE_MS, READ_BUFFER_BYTES, WRITE_STALL_MS_MAX};
+use crate::limits::{
+    CLOSE_GRACE_MS, FIRST_READ_BUFFER_BYTES, READ_BUFFER_BYTES, WRITE_STALL_MS_MAX,
+};
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -27,7 +29,9 @@ pub(super) async fn serve(
 ) {
     let woken = hub.register(id);
     let mut engine = Engine::new(Arc::clone(&hub), id, clock::now());
-    let mut input = BytesMut::with_capacity(READ_BUFFER_BYTES);
+    // Who says little is given little.
+    let mut room = FIRST_READ_BUFFER_BYTES;
+    let mut input = BytesMut::with_capacity(room);
     // Since when the socket has not taken what waits for it.
     let mut waiting_since = None;
     let mut flushed = true;
@@ -61,8 +65,8 @@ pub(super) async fn serve(
         }
         let congested = held && hub.is_congested();
         let reads = engine.accepts_input() && !congested;
-        if reads && input.capacity() - input.len() < READ_BUFFER_BYTES / 4 {
-            input.reserve(READ_BUFFER_BYTES);
+        if reads && input.capacity() - input.len() < room / 4 {
+            input.reserve(room);
         }
         tokio::select! {
             biased;
@@ -72,7 +76,10 @@ pub(super) async fn serve(
                         waiting_since = None;
                         flushed = false;
                         engine.sent(n);
-                        engine.flushed(clock::now());
+                        match engine.resumes() {
+                            true => engine.receive(&mut input, clock::now()),
+                            false => engine.flushed(clock::now()),
+                        }
                     }
                     Ok(_) if !pending => flushed = true,
                     _ => break,
@@ -80,7 +87,12 @@ pub(super) async fn serve(
             }
             read = reader.read_buf(&mut input), if reads => {
                 match read {
-                    Ok(n) if n > 0 => engine.receive(&mut input, clock::now()),
+                    Ok(n) if n > 0 => {
+                        if n > room / 2 {
+                            room = READ_BUFFER_BYTES;
+                        }
+                        engine.receive(&mut input, clock::now());
+                    }
                     _ => break,
                 }
             }

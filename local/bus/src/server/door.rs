@@ -88,3 +88,42 @@ async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Opened>
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::broker::{Broker, NoJournal};
+    use crate::server::access::Keys;
+    use crate::server::certificate::Certificate;
+
+    /// A ClientHello that announces 512 bytes and has one.
+    const HALF_A_HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01";
+
+    /// The clock stands still but for who waits for it, so this takes no time.
+    #[tokio::test(start_paused = true)]
+    async fn half_open_connections_are_dropped_after_a_while() {
+        let folder = std::env::temp_dir().join(format!("bus-door-{}", uuid::Uuid::new_v4()));
+        let certificate = Certificate::of(&folder).unwrap();
+        let broker = Broker::new(&serde_json::from_str("{}").unwrap(), Box::new(NoJournal), 1);
+        let keys = Keys::new("name".into(), "key".into(), &[]);
+        let hub = Arc::new(Hub::new(broker.unwrap(), None, keys, 1_024));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (id, said) in [(1, HALF_A_HELLO), (2, &HALF_A_HELLO[..1]), (3, b"")] {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.write_all(said).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, begun) = (certificate.acceptor.clone(), tokio::time::Instant::now());
+            let (id, stop) = (ConnectionId(id), CancellationToken::new());
+            serve(stream, Some(acceptor), Arc::clone(&hub), id, stop).await;
+            let held_ms = begun.elapsed().as_millis();
+            assert!(held_ms >= HANDSHAKE_MS_MAX.unsigned_abs().into(), "{held_ms} ms");
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert!(rest.is_empty(), "{said:?}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::Keys;
 use super::clock;
 use super::operations::faults::{Faults, Mishap, Operation};
-use crate::broker::{Broker, ConnectionId, Status, Timestamp};
+use crate::broker::{Broker, ConnectionId, ReceiverId, Status, Timestamp};
 use crate::limits::{
     FRAME_BYTES_MAX, JOURNAL_WAITING_BYTES_MAX, LINKS_PER_SESSION_MAX, SNAPSHOT_AFTER_BYTES,
     UNSETTLED_PER_SESSION_MAX,
@@ -133,6 +133,11 @@ impl Hub {
         let mut state = self.lock();
         state.connections.remove(&id);
         state.broker.close_connection(id);
+    }
+
+    /// The receivers of a connection that have something to fetch.
+    pub(super) fn ready(&self, id: ConnectionId) -> Vec<ReceiverId> {
+        self.lock().broker.ready(id)
     }
 
     /// Runs a command. Connections it concerns are woken, except `caller`, which looks by itself

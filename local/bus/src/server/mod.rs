@@ -9,6 +9,7 @@ mod admin;
 mod certificate;
 mod clock;
 mod connection;
+mod descriptors;
 mod door;
 mod engine;
 mod http;
@@ -237,6 +238,7 @@ impl Server {
             None => None,
         };
         let max_connections = options.max_connections;
+        descriptors::allow(max_connections);
         Ok(Server {
             listeners,
             local_addrs,

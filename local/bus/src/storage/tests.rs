@@ -79,7 +79,7 @@ impl Life {
             let place = broker.place(entity);
             let id = broker.open_receiver(ConnectionId(1), place, ReceiveMode::PeekLock);
             broker.grant(NOW, id, max);
-            let fetched = broker.fetch(NOW, id, max).into();
+            let fetched = broker.fetch(NOW, id, max).0.into();
             broker.close_receiver(NOW, id);
             fetched
         })

@@ -21,8 +21,13 @@ pub(crate) struct Role {
 impl Role {
     /// Runs `stack serve` with these arguments.
     pub(crate) async fn start(arguments: &[&OsStr]) -> Self {
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_stack")), arguments).await
+    }
+
+    /// The same by way of another command, which ends in the executable.
+    pub(crate) async fn start_as(mut command: Command, arguments: &[&OsStr]) -> Self {
         let ready_file = std::env::temp_dir().join(format!("role-{}.json", uuid::Uuid::new_v4()));
-        let process = Command::new(env!("CARGO_BIN_EXE_stack"))
+        let process = command
             .arg("serve")
             .args(arguments)
             .args(["--until-stdin-closes", "--ready-file"])
@@ -52,6 +57,18 @@ impl Role {
     pub(crate) fn kill(&self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    }
+
+    /// Memory it has now and at most had, in bytes: `VmRSS` and `VmHWM` of its status.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+            kilobytes * 1_024
+        };
+        (of("VmRSS:"), of("VmHWM:"))
     }
 
     /// Asks it to stop, and waits until it has.

@@ -144,3 +144,39 @@ fn idle_entities_go_and_used_ones_stay() {
     bench.wait(61_000);
     assert!(bench.broker.resolve("brief").is_none());
 }
+
+#[test]
+fn as_many_entities_as_documented_and_no_more() {
+    let mut bench = Bench::new();
+    let below = |known: &&crate::broker::Registered| {
+        matches!(*known.definition, Definition::Subscription { .. })
+    };
+    let of_topic = |known: &&crate::broker::Registered| known.definition.path().starts_with("t/");
+    let all = bench.broker.all_registered().count();
+    let before = all - bench.broker.all_registered().filter(below).count();
+    let declared = bench.broker.all_registered().filter(of_topic).count();
+    let subscription = |n: usize| {
+        let subscription = serde_json::from_str(&format!(r#"{{"name": "more-{n}"}}"#)).unwrap();
+        Definition::Subscription { topic: "t".into(), subscription }
+    };
+    let mut refused = None;
+    let mut subscriptions = 0;
+    while refused.is_none() {
+        refused = bench.broker.create(bench.now, subscription(subscriptions)).err();
+        subscriptions += usize::from(refused.is_none());
+    }
+    assert_eq!(refused, Some(EntityError::TooMany));
+    assert_eq!(subscriptions + declared, 2_000);
+    // Subscriptions do not count among queues and topics.
+    let mut queues = 0;
+    let refused = loop {
+        match bench.broker.create(bench.now, defined(|_| {}, &format!("queue-{queues}"))) {
+            Ok(()) => queues += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, EntityError::TooMany);
+    assert_eq!(queues + before, 10_000);
+    bench.send("queue-0", message("a"));
+    assert_eq!(bench.ids("queue-0"), ["a"]);
+}

@@ -97,7 +97,7 @@ impl Bench {
     }
 
     fn fetch(&mut self, id: ReceiverId) -> Vec<Delivery> {
-        self.broker.fetch(self.now, id, u32::MAX).into()
+        self.broker.fetch(self.now, id, u32::MAX).0.into()
     }
 
     /// What is available on `path` now, locked.
@@ -408,7 +408,7 @@ fn credit_is_served_in_the_order_it_came() {
     bench.send("q", message("d"));
     assert!(bench.fetch(third).is_empty());
     bench.broker.grant(bench.now, third, 5);
-    assert_eq!(ids(bench.broker.fetch(bench.now, third, 0).into()), Vec::<String>::new());
+    assert_eq!(ids(bench.broker.fetch(bench.now, third, 0).0.into()), Vec::<String>::new());
     assert_eq!(ids(bench.receive("q", 1)), ["d"], "fetched beyond its credit: released");
 }
 

@@ -232,7 +232,7 @@ impl Run {
             }
             Step::Fetch { receiver, max } => {
                 let (path, id) = receivers[receiver_at(receiver)];
-                for fetched in bench.broker.fetch(bench.now, id, u32::from(max)) {
+                for fetched in bench.broker.fetch(bench.now, id, u32::from(max)).0 {
                     assert!(fetched.locked_until > bench.broker.now);
                     deliveries.push((path, fetched));
                 }

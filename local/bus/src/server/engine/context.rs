@@ -38,6 +38,10 @@ pub(super) struct Context {
     pub(super) session_waits: BTreeSet<(Timestamp, u16, u32)>,
     /// Whether deliveries wait for room in the output buffer.
     pub(super) starved: bool,
+    /// A receiver was granted something since this was last looked at.
+    pub(super) granted: bool,
+    /// Bytes of replies that wait for credit, the session window or room in the output buffer.
+    pub(super) reply_bytes: usize,
     /// Header and annotations of the delivery being encoded; kept for its capacity.
     pub(super) scratch: BytesMut,
     /// What waits in `out` may be told once the journal is durable up to here.
@@ -48,6 +52,8 @@ pub(super) struct Context {
     pub(super) drain_until: Option<Timestamp>,
     /// A fault holds everything back until then.
     pub(super) slow_until: Timestamp,
+    /// A token that links depended on was not renewed: they end.
+    pub(super) claim_failed: bool,
     /// A fault ends the connection.
     pub(super) dropped: bool,
     /// Deliveries accepted in a row but not yet answered: channel, first and last.
@@ -66,11 +72,14 @@ impl Context {
             receivers: HashMap::new(),
             session_waits: BTreeSet::new(),
             starved: false,
+            granted: false,
+            reply_bytes: 0,
             scratch: BytesMut::new(),
             told_at: Cell::new(0),
             draining: false,
             drain_until: None,
             slow_until: Timestamp::from_millis(i64::MIN),
+            claim_failed: false,
             dropped: false,
             accepted: None,
         }

@@ -23,23 +23,36 @@ impl Session {
         let congested = !self.waiting.is_empty()
             || self.outgoing_window == 0
             || cx.out.len() >= OUTPUT_HIGH_WATER_BYTES;
-        let full =
-            self.unsettled.len() >= cx.hub.limits.unsettled_per_session && !self.forget_lost(cx);
+        let max = cx.hub.limits.unsettled_per_session;
+        let full = self.unsettled.len() >= max && !self.forget_lost(cx);
+        let room = max.saturating_sub(self.unsettled.len() + self.granted_beside(handle));
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
         let Some(LinkKind::Outlet(outlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind)
         else {
             return;
         };
         let wanted = match congested || full || cx.draining {
             true => 0,
-            false => outlet.credit.min(RECEIVER_DEMAND_MESSAGES_MAX),
+            false => outlet.credit.min(RECEIVER_DEMAND_MESSAGES_MAX).min(room),
         };
         cx.starved |= congested;
         if wanted == outlet.granted || !anew && outlet.granted > wanted / 2 {
             return;
         }
         outlet.granted = wanted;
+        cx.granted |= wanted > 0;
         let receiver = outlet.receiver;
         cx.with(|broker, now| broker.grant(now, receiver, wanted));
+    }
+
+    /// What other links of the session were granted and have not used.
+    fn granted_beside(&self, handle: u32) -> usize {
+        let others = self.links.iter().filter(|(other, _)| **other != handle);
+        let granted = others.map(|(_, link)| match &link.kind {
+            LinkKind::Outlet(outlet) => outlet.granted as usize,
+            _ => 0,
+        });
+        granted.sum()
     }
 
     /// Forgets unsettled deliveries whose lock is over; whether that made room.
@@ -59,10 +72,10 @@ impl Session {
             return;
         };
         let (receiver, max) = (outlet.receiver, outlet.credit);
-        let fetched = cx.with(|broker, now| broker.fetch(now, receiver, max));
+        let (fetched, left) = cx.with(|broker, now| broker.fetch(now, receiver, max));
         let count = u32::try_from(fetched.len()).unwrap_or(u32::MAX);
         outlet.credit = outlet.credit.saturating_sub(count);
-        outlet.granted = outlet.granted.saturating_sub(count).min(outlet.credit);
+        outlet.granted = left;
         outlet.delivery_count = outlet.delivery_count.wrapping_add(count);
         self.waiting
             .extend(fetched.into_iter().map(|delivery| Waiting::Message { handle, delivery }));
@@ -80,6 +93,7 @@ impl Session {
                         self.start_delivery(cx, handle, &delivery);
                     }
                     Some(Waiting::Reply { handle, message }) => {
+                        cx.reply_bytes -= message.len();
                         self.start_reply(cx, handle, &message);
                     }
                     None => break,
@@ -102,8 +116,18 @@ impl Session {
 
     /// Sends what there is, then declares the rest of the credit used: the client waits for that.
     pub(super) fn drain(&mut self, cx: &mut Context, handle: u32) {
-        self.fetch(cx, handle);
-        self.pump(cx);
+        let credit = |session: &Session| match session.links.get(&handle).map(|link| &link.kind) {
+            Some(LinkKind::Outlet(outlet)) => outlet.credit,
+            _ => 0,
+        };
+        loop {
+            let before = credit(self);
+            self.fetch(cx, handle);
+            self.pump(cx);
+            if [0, before].contains(&credit(self)) {
+                break;
+            }
+        }
         let Some(LinkKind::Outlet(outlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind)
         else {
             return;

@@ -80,6 +80,8 @@ pub(super) struct Engine {
     /// Interval at which the peer wants to hear something, in milliseconds.
     heartbeat_ms: Option<i64>,
     held: Held,
+    /// Input was left for when there is room for answers.
+    paused: bool,
 }
 
 /// However a connection ends, a panic included, what it held in the broker is given back.
@@ -103,6 +105,7 @@ impl Engine {
             last_sent: now,
             heartbeat_ms: None,
             held: Held::default(),
+            paused: false,
         }
     }
 
@@ -142,11 +145,21 @@ impl Engine {
         self.stage != Stage::Closed && self.context.out.len() < OUTPUT_HIGH_WATER_BYTES
     }
 
-    /// Acts on everything complete in `input`.
+    /// Whether what is in the input buffer can go on to be read.
+    pub(super) fn resumes(&self) -> bool {
+        self.paused && self.accepts_input()
+    }
+
+    /// Acts on everything complete in `input`, as long as there is room for answers.
     pub(super) fn receive(&mut self, input: &mut BytesMut, now: Timestamp) {
         self.context.now = now;
         self.last_heard = now;
+        self.paused = false;
         loop {
+            if self.context.out.len() >= OUTPUT_HIGH_WATER_BYTES {
+                self.paused = true;
+                break;
+            }
             let progressed = match self.stage {
                 Stage::Header | Stage::HeaderAfterSasl => self.header(input),
                 Stage::Closed => {
@@ -170,6 +183,11 @@ impl Engine {
                 break;
             }
         }
+        if std::mem::take(&mut self.context.claim_failed) {
+            for session in self.sessions.values_mut() {
+                session.detach_unauthorized(&mut self.context);
+            }
+        }
         self.deliver(now);
         self.end_drain();
     }
@@ -178,21 +196,31 @@ impl Engine {
     pub(super) fn deliver(&mut self, now: Timestamp) {
         self.context.now = now;
         if self.stage == Stage::Open {
-            let ready = self.context.hub.with(None, |broker| broker.ready(self.context.id));
-            for receiver in ready {
-                let Some((channel, handle)) = self.context.receivers.get(&receiver).copied() else {
-                    continue;
-                };
-                if let Some(session) = self.sessions.get_mut(&channel) {
-                    session.on_event(&mut self.context, handle, receiver);
-                    session.fetch(&mut self.context, handle);
+            loop {
+                self.fetch();
+                self.context.granted = false;
+                self.pump();
+                // What is granted may be assigned at once, and nobody else tells of it.
+                if !self.context.granted {
+                    break;
                 }
             }
-            self.pump();
         }
         self.context.flush_accepted();
         if !self.context.out.is_empty() {
             self.last_sent = now;
+        }
+    }
+
+    fn fetch(&mut self) {
+        for receiver in self.context.hub.ready(self.context.id) {
+            let Some((channel, handle)) = self.context.receivers.get(&receiver).copied() else {
+                continue;
+            };
+            if let Some(session) = self.sessions.get_mut(&channel) {
+                session.on_event(&mut self.context, handle, receiver);
+                session.fetch(&mut self.context, handle);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::session::Session;
 use crate::amqp::encode::put_value;
 use crate::amqp::sections::{Sections, map_section, value_body};
 use crate::amqp::{AmqpError, Reader, Value, condition, value};
-use crate::limits::REPLIES_WAITING_MAX;
+use crate::limits::{REPLIES_WAITING_BYTES_MAX, REPLIES_WAITING_MAX};
 
 /// A request as a node sees it.
 pub(super) struct Request {
@@ -152,10 +152,12 @@ impl Session {
         if let Some(LinkKind::Replies(replies)) =
             self.links.get_mut(&handle).map(|link| &mut link.kind)
         {
-            if replies.waiting.len() >= REPLIES_WAITING_MAX {
+            let bytes = cx.reply_bytes + message.len();
+            if replies.waiting.len() >= REPLIES_WAITING_MAX || bytes > REPLIES_WAITING_BYTES_MAX {
                 let text = "Too many replies wait for link credit.";
                 return Err(AmqpError::new(condition::RESOURCE_LIMIT, text));
             }
+            cx.reply_bytes = bytes;
             replies.waiting.push_back(message);
         }
         self.flush_replies(cx, handle);
@@ -195,6 +197,8 @@ fn put_token(cx: &mut Context, operation: &str, request: &Request) -> Reply {
         }
         Err(error) => {
             tracing::info!(%audience, %error, "token refused");
+            // The last claim counts: what an earlier one allowed is over.
+            cx.claim_failed |= cx.grants.revoke(audience);
             Reply::error(401, condition::UNAUTHORIZED, format!("InvalidSignature: {error}."))
         }
     }

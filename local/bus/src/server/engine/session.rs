@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::context::{Context, Fault};
 use super::link::{Link, LinkKind, Outlet, Unfinished, Unsettled, Waiting};
 use crate::amqp::performative::{Begin, Detach, Flow, Performative, put_detach, put_flow};
@@ -111,11 +113,11 @@ impl Session {
             return Err(Fault::Session(AmqpError::new(condition::UNATTACHED_HANDLE, text)));
         };
         // Credit counts from the deliveries the client has seen, not from those we have sent.
+        // The counts are serial numbers, the credit is not: it may be all there is.
         let credit = |delivery_count: u32| {
-            let limit =
-                flow.delivery_count.unwrap_or(0).wrapping_add(flow.link_credit.unwrap_or(0));
-            let left = limit.wrapping_sub(delivery_count);
-            if left > u32::MAX / 2 { 0 } else { left }
+            let unseen = delivery_count.wrapping_sub(flow.delivery_count.unwrap_or(0));
+            let unseen = if unseen > u32::MAX / 2 { 0 } else { unseen };
+            flow.link_credit.unwrap_or(0).saturating_sub(unseen)
         };
         match &mut link.kind {
             LinkKind::Outlet(outlet) => {
@@ -209,7 +211,7 @@ impl Session {
         let handles: Vec<u32> =
             self.links.iter().filter(|(_, link)| over(link)).map(|(handle, _)| *handle).collect();
         for handle in handles {
-            let text = "The token for this link has expired.";
+            let text = "The token for this link has expired or was not renewed.";
             self.detach(cx, handle, AmqpError::new(condition::UNAUTHORIZED, text));
         }
     }
@@ -225,7 +227,16 @@ impl Session {
         let (receiver, queue) = match &link.kind {
             LinkKind::Outlet(Outlet { receiver, queue, .. }) => (*receiver, *queue),
             LinkKind::Pending(pending) => (pending.receiver, pending.queue),
-            _ => return,
+            LinkKind::Replies(replies) => {
+                let unsent = mine.iter().map(|waiting| match waiting {
+                    Waiting::Reply { message, .. } => message.len(),
+                    Waiting::Message { .. } => 0,
+                });
+                let waiting = replies.waiting.iter().map(Bytes::len);
+                cx.reply_bytes -= unsent.chain(waiting).sum::<usize>();
+                return;
+            }
+            LinkKind::Inlet(_) | LinkKind::Detached => return,
         };
         let channel = self.channel;
         cx.session_waits.retain(|(_, at, of)| (*at, *of) != (channel, handle));

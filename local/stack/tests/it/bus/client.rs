@@ -1,6 +1,9 @@
 //! A plain AMQP client of the stand-in, with the one thing plain AMQP does not tell: whether a
 //! message is settled for good, asked on the management link.
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use fe2o3_amqp::connection::ConnectionHandle;
@@ -14,7 +17,9 @@ use fe2o3_amqp_types::messaging::{
     AmqpValue, ApplicationProperties, Body, Data, Message, MessageId, Properties,
 };
 use fe2o3_amqp_types::primitives::{Array, Binary, SimpleValue, Value};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 /// What the process at the other end may do at any time: end.
 pub(super) type Broken = Box<dyn std::error::Error + Send + Sync>;
@@ -32,6 +37,24 @@ impl Client {
     pub(super) async fn connect(address: &str) -> Result<Self, Broken> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Self::connect_with(stream).await
+    }
+
+    /// Also what makes it read nothing any more, for ever.
+    pub(super) async fn connect_stoppable(
+        address: &str,
+    ) -> Result<(Self, CancellationToken), Broken> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let stop = CancellationToken::new();
+        let stream = Stoppable { stream, stop: stop.clone() };
+        Ok((Self::connect_with(stream).await?, stop))
+    }
+
+    async fn connect_with<S>(stream: S) -> Result<Self, Broken>
+    where
+        S: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static,
+    {
         let profile = SaslProfile::Plain {
             username: stack::serve::BUS_KEY_NAME.to_owned(),
             password: stack::serve::BUS_KEY.to_owned(),
@@ -71,6 +94,44 @@ impl Client {
         let sender = self.sender(&address).await?;
         let receiver = self.receiver(&address, 1).await?;
         Ok(Management { sender, receiver })
+    }
+}
+
+/// A socket that is read from until told otherwise.
+#[derive(Debug)]
+struct Stoppable {
+    stream: TcpStream,
+    stop: CancellationToken,
+}
+
+impl AsyncRead for Stoppable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.stop.is_cancelled() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Stoppable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -136,8 +197,13 @@ pub(super) fn id(delivery: &Delivery<Data>) -> String {
 }
 
 pub(super) fn message(id: &str) -> Message<Data> {
+    sized(id, 200)
+}
+
+/// A message with a body of so many bytes.
+pub(super) fn sized(id: &str, bytes: usize) -> Message<Data> {
     Message::builder()
         .properties(Properties::builder().message_id(id.to_owned()).build())
-        .data(Binary::from(vec![7; 200]))
+        .data(Binary::from(vec![7; bytes]))
         .build()
 }

@@ -113,11 +113,21 @@ async fn clients(role: &Role, told: &Shared, life: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_completed_returns() {
+    kill_again_and_again(&[]).await;
+}
+
+/// What the system has outlives the process; only the machine takes it along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_is_it_without_waiting_for_the_disk() {
+    kill_again_and_again(&["--no-fsync"]).await;
+}
+
+async fn kill_again_and_again(flags: &[&str]) {
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     println!("seed {seed}");
     let (place, told) = (Place::new(), Shared::default());
     for kill in 0..u64::from(KILLS) {
-        let role = place.start().await;
+        let role = place.start_with(flags).await;
         let life = seed.rotate_left(u32::try_from(kill * 7).unwrap()) % LIFE_MS;
         let life = Duration::from_millis(life.max(LIFE_MS / 10));
         // The process dies while the clients are in the middle of everything.
@@ -126,7 +136,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_completed_returns() {
             role.kill();
         });
     }
-    let role = place.start().await;
+    let role = place.start_with(flags).await;
     let accepted = told.lock().unwrap().accepted.len();
     assert!(accepted > 100, "too little happened: {accepted}");
     let all = |told: &Told| told.missing().is_empty();

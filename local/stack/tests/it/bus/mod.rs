@@ -3,9 +3,14 @@
 
 mod client;
 mod damage;
+mod idle;
 mod kill;
+mod limits;
+mod slow;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -40,15 +45,24 @@ impl Place {
 
     /// Starts the process; dropping it is a SIGKILL.
     async fn start(&self) -> Role {
-        let (topology, data) = (self.topology(), self.data());
-        let arguments = [
-            "bus".as_ref(),
-            "--topology".as_ref(),
-            topology.as_ref(),
-            "--data".as_ref(),
-            data.as_ref(),
-        ];
-        Role::start(&arguments).await
+        self.start_with(&[]).await
+    }
+
+    /// The same with further flags.
+    async fn start_with(&self, further: &[&str]) -> Role {
+        let data = self.data();
+        let keeping: &[&OsStr] = &["--data".as_ref(), data.as_ref()];
+        // Without a journal there is no directory for one.
+        let keeping = if further.contains(&"--ephemeral") { &[] } else { keeping };
+        let command = Command::new(env!("CARGO_BIN_EXE_stack"));
+        self.start_as(command, &[keeping, &further.iter().map(AsRef::as_ref).collect::<Vec<_>>()])
+            .await
+    }
+
+    async fn start_as(&self, command: Command, arguments: &[&[&OsStr]]) -> Role {
+        let topology = self.topology();
+        let common: &[&OsStr] = &["bus".as_ref(), "--topology".as_ref(), topology.as_ref()];
+        Role::start_as(command, &[&[common], arguments].concat().concat()).await
     }
 
     /// Files of the journal with this extension, in order.

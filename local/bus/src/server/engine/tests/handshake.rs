@@ -127,6 +127,86 @@ fn a_link_needs_a_token_and_ends_with_it() {
 }
 
 #[test]
+fn a_token_that_is_not_renewed_ends_its_links_at_once() {
+    let mut client = Client::connected(&hub(), 1);
+    client.engine.context.grants = Default::default();
+    let seconds = START_MS / 1_000 + 60;
+    let put = |name: &str| {
+        [
+            ("operation", Value::string("put-token")),
+            ("type", Value::string("servicebus.windows.net:sastoken")),
+            ("name", Value::string(name)),
+        ]
+    };
+    let token = |key, name| Value::String(sign(key, "Root", name, seconds));
+    for name in ["sb://host/q", "sb://host/tiny"] {
+        client.ask("$cbs", Value::Ulong(1), &put(name), token("SAS_KEY_VALUE", name));
+    }
+    client.sender(0, "q");
+    client.sender(1, "tiny");
+    // A later token that is good leaves the link alone.
+    let name = "sb://host/q";
+    client.ask("$cbs", Value::Ulong(2), &put(name), token("SAS_KEY_VALUE", name));
+    assert_eq!(outcomes(&client.send(0, &message(b"x")))[0].2, DeliveryState::Accepted);
+    let (handle, next) = (10, client.next_delivery);
+    let mut request = BytesMut::new();
+    let fields =
+        vec![Value::Ulong(3), Value::Null, Value::Null, Value::Null, Value::string("reply")];
+    put_value(&mut request, &Value::described(0x73, Value::List(fields)));
+    let pairs = put(name).iter().map(|(k, v)| (Value::string(k), v.clone())).collect();
+    put_value(&mut request, &Value::described(0x74, Value::Map(pairs)));
+    put_value(&mut request, &Value::described(0x77, token("revoked", name)));
+    let said = client.send(handle, &request);
+    assert_eq!(client.next_delivery, next + 1);
+    assert_eq!(messages(&said).len(), 1, "the reply says 401");
+    let detached: Vec<_> = said
+        .iter()
+        .filter_map(|said| match said {
+            Performative::Detach(detach) => {
+                Some((detach.handle, &*detach.error.as_ref().unwrap().condition))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(detached, [(0, condition::UNAUTHORIZED)]);
+    assert_eq!(outcomes(&client.send(1, &message(b"x")))[0].2, DeliveryState::Accepted);
+}
+
+#[test]
+fn a_server_that_stops_answers_what_is_settled_and_then_closes() {
+    let hub = hub();
+    let mut client = Client::connected(&hub, 1);
+    let mut idle = Client::connected(&hub, 2);
+    client.sender(0, "q");
+    for _ in 0..3 {
+        client.send(0, &message(b"x"));
+    }
+    assert_eq!(messages(&client.receiver(1, "q", 2)).len(), 2);
+    for client in [&mut client, &mut idle] {
+        client.engine.drain(client.now);
+    }
+    assert_eq!(closed_with(&idle.take()), condition::CONNECTION_FORCED);
+    assert!(client.take().is_empty(), "two deliveries are not settled");
+    let said = client.send(0, &message(b"late"));
+    assert_eq!(rejected_for(&outcomes(&said)[0].2), condition::SERVER_BUSY);
+    let said = client.dispose(0, 0, false, DeliveryState::Accepted);
+    assert_eq!(outcomes(&said), [(0, None, DeliveryState::Accepted)]);
+    let said = client.dispose(1, 1, false, DeliveryState::Accepted);
+    assert!(matches!(said[..], [Performative::Disposition(_), Performative::Close(Some(_))]));
+    assert_eq!(closed_with(&said), condition::CONNECTION_FORCED);
+    assert_eq!(hub.status().queues[0].active, 1, "the third was not handed out");
+
+    // Who settles nothing is waited for no longer than that.
+    let mut client = Client::connected(&hub, 3);
+    assert_eq!(messages(&client.receiver(1, "q", 1)).len(), 1);
+    client.engine.drain(client.now);
+    assert_eq!(client.engine.next_deadline(), client.now.plus(DRAIN_MS));
+    client.now = client.now.plus(DRAIN_MS);
+    client.engine.tick(client.now);
+    assert_eq!(closed_with(&client.take()), condition::CONNECTION_FORCED);
+}
+
+#[test]
 fn mistakes_cost_the_session_or_the_connection_but_nothing_else() {
     let mut client = Client::connected(&hub(), 1);
     client.say(|out| put_flow(out, 0, &Flow { handle: Some(9), ..Flow::default() }));

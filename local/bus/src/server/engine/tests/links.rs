@@ -40,7 +40,7 @@ fn attaches_are_answered_or_refused_as_the_sdks_expect() {
 }
 
 #[test]
-fn transactions_and_sessions_are_declined() {
+fn transactions_and_shared_sessions_are_declined() {
     let mut client = Client::connected(&hub(), 1);
     let described = |code, fields| {
         let mut out = BytesMut::new();
@@ -51,16 +51,21 @@ fn transactions_and_sessions_are_declined() {
     let coordinator = Attach { target: Some(described(0x30, vec![])), ..sender(0, "") };
     let said = client.attach(&coordinator);
     assert_eq!(refusal(&said).1.condition, condition::NOT_IMPLEMENTED);
-    let filter = Value::Map(vec![(
-        Value::symbol("com.microsoft:session-filter"),
-        Value::described(0x13_7000_000c, Value::string("s")),
-    )]);
-    let mut fields = vec![Value::string("q")];
-    fields.resize(7, Value::Null);
-    fields.push(filter);
-    let source = Some(described(SOURCE, fields));
-    let said = client.attach(&Attach { source, ..receiver(1, "") });
-    assert_eq!(refusal(&said).1.condition, condition::NOT_ALLOWED);
+    for (handle, filter, wanted) in [
+        (1, "com.microsoft:session-filter", condition::NOT_ALLOWED),
+        (2, "com.microsoft:non-exclusive-session-filter", condition::NOT_IMPLEMENTED),
+    ] {
+        let filter = Value::Map(vec![(
+            Value::symbol(filter),
+            Value::described(0x13_7000_000c, Value::string("s")),
+        )]);
+        let mut fields = vec![Value::string("q")];
+        fields.resize(7, Value::Null);
+        fields.push(filter);
+        let source = Some(described(SOURCE, fields));
+        let said = client.attach(&Attach { source, ..receiver(handle, "") });
+        assert_eq!(refusal(&said).1.condition, wanted);
+    }
 }
 
 #[test]
@@ -165,4 +170,26 @@ fn a_lost_connection_gives_back_what_it_had_not_been_sent() {
     hub.with(None, |broker| broker.advance(other.now));
     other.engine.deliver(other.now);
     assert!(messages(&other.take())[0].1.ends_with(b"sent"));
+}
+
+/// More than is granted at once, and no settlement that would make the engine look again.
+#[test]
+fn all_the_credit_is_used_without_the_client_saying_anything() {
+    let mut client = Client::connected(&hub(), 1);
+    client.sender(0, "q");
+    let wanted = 2 * crate::limits::RECEIVER_DEMAND_MESSAGES_MAX + 7;
+    for _ in 0..wanted {
+        client.send(0, &message(b"x"));
+    }
+    client.attach(&Attach { snd_settle_mode: Some(1), ..receiver(1, "q") });
+    let flow = Flow {
+        next_incoming_id: Some(client.engine.sessions[&0].next_outgoing_id),
+        incoming_window: u32::MAX,
+        handle: Some(1),
+        delivery_count: Some(0),
+        link_credit: Some(wanted),
+        ..Flow::default()
+    };
+    client.say(|out| put_flow(out, 0, &flow));
+    assert_eq!(messages(&client.take()).len(), wanted as usize);
 }

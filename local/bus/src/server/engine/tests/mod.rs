@@ -304,6 +304,13 @@ fn refusal(said: &[Performative]) -> (&Attach, &AmqpError) {
     }
 }
 
+fn closed_with(said: &[Performative]) -> &str {
+    match said.last() {
+        Some(Performative::Close(Some(error))) => &error.condition,
+        other => panic!("{other:?} is not a close with an error"),
+    }
+}
+
 fn raw_annotations(payload: &Bytes, section: u64) -> Vec<(Value, Value)> {
     let mut reader = Reader::new(payload);
     while !reader.is_empty() {

@@ -1,12 +1,15 @@
 //! `cargo stack dlq`: dead letters from the command line, over the HTTP API of a running system.
 //! Shows what the API says and knows nothing of what the messages mean.
 
+mod view;
+
 use clap::{Args, Parser, Subcommand};
+use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::client::{Api, encoded};
+use crate::client::{Api, encoded, header};
 use crate::fault::Fault;
-use crate::table::{table, text};
+use view::{audit, list, overview, report, show};
 
 /// What to do with dead letters.
 #[derive(Debug, Parser)]
@@ -19,6 +22,9 @@ pub struct Options {
     /// Prints the API's answer instead of a table.
     #[arg(long, global = true)]
     json: bool,
+    /// A header for every request, e.g. 'authorization: Bearer …'.
+    #[arg(long, global = true, value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -28,13 +34,13 @@ enum Verb {
         /// A subscription or the poison queue, e.g. billing-sub.
         source: Option<String>,
         /// Only those with this reason.
-        #[arg(long)]
+        #[arg(long, requires = "source")]
         reason: Option<String>,
         /// Continues after this sequence number.
-        #[arg(long)]
+        #[arg(long, requires = "source")]
         after: Option<i64>,
         /// At most this many.
-        #[arg(long)]
+        #[arg(long, requires = "source")]
         limit: Option<u32>,
     },
     /// One dead letter with its body, its history and the order beside it.
@@ -122,8 +128,8 @@ impl Chosen {
 /// # Errors
 /// The system does not answer, or refuses; the fault has its words.
 pub async fn dlq(options: Options) -> Result<String, Fault> {
-    let Options { verb, url, json } = options;
-    let api = Api { url };
+    let Options { verb, url, json, header } = options;
+    let api = Api { url, headers: header };
     let (answer, table): (Value, fn(&Value) -> String) = match verb {
         Verb::List { source: None, .. } => (api.get("/api/ops/dead-letters", &[]).await?, overview),
         Verb::List { source: Some(source), reason, after, limit } => {
@@ -175,102 +181,6 @@ async fn act(api: &Api, source: &str, action: &str, body: &Value) -> Result<Valu
     api.post(&path, &[], body).await
 }
 
-fn overview(answer: &Value) -> String {
-    let mut rows = Vec::new();
-    for source in answer["sources"].as_array().into_iter().flatten() {
-        let more = if source["atLeast"] == true { "+" } else { "" };
-        let count = format!("{}{more}", text(&source["count"]));
-        let age = source["oldestAgeSeconds"].as_i64().map_or("-".to_owned(), |s| format!("{s} s"));
-        let groups: Vec<String> = source["groups"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|group| format!("{} {}", text(&group["count"]), text(&group["reason"])))
-            .collect();
-        let said = source["unavailable"].as_str().map(str::to_owned);
-        rows.push([text(&source["source"]), count, age, said.unwrap_or(groups.join(", "))]);
-    }
-    table(["SOURCE", "COUNT", "OLDEST", "REASONS"], &rows)
-}
-
-fn list(answer: &Value) -> String {
-    let letters = answer["deadLetters"].as_array().into_iter().flatten();
-    let row = |letter: &Value| {
-        ["sequenceNumber", "enqueuedAt", "deliveryCount", "replays", "orderId", "reason"]
-            .map(|name| text(&letter[name]))
-    };
-    let rows: Vec<_> = letters.map(row).collect();
-    let columns = ["NUMBER", "ENQUEUED", "DELIVERIES", "REPLAYS", "ORDER", "REASON"];
-    let mut out = table(columns, &rows);
-    if let Some(next) = answer["next"].as_str() {
-        out.push_str(&format!("more: --after {next}\n"));
-    }
-    out
-}
-
-fn show(answer: &Value) -> String {
-    let mut out = String::new();
-    for name in [
-        "source",
-        "sequenceNumber",
-        "messageId",
-        "orderId",
-        "eventType",
-        "reason",
-        "description",
-        "deliveryCount",
-        "enqueuedAt",
-        "replays",
-        "unreadable",
-    ] {
-        out.push_str(&format!("{name:>16}  {}\n", text(&answer[name])));
-    }
-    for (name, value) in answer["properties"].as_object().into_iter().flatten() {
-        out.push_str(&format!("{:>16}  {name} = {}\n", "property", text(value)));
-    }
-    for (name, status) in answer["order"]["status"].as_object().into_iter().flatten() {
-        out.push_str(&format!("{name:>16}  {}\n", text(status)));
-    }
-    for entry in answer["order"]["history"].as_array().into_iter().flatten() {
-        let [at, service, what, note] =
-            ["at", "service", "what", "note"].map(|member| text(&entry[member]));
-        out.push_str(&format!("{:>16}  {at} {service} {what} {note}\n", "history"));
-    }
-    out.push_str(&format!("{:>16}  {:#}\n", "body", answer["body"]));
-    out
-}
-
-fn report(answer: &Value) -> String {
-    let items = answer["results"].as_array().into_iter().flatten();
-    let row = |item: &Value| {
-        ["sequenceNumber", "outcome", "orderId", "part", "detail"].map(|name| text(&item[name]))
-    };
-    let rows: Vec<_> = items.map(row).collect();
-    let mut out = table(["NUMBER", "OUTCOME", "ORDER", "PART WAS", "DETAIL"], &rows);
-    let counts = answer["counts"].as_object().into_iter().flatten();
-    let counts: Vec<String> = counts.map(|(name, count)| format!("{count} {name}")).collect();
-    out.push_str(&format!("{}\n", counts.join(", ")));
-    if answer["more"] == true {
-        out.push_str("more fit the selection: run it again\n");
-    }
-    out
-}
-
-fn audit(answer: &Value) -> String {
-    let entries = answer["entries"].as_array().into_iter().flatten();
-    let row = |entry: &Value| {
-        ["at", "actor", "action", "source", "sequenceNumber", "outcome", "reason"]
-            .map(|name| text(&entry[name]))
-    };
-    let rows: Vec<_> = entries.map(row).collect();
-    let columns = ["AT", "ACTOR", "ACTION", "SOURCE", "NUMBER", "OUTCOME", "REASON"];
-    let mut out = table(columns, &rows);
-    if let Some(next) = answer["next"].as_str() {
-        out.push_str(&format!("more: --after {next}\n"));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
@@ -301,16 +211,27 @@ mod tests {
     }
 
     #[test]
-    fn tables_line_up_and_foreign_text_stays_in_its_cell() {
-        let answer = json!({"deadLetters": [{"sequenceNumber": 7, "reason": "a\u{1b}[31m\nb"}],
-            "next": "7"});
-        let shown = list(&answer);
-        let lines: Vec<&str> = shown.lines().collect();
-        assert_eq!(lines[0], "NUMBER  ENQUEUED  DELIVERIES  REPLAYS  ORDER  REASON");
-        assert_eq!(lines[1], "7       -         -           -        -      a [31m b");
-        assert_eq!(lines[2], "more: --after 7");
+    fn what_belongs_to_one_source_is_not_asked_of_all() {
+        for line in ["list --reason x", "list --after 7", "list --limit 5"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        let options = parse("list s --limit 5 --header authorization:x").unwrap();
+        assert!(!format!("{options:?}").contains(": \"x\""), "a credential is shown: {options:?}");
+        assert!(parse("list --header nonsense").is_err());
+    }
+
+    #[test]
+    fn a_refusal_says_what_why_and_what_to_do() {
         assert_eq!(encoded("a b/ü"), "a%20b%2F%C3%BC");
-        let fault = refused(StatusCode::NOT_FOUND, &json!({"title": "Gone.", "type": "/p/gone"}));
-        assert!(fault.to_string().contains("404 Not Found /p/gone"), "{fault}");
+        let gone = json!({"title": "Gone.", "type": "/p/gone", "detail": "by o-1", "traceId": "4bf9",
+            "errors": [{"pointer": "/limit", "detail": "must be between 1 and 1000"}]});
+        let fault = refused(StatusCode::NOT_FOUND, &gone).to_string();
+        for part in ["Gone.", "404 Not Found /p/gone", "by o-1", "/limit must be", "trace 4bf9"] {
+            assert!(fault.contains(part), "{part} in {fault}");
+        }
+        let fault = refused(StatusCode::UNAUTHORIZED, &json!({})).to_string();
+        assert!(fault.contains("--header"), "{fault}");
+        let fault = refused(StatusCode::BAD_GATEWAY, &Value::Null).to_string();
+        assert!(fault.contains("502") && !fault.contains(" -\n"), "{fault}");
     }
 }

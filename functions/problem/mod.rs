@@ -2,7 +2,9 @@
 //!
 //! `type` is stable and is what a client branches on; `detail` is for a person and never holds
 //! internals; `traceId` leads an operator to the log line that does. Every type is explained in
-//! `docs/api.md`.
+//! `docs/api.md`; there is none but those of [`Kind`].
+
+mod kind;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use orders::FieldError;
 use serde::Serialize;
+
+pub use kind::Kind;
 
 /// Media type of a problem.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -50,12 +54,13 @@ fn status_number<S: serde::Serializer>(status: &StatusCode, s: S) -> Result<S::O
 }
 
 impl Problem {
-    /// A problem of type `/problems/<name>`.
-    pub fn new(status: StatusCode, name: &str, title: &'static str) -> Self {
+    /// A problem of a kind.
+    #[must_use]
+    pub fn new(kind: Kind, title: &'static str) -> Self {
         Self(Box::new(Details {
-            problem_type: format!("/problems/{name}"),
+            problem_type: kind.uri(),
             title,
-            status,
+            status: kind.status(),
             detail: String::new(),
             trace_id: None,
             errors: Vec::new(),
@@ -69,7 +74,7 @@ impl Problem {
     /// The body is no JSON.
     #[must_use]
     pub fn malformed_json(place: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed-json", "The body is not JSON.")
+        Self::new(Kind::MALFORMED_JSON, "The body is not JSON.")
             .detail(format!("Reading stopped at {place}."))
     }
 
@@ -77,28 +82,28 @@ impl Problem {
     #[must_use]
     pub fn invalid_order(errors: Vec<FieldError>) -> Self {
         let title = "The order breaks at least one rule.";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-order", title).errors(errors)
+        Self::new(Kind::INVALID_ORDER, title).errors(errors)
     }
 
     /// A query parameter is wrong.
     #[must_use]
     pub fn invalid_query(errors: Vec<FieldError>) -> Self {
         let title = "A query parameter is not valid.";
-        Self::new(StatusCode::BAD_REQUEST, "invalid-query", title).errors(errors)
+        Self::new(Kind::INVALID_QUERY, title).errors(errors)
     }
 
     /// The body is JSON and does not say what it has to.
     #[must_use]
     pub fn invalid_request(errors: Vec<FieldError>) -> Self {
         let title = "The request breaks at least one rule.";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", title).errors(errors)
+        Self::new(Kind::INVALID_REQUEST, title).errors(errors)
     }
 
     /// The broker or the queue service cannot be used at the moment.
     #[must_use]
     pub fn broker_unavailable(retry_after: Duration) -> Self {
         let title = "The message broker cannot be reached at the moment.";
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "broker-unavailable", title)
+        let mut problem = Self::new(Kind::BROKER_UNAVAILABLE, title)
             .detail("Nothing is lost: the dead letters stay where they are.");
         problem.0.retry_after = Some(retry_after);
         problem
@@ -107,7 +112,7 @@ impl Problem {
     /// A header is wrong.
     #[must_use]
     pub fn invalid_header(name: &str, detail: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid-header", "A header is not valid.")
+        Self::new(Kind::INVALID_HEADER, "A header is not valid.")
             .detail(format!("{name} {detail}."))
     }
 
@@ -115,7 +120,7 @@ impl Problem {
     #[must_use]
     pub fn key_reused() -> Self {
         let title = "The Idempotency-Key was used for another order.";
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", title)
+        Self::new(Kind::KEY_REUSED, title)
             .detail("Send the same body as the first time, or a new key.")
     }
 
@@ -123,14 +128,13 @@ impl Problem {
     #[must_use]
     pub fn unsupported_media_type() -> Self {
         let title = "The content type is not supported.";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", title)
-            .detail("Send application/json.")
+        Self::new(Kind::UNSUPPORTED_MEDIA_TYPE, title).detail("Send application/json.")
     }
 
     /// The body is larger than `limit_bytes`.
     #[must_use]
     pub fn body_too_large(limit_bytes: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large.")
+        Self::new(Kind::BODY_TOO_LARGE, "The body is too large.")
             .detail(format!("The limit is {limit_bytes} bytes."))
     }
 
@@ -138,13 +142,13 @@ impl Problem {
     #[must_use]
     pub fn body_incomplete() -> Self {
         let title = "The body ended before it was complete.";
-        Self::new(StatusCode::BAD_REQUEST, "body-incomplete", title)
+        Self::new(Kind::BODY_INCOMPLETE, title)
     }
 
     /// There is nothing under this path.
     #[must_use]
     pub fn not_found(detail: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "There is nothing here.").detail(detail)
+        Self::new(Kind::NOT_FOUND, "There is nothing here.").detail(detail)
     }
 
     /// The path exists, the method does not.
@@ -152,8 +156,8 @@ impl Problem {
     pub fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Self {
         let allow = allow.into();
         let title = "The method is not supported here.";
-        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", title)
-            .detail(format!("Supported: {allow}."));
+        let mut problem =
+            Self::new(Kind::METHOD_NOT_ALLOWED, title).detail(format!("Supported: {allow}."));
         problem.0.allow = Some(allow);
         problem
     }
@@ -162,7 +166,7 @@ impl Problem {
     #[must_use]
     pub fn unauthenticated(sent: bool) -> Self {
         let title = "Who is asking cannot be made out.";
-        let mut problem = Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", title);
+        let mut problem = Self::new(Kind::UNAUTHENTICATED, title);
         // RFC 6750 §3: an error is named only when credentials came.
         problem.0.challenge = Some(if sent {
             "Bearer realm=\"bulkhead\", error=\"invalid_token\""
@@ -176,21 +180,27 @@ impl Problem {
     #[must_use]
     pub fn untrusted_principal(header: &HeaderName) -> Self {
         let title = "A header says who is asking, and nobody vouches for it here.";
-        Self::new(StatusCode::BAD_REQUEST, "untrusted-principal", title)
-            .detail(format!("Leave out {header}."))
+        Self::new(Kind::UNTRUSTED_PRINCIPAL, title).detail(format!("Leave out {header}."))
     }
 
     /// Somebody who may not do this.
     #[must_use]
     pub fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this.").detail(detail)
+        Self::new(Kind::FORBIDDEN, "You may not do this.").detail(detail)
+    }
+
+    /// An experiment, where failures on purpose are not allowed.
+    #[must_use]
+    pub fn faults_switched_off() -> Self {
+        let title = "Experiments are switched off here.";
+        Self::new(Kind::FAULTS_SWITCHED_OFF, title).detail("Setting FAULTS_ALLOWED is not true.")
     }
 
     /// A customer orders in the name of another.
     #[must_use]
     pub fn other_customer() -> Self {
         let title = "An order is submitted by the customer that it is for.";
-        Self::new(StatusCode::FORBIDDEN, "other-customer", title)
+        Self::new(Kind::OTHER_CUSTOMER, title)
             .detail("The customerId is not that of the account that is signed in.")
     }
 
@@ -198,8 +208,8 @@ impl Problem {
     #[must_use]
     pub fn issuer_unavailable(retry_after: Duration) -> Self {
         let title = "Credentials cannot be checked at the moment.";
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "issuer-unavailable", title)
-            .detail("Send the same request again later.");
+        let mut problem =
+            Self::new(Kind::ISSUER_UNAVAILABLE, title).detail("Send the same request again later.");
         problem.0.retry_after = Some(retry_after);
         problem
     }
@@ -208,7 +218,7 @@ impl Problem {
     #[must_use]
     pub fn unavailable(retry_after: Duration) -> Self {
         let title = "The order store cannot be reached at the moment.";
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", title)
+        let mut problem = Self::new(Kind::STORE_UNAVAILABLE, title)
             .detail("Send the same request again later, with the same Idempotency-Key.");
         problem.0.retry_after = Some(retry_after);
         problem
@@ -218,7 +228,7 @@ impl Problem {
     #[must_use]
     pub fn too_many_orders(retry_after: Duration) -> Self {
         let title = "This customer sends more orders than its rate allows.";
-        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-orders", title)
+        let mut problem = Self::new(Kind::TOO_MANY_ORDERS, title)
             .detail("Send the same request again later, with the same Idempotency-Key.");
         problem.0.retry_after = Some(retry_after);
         problem
@@ -228,7 +238,7 @@ impl Problem {
     #[must_use]
     pub fn overloaded(retry_after: Duration) -> Self {
         let title = "More orders are on their way to the store than it takes.";
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", title)
+        let mut problem = Self::new(Kind::OVERLOADED, title)
             .detail("Send the same request again later, with the same Idempotency-Key.");
         problem.0.retry_after = Some(retry_after);
         problem
@@ -237,7 +247,7 @@ impl Problem {
     /// A defect of ours.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something failed on our side.")
+        Self::new(Kind::INTERNAL, "Something failed on our side.")
     }
 
     /// With a text for a person.
