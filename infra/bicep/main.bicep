@@ -82,7 +82,7 @@ param customerOrdersPerSecond int = 200
 @description('Claim that holds the customer id; empty for oid, else sub.')
 param customerClaim string = ''
 
-@description('Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none. The alerts on the apps own signals need one.')
+@description('Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none: the apps then send to Application Insights by themselves.')
 param otlpEndpoint string = ''
 
 @description('Object id of a person or group that may write the stock (the seed); empty for nobody.')
@@ -117,6 +117,12 @@ param existingFirewallAddress string = ''
 @allowed(['Basic', 'Standard'])
 param firewallTier string = 'Standard'
 
+@description('Whether what flows through the networks is logged, into an account of its own; posture lockedDown only. Needs the network watcher of the region.')
+param flowLogs bool = posture == 'lockedDown'
+
+@description('Id of the network watcher of the region; empty for the one that Azure makes.')
+param networkWatcherId string = ''
+
 var topology = loadJsonContent('../topology.json')
 var roles = loadJsonContent('../roles.json')
 var lockedDown = posture == 'lockedDown'
@@ -126,6 +132,8 @@ var bankAuthority = split(replace(bankUrl, 'https://', ''), '/')[0]
 var otlpAuthority = split(replace(otlpEndpoint, 'https://', ''), '/')[0]
 var hubIsId = startsWith(existingHubId, '/subscriptions/') && contains(toLower(existingHubId), '/providers/microsoft.network/virtualnetworks/')
 var hubParts = split(hubIsId ? existingHubId : '${subscription().id}/resourceGroups/rg-bulkhead-${environmentName}', '/')
+var watcherIsId = startsWith(networkWatcherId, '/subscriptions/') && contains(toLower(networkWatcherId), '/providers/microsoft.network/networkwatchers/')
+var watcherParts = split(watcherIsId ? networkWatcherId : '${subscription().id}/resourceGroups/NetworkWatcherRG/providers/Microsoft.Network/networkWatchers/NetworkWatcher_${location}', '/')
 
 // Every problem at once, named; nothing is created before this is evaluated.
 var problems = filter(
@@ -150,6 +158,9 @@ var problems = filter(
     (egress == 'hub') == !empty(existingFirewallAddress) ? '' : 'existingFirewallAddress goes with egress hub: set both or neither.'
     egress != 'hub' || !empty(existingHubId) ? '' : 'egress hub needs existingHubId.'
     egress != 'firewall' || empty(existingHubId) ? '' : 'egress firewall makes a hub of its own: with existingHubId choose hub or natGateway.'
+    !flowLogs || lockedDown ? '' : 'flowLogs needs posture lockedDown.'
+    empty(networkWatcherId) || watcherIsId ? '' : 'networkWatcherId must be the id of a network watcher.'
+    empty(networkWatcherId) || flowLogs ? '' : 'networkWatcherId has no meaning without flowLogs.'
     endsWith(hubAddressPrefix, '/22') ? '' : 'hubAddressPrefix must be a /22.'
     endsWith(spokeAddressPrefix, '/22') ? '' : 'spokeAddressPrefix must be a /22.'
     hubAddressPrefix != spokeAddressPrefix ? '' : 'hubAddressPrefix and spokeAddressPrefix must differ.'
@@ -174,6 +185,16 @@ module identity 'modules/identity.bicep' = {
     tags: allTags
     environmentName: environmentName
     apps: map(topology.apps, app => app.name)
+  }
+}
+
+module flowIdentity 'modules/identity.bicep' = if (flowLogs) {
+  scope: group
+  params: {
+    location: location
+    tags: allTags
+    environmentName: environmentName
+    apps: ['flow-logs']
   }
 }
 
@@ -234,8 +255,9 @@ module storage 'modules/storage.bicep' = {
     zoneRedundant: zoneRedundant
     apps: map(topology.apps, app => app.name)
     storage: topology.storage
+    flowLogs: flowLogs
     roles: roles
-    principals: identity.outputs.principals
+    principals: concat(identity.outputs.principals, flowLogs ? flowIdentity!.outputs.principals : [])
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -275,6 +297,19 @@ module network 'modules/network.bicep' = if (lockedDown) {
     zoneRedundant: zoneRedundant
     outsideHosts: filter([split(bankAuthority, ':')[0], split(otlpAuthority, ':')[0]], host => !empty(host))
     workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module flows 'modules/flow-logs.bicep' = if (flowLogs) {
+  scope: resourceGroup(watcherParts[2], watcherParts[4])
+  params: {
+    location: location
+    tags: allTags
+    environmentName: environmentName
+    watcherName: last(watcherParts)
+    networks: concat([{ name: 'spoke', id: network!.outputs.spokeId }], ownHub ? [{ name: 'hub', id: network!.outputs.hubId }] : [])
+    storageId: storage.outputs.flowsId
+    identityId: flowIdentity!.outputs.identities[0].id
   }
 }
 
@@ -351,6 +386,7 @@ module endpoints 'modules/endpoints.bicep' = if (lockedDown) {
         { name: 'events-queue', id: storage.outputs.eventsId, part: 'queue', zones: ['queue'] }
         { name: 'events-blob', id: storage.outputs.eventsId, part: 'blob', zones: ['blob'] }
       ],
+      flowLogs ? [{ name: 'flow-blob', id: storage.outputs.flowsId, part: 'blob', zones: ['blob'] }] : [],
       map(apps.outputs.sites, site => { name: site.app, id: site.id, part: 'sites', zones: ['sites'] })
     )
   }

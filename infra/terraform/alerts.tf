@@ -5,7 +5,7 @@ locals {
     serviceBus    = azurerm_servicebus_namespace.main.id
     cosmos        = azurerm_cosmosdb_account.main.id
     eventGrid     = azurerm_eventgrid_topic.orders.id
-    paymentsQueue = "${azurerm_storage_account.payments.id}/queueServices/default"
+    paymentsQueue = "${azurerm_storage_account.all["payments"].id}/queueServices/default"
     api           = azapi_resource.app["order-api"].id
     firewall      = local.has_firewall ? azurerm_firewall.main[0].id : ""
   }

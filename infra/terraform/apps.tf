@@ -5,9 +5,9 @@ locals {
   login_endpoint = "https://login.microsoftonline.com/"
 
   every_app = {
-    AzureWebJobsStorage__blobServiceUri   = azurerm_storage_account.host.primary_blob_endpoint
-    AzureWebJobsStorage__queueServiceUri  = azurerm_storage_account.host.primary_queue_endpoint
-    AzureWebJobsStorage__tableServiceUri  = azurerm_storage_account.host.primary_table_endpoint
+    AzureWebJobsStorage__blobServiceUri   = azurerm_storage_account.all["host"].primary_blob_endpoint
+    AzureWebJobsStorage__queueServiceUri  = azurerm_storage_account.all["host"].primary_queue_endpoint
+    AzureWebJobsStorage__tableServiceUri  = azurerm_storage_account.all["host"].primary_table_endpoint
     AzureWebJobsStorage__credential       = "managedidentity"
     APPLICATIONINSIGHTS_CONNECTION_STRING = azurerm_application_insights.main.connection_string
     OrdersBus__fullyQualifiedNamespace    = "${azurerm_servicebus_namespace.main.name}.servicebus.windows.net"
@@ -20,7 +20,7 @@ locals {
     OTEL_EXPORTER_OTLP_ENDPOINT           = var.otlp_endpoint
   }
   payments_queue = {
-    PaymentsQueue__queueServiceUri = azurerm_storage_account.payments.primary_queue_endpoint
+    PaymentsQueue__queueServiceUri = azurerm_storage_account.all["payments"].primary_queue_endpoint
     PaymentsQueue__credential      = "managedidentity"
   }
   bank = { BANK_URL = var.bank_url }
@@ -40,8 +40,12 @@ locals {
       OrdersGrid__topicEndpointUri = azurerm_eventgrid_topic.orders.endpoint
       OrdersGrid__credential       = "managedidentity"
     }
-    # Gateway mode: 443 is the only port that a private endpoint needs to pass.
-    outbox = merge(local.payments_queue, local.bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode = "Gateway" })
+    # Gateway mode: 443 is the only port that a private endpoint needs to pass. Alerts look at single log
+    # lines of this app, which the host must not leave out.
+    outbox = merge(local.payments_queue, local.bank, {
+      AzureFunctionsJobHost__extensions__cosmosDB__connectionMode                      = "Gateway"
+      AzureFunctionsJobHost__logging__applicationInsights__samplingSettings__isEnabled = "false"
+    })
   }
   shared_settings = { for name, own in local.of_app : name => merge(local.every_app, own) }
   # Every connection by identity says which one; so does the sign-in of the API, which needs no secret.
@@ -49,7 +53,7 @@ locals {
     for name, shared in local.shared_settings : name => merge(
       shared,
       { for key, value in shared : replace(key, "__credential", "__clientId") => azurerm_user_assigned_identity.app[name].client_id if endswith(key, "__credential") },
-      { APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "ClientId=${azurerm_user_assigned_identity.app[name].client_id};Authorization=AAD" },
+      { APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "Authorization=AAD;ClientId=${azurerm_user_assigned_identity.app[name].client_id}" },
       name == "order-api" ? { OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID = azurerm_user_assigned_identity.app[name].client_id } : {},
     )
   }
@@ -90,7 +94,7 @@ resource "azapi_resource" "app" {
         deployment = {
           storage = {
             type  = "blobContainer"
-            value = "${azurerm_storage_account.host.primary_blob_endpoint}${azurerm_storage_container.package[each.key].name}"
+            value = "${azurerm_storage_account.all["host"].primary_blob_endpoint}${azurerm_storage_container.package[each.key].name}"
             authentication = {
               type                           = "UserAssignedIdentity"
               userAssignedIdentityResourceId = azurerm_user_assigned_identity.app[each.key].id

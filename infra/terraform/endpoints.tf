@@ -10,14 +10,15 @@ locals {
       bus              = { id = azurerm_servicebus_namespace.main.id, part = "namespace", zones = ["serviceBus"] }
       store            = { id = azurerm_cosmosdb_account.main.id, part = "Sql", zones = ["cosmos"] }
       grid             = { id = azurerm_eventgrid_topic.orders.id, part = "topic", zones = ["eventGrid"] }
-      "host-blob"      = { id = azurerm_storage_account.host.id, part = "blob", zones = ["blob"] }
-      "host-queue"     = { id = azurerm_storage_account.host.id, part = "queue", zones = ["queue"] }
-      "host-table"     = { id = azurerm_storage_account.host.id, part = "table", zones = ["table"] }
-      "payments-queue" = { id = azurerm_storage_account.payments.id, part = "queue", zones = ["queue"] }
-      "events-queue"   = { id = azurerm_storage_account.events.id, part = "queue", zones = ["queue"] }
-      "events-blob"    = { id = azurerm_storage_account.events.id, part = "blob", zones = ["blob"] }
+      "host-blob"      = { id = azurerm_storage_account.all["host"].id, part = "blob", zones = ["blob"] }
+      "host-queue"     = { id = azurerm_storage_account.all["host"].id, part = "queue", zones = ["queue"] }
+      "host-table"     = { id = azurerm_storage_account.all["host"].id, part = "table", zones = ["table"] }
+      "payments-queue" = { id = azurerm_storage_account.all["payments"].id, part = "queue", zones = ["queue"] }
+      "events-queue"   = { id = azurerm_storage_account.all["events"].id, part = "queue", zones = ["queue"] }
+      "events-blob"    = { id = azurerm_storage_account.all["events"].id, part = "blob", zones = ["blob"] }
       monitor          = { id = azurerm_monitor_private_link_scope.main[0].id, part = "azuremonitor", zones = ["monitor", "oms", "ods", "agent", "blob"] }
     },
+    { for account in azurerm_storage_account.flows : "flow-blob" => { id = account.id, part = "blob", zones = ["blob"] } },
     { for name in local.app_names : name => { id = azapi_resource.app[name].id, part = "sites", zones = ["sites"] } },
   ) : {}
 }

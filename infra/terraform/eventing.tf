@@ -31,14 +31,14 @@ resource "azurerm_eventgrid_event_subscription" "all" {
     type = "SystemAssigned"
   }
   storage_queue_endpoint {
-    storage_account_id = azurerm_storage_account.events.id
+    storage_account_id = azurerm_storage_account.all["events"].id
     queue_name         = azurerm_storage_queue.events.name
   }
   dead_letter_identity {
     type = "SystemAssigned"
   }
   storage_blob_dead_letter_destination {
-    storage_account_id          = azurerm_storage_account.events.id
+    storage_account_id          = azurerm_storage_account.all["events"].id
     storage_blob_container_name = azurerm_storage_container.dead_letters.name
   }
   retry_policy {

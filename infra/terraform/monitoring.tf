@@ -74,15 +74,17 @@ locals {
         dedicated = true
       }
       grid             = { id = azurerm_eventgrid_topic.orders.id, logs = local.all_logs, metrics = ["AllMetrics"], dedicated = false }
-      host             = { id = azurerm_storage_account.host.id, logs = [], metrics = ["Transaction"], dedicated = false }
-      "host-blob"      = { id = "${azurerm_storage_account.host.id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
-      "host-table"     = { id = "${azurerm_storage_account.host.id}/tableServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
-      payments         = { id = azurerm_storage_account.payments.id, logs = [], metrics = ["Transaction"], dedicated = false }
-      "payments-queue" = { id = "${azurerm_storage_account.payments.id}/queueServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
-      events           = { id = azurerm_storage_account.events.id, logs = [], metrics = ["Transaction"], dedicated = false }
-      "events-queue"   = { id = "${azurerm_storage_account.events.id}/queueServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
-      "events-blob"    = { id = "${azurerm_storage_account.events.id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
+      host             = { id = azurerm_storage_account.all["host"].id, logs = [], metrics = ["Transaction"], dedicated = false }
+      "host-blob"      = { id = "${azurerm_storage_account.all["host"].id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
+      "host-table"     = { id = "${azurerm_storage_account.all["host"].id}/tableServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
+      payments         = { id = azurerm_storage_account.all["payments"].id, logs = [], metrics = ["Transaction"], dedicated = false }
+      "payments-queue" = { id = "${azurerm_storage_account.all["payments"].id}/queueServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
+      events           = { id = azurerm_storage_account.all["events"].id, logs = [], metrics = ["Transaction"], dedicated = false }
+      "events-queue"   = { id = "${azurerm_storage_account.all["events"].id}/queueServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
+      "events-blob"    = { id = "${azurerm_storage_account.all["events"].id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false }
     },
+    { for account in azurerm_storage_account.flows : "flows" => { id = account.id, logs = [], metrics = ["Transaction"], dedicated = false } },
+    { for account in azurerm_storage_account.flows : "flows-blob" => { id = "${account.id}/blobServices/default", logs = local.all_logs, metrics = ["Transaction"], dedicated = false } },
     { for name, plan in azurerm_service_plan.app : "plan-${name}" => { id = plan.id, logs = [], metrics = ["AllMetrics"], dedicated = false } },
     { for name, site in azapi_resource.app : "app-${name}" => { id = site.id, logs = local.all_logs, metrics = ["AllMetrics"], dedicated = false } },
     { for name, group in azurerm_network_security_group.all : "nsg-${name}" => { id = group.id, logs = local.all_logs, metrics = [], dedicated = false } },

@@ -22,7 +22,7 @@ output "apps" {
 
 output "package_account" {
   description = "Account that holds the packages."
-  value       = azurerm_storage_account.host.name
+  value       = azurerm_storage_account.all["host"].name
 }
 
 output "store_endpoint" {
@@ -47,12 +47,12 @@ output "grid_endpoint" {
 
 output "payments_account" {
   description = "Account that holds the queues of payments."
-  value       = azurerm_storage_account.payments.name
+  value       = azurerm_storage_account.all["payments"].name
 }
 
 output "events_account" {
   description = "Account that Event Grid delivers into."
-  value       = azurerm_storage_account.events.name
+  value       = azurerm_storage_account.all["events"].name
 }
 
 output "bank_url" {

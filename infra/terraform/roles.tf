@@ -3,6 +3,7 @@
 locals {
   principals = merge(
     { for name, identity in azurerm_user_assigned_identity.app : name => identity.principal_id },
+    { for identity in azurerm_user_assigned_identity.flow_logs : "flow-logs" => identity.principal_id },
     { "event-grid" = azurerm_eventgrid_topic.orders.identity[0].principal_id },
   )
   consumer_role = var.consumer_service_bus_role == "owner" ? "serviceBusDataOwner" : "serviceBusDataReceiver"
@@ -11,10 +12,11 @@ locals {
     { for name, subscription in azurerm_servicebus_subscription.consumer : "subscription/${name}" => subscription.id },
     { for name, queue in azurerm_storage_queue.payments : "queue/${name}" => queue.id },
     { "eventGridTopic/${local.grid_topic.name}" = azurerm_eventgrid_topic.orders.id },
-    { "hostStorage/host" = azurerm_storage_account.host.id },
+    { "hostStorage/host" = azurerm_storage_account.all["host"].id },
     { "applicationInsights/bulkhead" = azurerm_application_insights.main.id },
     { "eventQueue/${local.topology.storage.eventQueue}" = azurerm_storage_queue.events.id },
     { "eventDeadLetters/${local.topology.storage.eventDeadLetterContainer}" = azurerm_storage_container.dead_letters.id },
+    { for account in azurerm_storage_account.flows : "flowStorage/flows" => account.id },
   )
   store_roles = concat(
     local.roles.cosmosAssignments,
@@ -23,7 +25,7 @@ locals {
 }
 
 resource "azurerm_role_assignment" "all" {
-  for_each           = { for a in local.roles.assignments : "${a.principal}/${a.role}/${a.entity}" => a }
+  for_each           = { for a in local.roles.assignments : "${a.principal}/${a.role}/${a.entity}" => a if local.flow_logs || a.scope != "flowStorage" }
   scope              = local.scopes["${each.value.scope}/${each.value.entity}"]
   principal_id       = local.principals[each.value.principal]
   principal_type     = "ServicePrincipal"

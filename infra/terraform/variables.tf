@@ -193,7 +193,7 @@ variable "customer_claim" {
 }
 
 variable "otlp_endpoint" {
-  description = "Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none. The alerts on the apps own signals need one."
+  description = "Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty for none: the apps then send to Application Insights by themselves."
   type        = string
   default     = ""
   validation {
@@ -319,5 +319,29 @@ variable "firewall_tier" {
   validation {
     condition     = contains(["Basic", "Standard"], var.firewall_tier)
     error_message = "firewall_tier must be Basic or Standard."
+  }
+}
+
+variable "flow_logs" {
+  description = "Whether what flows through the networks is logged, into an account of its own; null for: in posture lockedDown. Needs the network watcher of the region."
+  type        = bool
+  default     = null
+  validation {
+    condition     = coalesce(var.flow_logs, false) == false || var.posture == "lockedDown"
+    error_message = "flow_logs needs posture lockedDown."
+  }
+}
+
+variable "network_watcher_id" {
+  description = "Id of the network watcher of the region; empty for the one that Azure makes."
+  type        = string
+  default     = ""
+  validation {
+    condition     = var.network_watcher_id == "" || can(regex("(?i)^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/networkWatchers/[^/]+$", var.network_watcher_id))
+    error_message = "network_watcher_id must be the id of a network watcher."
+  }
+  validation {
+    condition     = var.network_watcher_id == "" || coalesce(var.flow_logs, var.posture == "lockedDown")
+    error_message = "network_watcher_id has no meaning without flow_logs."
   }
 }

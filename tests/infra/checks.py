@@ -65,6 +65,7 @@ SILENT = {
     'Microsoft.Network/natGateways': 'metrics only, which need no setting',
     'Microsoft.Network/firewallPolicies': 'the firewall logs what it decides',
     'Microsoft.Network/privateDnsZones': 'metrics only, which need no setting',
+    'Microsoft.Network/networkWatchers': 'a flow log is a log itself',
     'Microsoft.Network/privateEndpoints': 'metrics only, which need no setting',
 }
 
@@ -104,8 +105,8 @@ def public(found):
         properties = resource.body.get('properties', {})
         for name in CLOSABLE.get(resource.kind, []):
             rules = properties.get('networkAcls') or {}
-            # Event Grid comes in as a trusted service, and as nothing else.
-            trusted = rules.get('defaultAction') == 'Deny' and not rules.get('ipRules') and 'stevent' in resource.name
+            # Event Grid and Network Watcher come in as trusted services, and nobody else.
+            trusted = rules.get('defaultAction') == 'Deny' and not rules.get('ipRules') and resource.name.startswith(('stevent', 'stflow'))
             if properties.get(name) != 'Disabled' and not (resource.kind.endswith('storageAccounts') and trusted):
                 yield f'{resource.name}: {name} is {properties.get(name)!r}'
         if resource.kind == 'Microsoft.Storage/storageAccounts' and properties['networkAcls']['defaultAction'] != 'Deny':
@@ -118,6 +119,7 @@ def public(found):
                 yield f'{resource.name}: telemetry may go another way: {modes}'
     yield from unreached(found)
     yield from subnets(found)
+    yield from unlogged(found)
 
 
 def unreached(found):
@@ -127,7 +129,7 @@ def unreached(found):
         'Microsoft.EventGrid/topics': [('', 'topic')], 'Microsoft.Web/sites': [('', 'sites')],
         'Microsoft.Insights/privateLinkScopes': [('', 'azuremonitor')],
         'Microsoft.Storage/storageAccounts': [
-            ('sthost', 'blob'), ('sthost', 'queue'), ('sthost', 'table'), ('stpay', 'queue'), ('stevent', 'queue'), ('stevent', 'blob')],
+            ('sthost', 'blob'), ('sthost', 'queue'), ('sthost', 'table'), ('stpay', 'queue'), ('stevent', 'queue'), ('stevent', 'blob'), ('stflow', 'blob')],
     }
     zones = {
         'namespace': {'privatelink.servicebus.windows.net'}, 'Sql': {'privatelink.documents.azure.com'},
@@ -191,6 +193,23 @@ def subnets(found):
         yield 'two apps share a subnet'
 
 
+def unlogged(found):
+    """Networks whose flows are not logged where some are, and logs that a key would open."""
+    logs = of_kind(found, 'Microsoft.Network/networkWatchers/flowLogs')
+    logged = {log.body['properties']['targetResourceId'] for log in logs}
+    for network in of_kind(found, 'Microsoft.Network/virtualNetworks'):
+        if logs and network.id not in logged:
+            yield f'{network.name}: its flows are not logged'
+    for log in logs:
+        p = log.body['properties']
+        if not p['enabled'] or not p['retentionPolicy']['enabled']:
+            yield f'{log.name}: logs nothing, or for ever'
+        if log.body.get('identity', {}).get('type') != 'UserAssigned':
+            yield f'{log.name}: is written with a key'
+        if not p['storageId'].split('/')[-1].startswith('stflow'):
+            yield f'{log.name}: shares the account {p["storageId"].split("/")[-1]}'
+
+
 def lineage(kind):
     """A kind and those that it is a child of: what a parent logs, it logs for its children."""
     steps = kind.split('/')
@@ -235,7 +254,7 @@ def short(scope):
         return 'store ' + scope.split('/dbs/')[1].replace('/colls/', '/')
     parts = scope.split('/providers/')[1].split('/')
     kind = {'namespaces': 'bus', 'storageAccounts': 'storage', 'topics': 'grid', 'components': 'insights'}[parts[1]]
-    account = re.match(r'sthost|stpay|stevent', parts[2]) if kind == 'storage' else None
+    account = re.match(r'sthost|stpay|stevent|stflow', parts[2]) if kind == 'storage' else None
     rest = [p for p in parts[3:] if p not in ('blobServices', 'queueServices', 'default')]
     return ' '.join([account[0] if account else kind, '/'.join(rest)]).strip()
 

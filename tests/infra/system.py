@@ -20,6 +20,7 @@ NEEDED = {
     'budgetAmount': 50, 'budgetStart': '2026-12-01',
 }
 HUB = '/subscriptions/77777777-2222-3333-4444-555555555555/resourceGroups/rg-hub/providers/Microsoft.Network/virtualNetworks/vnet-hub'
+WATCHER = '/subscriptions/11111111-2222-3333-4444-555555555555/resourceGroups/rg-watch/providers/Microsoft.Network/networkWatchers/watch'
 ZONES = '/subscriptions/77777777-2222-3333-4444-555555555555/resourceGroups/rg-zones'
 
 # The postures, and every switch between them.
@@ -32,8 +33,8 @@ VARIANTS = {
     'lockedDown, NAT gateway': {'posture': 'lockedDown', 'egress': 'natGateway', 'clientsAddressPrefix': '10.9.0.0/16'},
     'lockedDown, existing hub': {
         'posture': 'lockedDown', 'egress': 'hub', 'existingHubId': HUB, 'existingFirewallAddress': '10.8.0.4',
-        'existingRunnerAddressPrefix': '10.8.1.0/27', 'existingDnsZoneGroupId': ZONES},
-    'lockedDown, one zone': {'posture': 'lockedDown', 'zoneRedundant': False, 'alwaysReadyInstances': 0},
+        'existingRunnerAddressPrefix': '10.8.1.0/27', 'existingDnsZoneGroupId': ZONES, 'networkWatcherId': WATCHER},
+    'lockedDown, one zone': {'posture': 'lockedDown', 'zoneRedundant': False, 'alwaysReadyInstances': 0, 'flowLogs': False},
 }
 
 

@@ -67,8 +67,10 @@ def document(language):
     rows = [row(f'`{n}`', f'`{v}`' if v else '', 'all' if len(apps) == count else ', '.join(apps)) for (n, v), apps in sorted(by_setting.items())]
     out.append(table(('setting', 'value', 'apps'), rows))
     out.append('## Roles\n')
-    assert checks.roles(found['default']) == checks.roles(found['lockedDown'])
-    out.append(table(('who', 'role', 'on'), [row(*entry) for entry in sorted(checks.roles(found['default']))]))
+    held = {posture: checks.roles(resources) for posture, resources in found.items()}
+    assert held['default'] <= held['lockedDown']
+    rows = [row(*entry, 'both' if entry in held['default'] else 'lockedDown') for entry in sorted(held['lockedDown'])]
+    out.append(table(('who', 'role', 'on', 'posture'), rows))
     out.append('## Alerts\n')
     lists = {posture: checks.alerts(resources) for posture, resources in found.items()}
     rows = [

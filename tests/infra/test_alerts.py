@@ -10,13 +10,16 @@ import system
 ALERTS = json.loads((system.ROOT / 'infra/alerts.json').read_text())
 RUNBOOKS = system.ROOT / 'docs/runbooks'
 OBSERVABILITY = (system.ROOT / 'docs/observability.md').read_text()
+SOURCES = [path.read_text() for folder in ('functions', 'crates') for path in sorted((system.ROOT / folder).rglob('*.rs'))]
 QUERIES = {
     **{f'alert {a["name"]}': '\n'.join([*ALERTS['prelude'], *a['query']]) for a in ALERTS['log']},
     **{path.name: path.read_text() for path in sorted((system.ROOT / 'infra/kql').glob('*.kql'))},
     'workbook.json': '\n'.join(
         item['content']['query'] for item in json.loads((system.ROOT / 'infra/workbook.json').read_text())['items'] if item['type'] == 3),
 }
-TABLES = {'AppMetrics', 'AppTraces', 'AppRequests'}
+TABLES = {'AppMetrics', 'AppTraces', 'AppRequests', 'AppDependencies'}
+# What names a metric in a query.
+METRIC = re.compile(r"Name == '([\w.]+)'|signal\('([\w.]+)'\)|Name in \(([^)]*)\)")
 
 # What the issue of these alerts asks for, and the alerts that answer it.
 ASKED = {
@@ -31,6 +34,23 @@ ASKED = {
     'Service Bus throttling': {'bus-throttled', 'bus-cpu'},
     'Event Grid delivery failures and dead letters': {'grid-delivery-failures', 'grid-dead-letters', 'grid-dropped'},
 }
+
+
+def instruments():
+    """{metric: Counter, Gauge or Histogram} of all that the code makes, its tests aside."""
+    found = {}
+    for source in SOURCES:
+        code = source.split('#[cfg(test)]\nmod ')[0]
+        found |= {name: kind for kind, name in re.findall(r'\b(Counter|Gauge|Histogram)::new\(\s*"([\w.]+)"', code)}
+    return found
+
+
+def asked(query):
+    """(metrics, what is done with them) for every part of the query that looks at metrics."""
+    places = list(METRIC.finditer(query))
+    for place, after in zip(places, [*places[1:], None]):
+        names = [place[1] or place[2]] if not place[3] else re.findall(r"'([\w.]+)'", place[3])
+        yield names, query[place.end():after.start() if after else len(query)]
 
 
 def test_every_alert_tells_somebody_and_has_a_runbook(found):
@@ -75,20 +95,44 @@ def test_queries_ask_for_what_is_there(name):
     query = QUERIES[name]
     used = set(re.findall(r'\b(App[A-Z]\w+)\b', query)) - {'AppRoleName'}
     assert used and used <= TABLES, used
-    metrics = set(re.findall(r"Name (?:==|in \() ?'([\w.]+)'", query)) | set(re.findall(r"signal\('([\w.]+)'\)", query))
-    metrics |= {m for group in re.findall(r'Name in \(([^)]*)\)', query) for m in re.findall(r"'([\w.]+)'", group)}
     functions = {f for app in json.loads((system.ROOT / 'infra/topology.json').read_text())['apps'] for f in app['functions']}
-    for metric in metrics - functions:
+    for metric in {name for names, _ in asked(query) for name in names} - functions:
+        assert metric in instruments(), f'no code makes the metric {metric}'
         assert f'`{metric}`' in OBSERVABILITY, f'{metric} is not a metric of docs/observability.md'
+    for attribute in re.findall(r'Properties\.(\w+)', query):
+        assert any(f'("{attribute}", ' in source for source in SOURCES), f'no metric has the attribute {attribute}'
     for line in re.findall(r"Message has '([^']+)'", query):
-        sources = [p.read_text() for p in (system.ROOT / 'functions').rglob('*.rs')]
-        assert line.startswith('{') or any(line in source for source in sources), f'no code says {line!r}'
+        assert line.startswith('{') or any(line in source for source in SOURCES), f'no code says {line!r}'
     # Log lines are flat JSON: what an event says lies at the top, what its spans say below `span`.
     assert 'flatten_event(true)' in (system.ROOT / 'crates/handler/src/logging.rs').read_text()
     assert '.fields.' not in query
     for line in re.findall(r"parse_json\(Message\)\.message == '([^']+)'", query):
-        assert any(f'"{line}"' in p.read_text() for p in (system.ROOT / 'functions').rglob('*.rs')), f'no code says {line!r}'
+        assert any(f'"{line}"' in source for source in SOURCES), f'no code says {line!r}'
     assert query.count('(') == query.count(')') and query.count("'") % 2 == 0
+
+
+@pytest.mark.parametrize('name', QUERIES)
+def test_queries_read_a_metric_as_the_apps_send_it(name):
+    """Counters and histograms arrive as what was added, histograms without extremes, gauges as they are."""
+    kinds = instruments()
+    for names, rest in asked(QUERIES[name]):
+        for kind in {kinds.get(metric) for metric in names}:
+            if kind == 'Counter':
+                assert 'sum(Sum)' in rest and 'max(' not in rest, rest
+            elif kind == 'Histogram':
+                assert 'sum(Sum) / sum(ItemCount)' in rest and 'max(' not in rest, rest
+            elif kind == 'Gauge':
+                assert 'sum(Sum)' not in rest, rest
+    sent = (system.ROOT / 'crates/handler/src/telemetry/azure_monitor.rs').read_text()
+    assert 'concat!("bulkhead:", env!' in sent, 'queries tell requests of the handler by this from those of the host'
+
+
+def test_the_apps_make_the_signals_that_the_platform_lacks():
+    """Depth and age per subscription and queue, dead letters, the outbox: each has a gauge and an alert on it."""
+    watched = {metric for alert in ALERTS['log'] for names, _ in asked('\n'.join(alert['query'])) for metric in names}
+    gauges = {name for name, kind in instruments().items() if kind == 'Gauge'}
+    assert gauges <= watched, gauges - watched
+    assert gauges >= {'backlog.count', 'backlog.oldest.age', 'dead_letters.count', 'dead_letters.oldest.age', 'outbox.oldest_pending.age'}
 
 
 def test_every_log_alert_has_its_columns():

@@ -45,6 +45,17 @@ def test_the_locked_down_posture_is_premium_and_spans_zones(language):
         assert account.body['sku']['name'] == 'Standard_ZRS'
 
 
+def test_flows_are_logged_when_locked_down_unless_that_is_switched_off(language):
+    import system
+    logs = lambda variant: checks.of_kind(system.deployed(language, variant), 'Microsoft.Network/networkWatchers/flowLogs')
+    assert {log.name for log in logs('lockedDown')} == {'flow-bulkhead-dev-hub', 'flow-bulkhead-dev-spoke'}
+    assert all('/NetworkWatcherRG/' in log.id and '/NetworkWatcher_westeurope/' in log.id for log in logs('lockedDown'))
+    # A hub that is somebody else's is somebody else's to log.
+    (log,) = logs('lockedDown, existing hub')
+    assert log.name == 'flow-bulkhead-dev-spoke' and log.id.startswith(system.WATCHER + '/')
+    assert logs('lockedDown, one zone') == logs('default') == []
+
+
 def test_the_firewall_knows_the_bank_by_name(language):
     import system
     found = system.deployed(language, 'lockedDown')

@@ -56,6 +56,8 @@ def test_every_identity_holds_exactly_what_it_needs(found, variant):
     needed = {*by_bindings(OWNER if owner else RECEIVER), *BY_PLATFORM, *[entry[:3] for entry in BY_CODE]}
     if system.VARIANTS[variant].get('operatorPrincipalId'):
         needed.add(('somebody', WRITES, 'store bulkhead/stock'))
+    if checks.of_kind(found, 'Microsoft.Network/networkWatchers/flowLogs'):
+        needed.add(('flow-logs', 'Storage Blob Data Contributor', 'stflow'))
     held = checks.roles(found)
     assert sorted(held - needed) == [], 'held, and not needed'
     assert sorted(needed - held) == [], 'needed, and not held'
@@ -67,11 +69,11 @@ def test_what_the_code_is_said_to_do_it_does():
 
 
 def test_no_role_is_wider_than_an_entity(found):
-    """Only the host's own storage and telemetry are given whole; nothing is given on the group."""
+    """Only the host's own storage, that of the flow logs and telemetry are given whole; nothing is given on the group."""
     for who, role, scope in checks.roles(found):
         assert ' ' in scope or (scope, role) in {
             ('sthost', 'Storage Blob Data Owner'), ('sthost', 'Storage Table Data Contributor'),
-            ('insights', 'Monitoring Metrics Publisher'), ('grid', 'EventGrid Data Sender')}, (who, role, scope)
+            ('insights', 'Monitoring Metrics Publisher'), ('stflow', 'Storage Blob Data Contributor'), ('grid', 'EventGrid Data Sender')}, (who, role, scope)
 
 
 def test_role_ids_are_those_of_the_documentation():

@@ -35,7 +35,8 @@ OF_THE_HOST = {
 }
 OF_THE_HOST_OF = {
     'order-api': {'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'},
-    'outbox': {'AzureFunctionsJobHost__extensions__cosmosDB__connectionMode'},
+    'outbox': {'AzureFunctionsJobHost__extensions__cosmosDB__connectionMode',
+               'AzureFunctionsJobHost__logging__applicationInsights__samplingSettings__isEnabled'},
 }
 # Flex Consumption takes none of these.
 REFUSED = re.compile(r'FUNCTIONS_WORKER_RUNTIME|FUNCTIONS_EXTENSION_VERSION|WEBSITE_CONTENT|WEBSITE_RUN_FROM_PACKAGE|WEBSITE_TIME_ZONE')
@@ -103,7 +104,9 @@ def test_no_setting_is_a_key_and_each_says_whose_identity(found):
             if name.endswith(('Uri', 'Endpoint', 'Namespace')):
                 assert name.rsplit('__', 1)[0] + '__credential' in settings
         assert settings['FAULTS_ALLOWED'] == 'false' and settings['LOG_FORMAT'] == 'json'
-        assert settings['APPLICATIONINSIGHTS_AUTHENTICATION_STRING'] == f'ClientId={client};Authorization=AAD'
+        # Host and handler send telemetry by this identity.
+        assert settings['APPLICATIONINSIGHTS_CONNECTION_STRING'].startswith('connection(')
+        assert settings['APPLICATIONINSIGHTS_AUTHENTICATION_STRING'] == f'Authorization=AAD;ClientId={client}'
         for plain in ('AzureWebJobsStorage', *CONNECTIONS):
             assert plain not in settings, f'{app}: {plain} would be taken for a connection string'
 

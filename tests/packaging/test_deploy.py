@@ -49,7 +49,7 @@ NOTHING = [{"changeType": "NoChange", "resourceId": "/a"}, {"changeType": "Ignor
 HARMLESS = (
     "account show", "deployment sub what-if", "deployment sub show", "deployment sub list",
     "storage blob download", "group exists", "network vnet peering list", "vm list",
-    "vm run-command list",
+    "vm run-command list", "resource list",
 )
 
 
@@ -253,17 +253,24 @@ HUB = "/subscriptions/0/resourceGroups/net/providers/Microsoft.Network/virtualNe
 
 def test_teardown_deletes_what_is_there_and_then_nothing(azure, deploy):
     azure.answer({"group exists": "true", "network vnet peering list": "/peering",
-                  "deployment sub list": "/deployment"})
+                  "deployment sub list": "/deployment", "resource list": "/flow-hub\n/flow-spoke"})
     arguments = ("--environment", "dev", "--hub", HUB, "--yes")
     done = deploy(*arguments, script=TEARDOWN)
     assert done.returncode == 0, done.stderr
-    deleted = [" ".join(call) for call in azure.changes()]
+    # `list` takes no --ids, unlike `delete`.
+    calls = [" ".join(call) for call in azure.calls()]
+    (listed,) = [call for call in calls if call.startswith("network vnet peering list")]
+    names = HUB.split("/")
+    assert (f"--subscription {names[2]} --resource-group {names[4]} --vnet-name {names[8]}") in listed
+    deleted = [call for call in calls if not call.startswith(HARMLESS)]
     assert deleted == [
+        "resource delete --ids /flow-hub /flow-spoke --output none",
         "group delete --name rg-bulkhead-dev --yes --output none",
         f"network vnet peering delete --ids {HUB}/virtualNetworkPeerings/hub-to-bulkhead-dev --output none",
         "deployment sub delete --name bulkhead-dev --output none",
     ]
-    azure.answer({"group exists": "false", "network vnet peering list": "", "deployment sub list": ""})
+    azure.answer({"group exists": "false", "network vnet peering list": "", "deployment sub list": "",
+                  "resource list": ""})
     again = deploy(*arguments, script=TEARDOWN)
     assert again.returncode == 0 and "not there" in again.stdout
     assert azure.changes() == []

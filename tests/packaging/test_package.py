@@ -172,6 +172,26 @@ def test_an_unknown_app_is_refused_with_the_names(build, tmp_path):
     assert "billing" in made.stderr
 
 
+def test_what_the_static_build_needs_is_named_before_anything_is_built(program, without, tmp_path):
+    few = without("musl-gcc", "cargo", "rustc")["PATH"]
+    for says, named in (
+        ("", ("cannot build for x86_64-unknown-linux-musl", "rustup target add")),
+        (str(tmp_path), ("No C compiler", "musl-gcc", "musl-tools")),
+    ):
+        own = program("rustc", f"#!/bin/sh\necho {says}\n")["PATH"].split(os.pathsep)[0]
+        made = run(ROOT / "scripts" / "package", env={
+            "PATH": f"{own}{os.pathsep}{few}", "CC_x86_64_unknown_linux_musl": ""})
+        assert made.returncode == 1 and not made.stdout, made.stdout
+        for words in named:
+            assert words in made.stderr, made.stderr
+
+
+def test_the_packaged_build_can_send_to_application_insights():
+    script = (ROOT / "scripts" / "package").read_text(encoding="utf-8")
+    assert "--bin handler" in script and "--features azure-monitor" in script
+    assert "--no-default-features" not in script
+
+
 def test_the_real_thing_where_there_is_one(tmp_path):
     if not RELEASE.is_file():
         pytest.skip("no release build here: ./scripts/package makes one")
@@ -183,6 +203,8 @@ def test_the_real_thing_where_there_is_one(tmp_path):
     with zipfile.ZipFile(out / "order-api.zip") as archive:
         handler = archive.read("handler")
     assert handler == RELEASE.read_bytes()
+    # It can send to Application Insights.
+    assert b"Microsoft.ApplicationInsights." in handler
     # Nothing of the machine that built it.
     assert str(pathlib.Path.home()).encode() + b"/.cargo" not in handler
     assert str(ROOT).encode() not in handler

@@ -94,6 +94,14 @@ def test_main_goes_through_every_gate_in_order():
 
 def test_azd_deploys_the_zips_of_every_app():
     azd = load(ROOT / "azure.yaml")
+    # What the schema that the file names asks of a function and of a name:
+    # https://github.com/Azure/azure-dev/blob/main/schemas/v1.0/azure.yaml.json
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", azd["name"])
+    assert re.fullmatch(r"[a-z0-9.]+", azd["infra"]["provider"])
+    assert (ROOT / azd["infra"]["path"] / f"{azd['infra']['module']}.bicep").is_file()
+    for service in azd["services"].values():
+        assert {"host", "project"} <= set(service)
+        assert not {"image", "docker", "k8s", "apiVersion", "env"} & set(service)
     assert set(azd) <= {"name", "infra", "services", "hooks", "workflows"}
     assert list(azd["services"]) == APPS
     for name, service in azd["services"].items():
@@ -108,6 +116,7 @@ def test_azd_deploys_the_zips_of_every_app():
     ]
     assert set(azd["infra"]) == {"provider", "path", "module"}
     for hook in ("preprovision", "prepackage"):
+        assert hook in azd["hooks"] and len(azd["hooks"]) == 2
         assert azd["hooks"][hook] == {"shell": "sh", "run": "./scripts/package --out target/packages"}
 
 

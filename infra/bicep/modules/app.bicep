@@ -31,7 +31,7 @@ var clientIds = map(connections, setting => {
   value: clientId
 })
 var own = concat(
-  [{ name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'ClientId=${clientId};Authorization=AAD' }],
+  [{ name: 'APPLICATIONINSIGHTS_AUTHENTICATION_STRING', value: 'Authorization=AAD;ClientId=${clientId}' }],
   called ? [{ name: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID', value: clientId }] : []
 )
 var ready = map(functions, f => {

@@ -76,8 +76,12 @@ var ofApp = {
     OrdersGrid__topicEndpointUri: gridEndpoint
     OrdersGrid__credential: 'managedidentity'
   }
-  // Gateway mode: 443 is the only port that a private endpoint needs to pass.
-  outbox: union(paymentsQueue, bank, { AzureFunctionsJobHost__extensions__cosmosDB__connectionMode: 'Gateway' })
+  // Gateway mode: 443 is the only port that a private endpoint needs to pass. Alerts look at single log
+  // lines of this app, which the host must not leave out.
+  outbox: union(paymentsQueue, bank, {
+    AzureFunctionsJobHost__extensions__cosmosDB__connectionMode: 'Gateway'
+    AzureFunctionsJobHost__logging__applicationInsights__samplingSettings__isEnabled: 'false'
+  })
 }
 
 module app 'app.bicep' = [

@@ -1,10 +1,11 @@
-// Three accounts, because three things must not drown or open each other: the hosts with their
-// packages, the payments, and what Event Grid delivers.
+// One account each for what must not drown or open the other: the hosts with their packages, the
+// payments, what Event Grid delivers, and the flow logs of the network.
 param location string
 param tags object
 param suffix string
 param lockedDown bool
 param zoneRedundant bool
+param flowLogs bool
 param apps array
 
 @description('Queues and containers, as topology.json has them.')
@@ -16,6 +17,7 @@ param workspaceId string
 var principalOf = toObject(principals, p => p.app, p => p.id)
 var hostGrants = filter(roles.assignments, a => a.scope == 'hostStorage')
 var queueGrants = filter(roles.assignments, a => a.scope == 'queue')
+var flowGrants = flowLogs ? filter(roles.assignments, a => a.scope == 'flowStorage') : []
 
 var common = {
   accessTier: 'Hot'
@@ -27,8 +29,8 @@ var common = {
   minimumTlsVersion: 'TLS1_2'
   supportsHttpsTrafficOnly: true
 }
-// Event Grid has no way into a private endpoint: it comes in as a trusted service, by its own
-// identity, and nobody else does.
+// Event Grid and Network Watcher have no way into a private endpoint: they come in as trusted services,
+// by identity, and nobody else does.
 var closed = { publicNetworkAccess: 'Disabled', networkAcls: { defaultAction: 'Deny', bypass: 'None' } }
 var trusted = { publicNetworkAccess: 'Enabled', networkAcls: { defaultAction: 'Deny', bypass: 'AzureServices' } }
 var open = { publicNetworkAccess: 'Enabled', networkAcls: { defaultAction: 'Allow', bypass: 'None' } }
@@ -110,6 +112,33 @@ resource eventDeadLetters 'Microsoft.Storage/storageAccounts/blobServices/contai
   name: storage.eventDeadLetterContainer
   properties: { publicAccess: 'None' }
 }
+
+resource flows 'Microsoft.Storage/storageAccounts@2025-06-01' = if (flowLogs) {
+  name: 'stflow${suffix}'
+  location: location
+  tags: tags
+  kind: 'StorageV2'
+  sku: { name: zoneRedundant ? 'Standard_ZRS' : 'Standard_LRS' }
+  properties: union(common, trusted)
+}
+
+resource flowBlobs 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = if (flowLogs) {
+  parent: flows
+  name: 'default'
+  properties: { deleteRetentionPolicy: keepDeleted, containerDeleteRetentionPolicy: keepDeleted }
+}
+
+resource flowRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for a in flowGrants: {
+    scope: flows
+    name: guid(flows.id, a.principal, a.role)
+    properties: {
+      principalId: principalOf[a.principal]
+      principalType: 'ServicePrincipal'
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.definitions[a.role].id)
+    }
+  }
+]
 
 resource hostRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for a in hostGrants: {
@@ -196,9 +225,22 @@ resource eventBlobDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-
   properties: { workspaceId: workspaceId, logs: logs, metrics: metrics }
 }
 
+resource flowDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (flowLogs) {
+  name: 'to-workspace'
+  scope: flows
+  properties: { workspaceId: workspaceId, metrics: metrics }
+}
+
+resource flowBlobDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (flowLogs) {
+  name: 'to-workspace'
+  scope: flowBlobs
+  properties: { workspaceId: workspaceId, logs: logs, metrics: metrics }
+}
+
 output hostId string = host.id
 output hostName string = host.name
 output paymentsId string = payments.id
 output paymentsName string = payments.name
 output eventsId string = events.id
 output eventsName string = events.name
+output flowsId string = flowLogs ? flows.id : ''
