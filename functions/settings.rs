@@ -44,7 +44,7 @@ const LOG_FILTER_DEFAULT: &str = "info,azure_data_cosmos_driver=warn";
 
 /// Every setting that this package reads itself; connections are listed by their base name.
 /// `local.settings.json.example` is held to this list by a test.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 22] = [
     "OrdersStore",
     "OrdersBus",
     "OrdersGrid__topicEndpointUri",

@@ -13,7 +13,7 @@ pub(super) fn types() -> Value {
         json!({"const": kind.uri(), "description": about})
     });
     json!({
-        "description": "What a client branches on. A name, not an address: nothing is served there.",
+        "description": "What a client branches on. The address shows the problem explained, for people.",
         "oneOf": kinds.collect::<Vec<_>>(),
     })
 }
