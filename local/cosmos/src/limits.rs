@@ -58,10 +58,17 @@ pub const MAX_PAGE_ITEMS: usize = 10_000;
 /// Size at which a page of results is cut. Published limit of a response.
 pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Rows that JOINs may make of one document, so that a cross product cannot exhaust memory.
+/// Rows that JOINs may make of one document, so that a cross product cannot exhaust memory. A query
+/// that makes more is refused with 400.
 pub const MAX_ROWS_PER_DOCUMENT: usize = 100_000;
 
-/// Characters one SQL string function may produce.
+/// Bytes of rows and groups that a page may have to hold before its first result is known: for
+/// DISTINCT, GROUP BY, ORDER BY without an index, and OFFSET. A query that needs more is refused
+/// with 400. Room for about a million small groups.
+pub const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the string that one SQL string function may produce. A query that makes a longer one is
+/// refused with 400.
 pub const MAX_STRING_RESULT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Ordered indexes that queries may call into being per container. Each costs about a hundred

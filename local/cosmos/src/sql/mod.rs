@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub(crate) use ast::Select;
+pub use eval::Exceeded;
 pub(crate) use needs::Needs;
 
 use ast::Expr;
@@ -155,10 +156,13 @@ impl Condition {
     }
 
     /// Whether it is true of the item with this JSON text.
-    pub fn holds(&self, item: &[u8]) -> bool {
-        let item = self.needs.read(item);
-        let scope = eval::Scope { slots: vec![item.as_ref()], aggregates: &[] };
-        eval::is_true(&self.filter, &scope)
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn holds(&self, item: &[u8]) -> Result<bool, Exceeded> {
+        let (item, watch) = (self.needs.read(item), eval::Watch::default());
+        let holds = eval::is_true(&self.filter, &eval::Scope::of(item.as_ref(), &watch));
+        watch.verdict().map(|()| holds)
     }
 }
 
@@ -239,7 +243,8 @@ mod tests {
     fn exercise(text: &str) {
         let item = json!({"a": 1, "b": [{"c": "x"}], "id": "1"});
         if let Ok(query) = Query::parse(text, &parameters()) {
-            let scope = eval::Scope { slots: vec![Some(&item)], aggregates: &[] };
+            let watch = eval::Watch::default();
+            let scope = eval::Scope::of(Some(&item), &watch);
             let _ = eval::for_each_row(&query.select.sources, &scope, &mut |row| {
                 query.select.filter.iter().for_each(|f| drop(eval::eval(f, row)));
                 drop(eval::project(&query.select.projection, row));
@@ -247,7 +252,7 @@ mod tests {
             });
         }
         if let Ok(condition) = Condition::parse(text) {
-            condition.holds(item.to_string().as_bytes());
+            let _ = condition.holds(item.to_string().as_bytes());
         }
     }
 
@@ -297,7 +302,7 @@ mod tests {
             ("from c where ARRAY_LENGTH(ARRAY(SELECT VALUE k FROM k IN c.o.k)) = 2", true),
             ("from c where (SELECT VALUE COUNT(1) FROM k IN c.o.k) = 2", true),
         ] {
-            assert_eq!(Condition::parse(text).unwrap().holds(item), expected, "{text}");
+            assert_eq!(Condition::parse(text).unwrap().holds(item), Ok(expected), "{text}");
         }
         for bad in [
             "",

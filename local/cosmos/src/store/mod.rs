@@ -320,10 +320,9 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// Prepares the index that a query asked for (see [`query::Plan::needs_preparation`]).
-    pub fn prepare(&mut self, rid: ContainerRid, plan: &query::Plan) {
-        if let (Some(shape), Some(container)) = (plan.wanted_index(), self.containers.get_mut(&rid))
-        {
+    /// Prepares the index that a query asked for (see [`query::Fetched::IndexMissing`]).
+    pub(crate) fn prepare(&mut self, rid: ContainerRid, shape: &index::Shape) {
+        if let Some(container) = self.containers.get_mut(&rid) {
             container.ensure_index(shape);
         }
     }

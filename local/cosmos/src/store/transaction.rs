@@ -187,15 +187,13 @@ impl Pending<'_> {
             Action::Patch { id, patch } => {
                 let stored = self.get(id).ok_or(StoreError::ItemMissing)?;
                 check(&stored)?;
-                if patch
-                    .condition
-                    .as_ref()
-                    .is_some_and(|condition| !condition.holds(&stored.text.read()))
+                let text = stored.text.read();
+                if let Some(condition) = &patch.condition
+                    && !condition.holds(&text)?
                 {
                     return Err(StoreError::ConditionNotMet);
                 }
                 // Items are written from JSON text, which is UTF-8.
-                let text = stored.text.read();
                 let text = String::from_utf8_lossy(&text);
                 let body = ItemBody::parse(&patch.apply(&text)?)?;
                 self.replace(&body, &stored)
