@@ -88,6 +88,21 @@ pub const MAX_INLINE_SCAN_DOCUMENTS: usize = 1024;
 /// at the beginning, which returns more than asked for, never less.
 pub const MAX_FEED_SECONDS: usize = 100_000;
 
+/// Minutes for which the change feed keeps all versions and deletes of a container that declares no
+/// `changeFeedPolicy.retentionDuration`.
+pub const DEFAULT_RETENTION_MINUTES: u64 = 10;
+
+/// Minutes for which it can be told to: a week, which is what the service has with continuous
+/// backups of seven days.
+pub const MAX_RETENTION_MINUTES: u64 = 7 * 24 * 60;
+
+/// Versions and deletes of a container that the change feed keeps, however long it should. Each
+/// costs about four hundred bytes. Whoever is further behind is refused with 400.
+pub const MAX_HISTORY_VERSIONS: usize = 50_000;
+
+/// Bytes of the items in those versions.
+pub const MAX_HISTORY_BYTES: usize = 64 * 1024 * 1024;
+
 /// Open connections; further ones wait in the listen backlog.
 pub const MAX_CONNECTIONS: usize = 4096;
 

@@ -15,9 +15,9 @@ use crate::limits::{MAX_INLINE_SCAN_DOCUMENTS, MAX_QUERY_BYTES};
 use crate::sql::ast::Projection;
 use crate::sql::eval;
 use crate::sql::{self, Query};
-use crate::store::{ContainerRid, StoreError};
 use crate::store::feed::Scope;
 use crate::store::query::{Fetched, Page, Plan, Run};
+use crate::store::{ContainerRid, StoreError};
 use crate::store::{epk_to_hex, query_charge};
 
 #[derive(Deserialize)]

@@ -229,7 +229,7 @@ impl Pending<'_> {
         let number = self.next_number;
         self.take_unique(body, number)?;
         self.next_number += 1;
-        let document = self.write(body, body.id.as_str().into(), number)?;
+        let document = self.write(body, body.id.as_str().into(), number, true)?;
         let charge = charge::create(document.text.len());
         Ok(Outcome { kind: OutcomeKind::Created, document: Some(document), charge })
     }
@@ -237,7 +237,8 @@ impl Pending<'_> {
     fn replace(&mut self, body: &ItemBody, stored: &Document) -> Result<Outcome, StoreError> {
         self.give_up_unique(stored);
         self.take_unique(body, stored.number)?;
-        let document = self.write(body, stored.id.clone(), stored.number)?;
+        let created = stored.created && stored.lsn == self.stamp.lsn;
+        let document = self.write(body, stored.id.clone(), stored.number, created)?;
         let charge = charge::replace(document.text.len());
         Ok(Outcome { kind: OutcomeKind::Replaced, document: Some(document), charge })
     }
@@ -247,6 +248,7 @@ impl Pending<'_> {
         body: &ItemBody,
         id: Arc<str>,
         number: u64,
+        created: bool,
     ) -> Result<Arc<Document>, StoreError> {
         let Stamp { now_ms, lsn, sequence, incarnation } = self.stamp;
         // Counts versions, not items: a batch may write the same item twice.
@@ -280,6 +282,7 @@ impl Pending<'_> {
             ordinal,
             ts,
             ttl: body.ttl,
+            created,
             text: Text::new(text),
         });
         self.record(id, Some(document.clone()));
