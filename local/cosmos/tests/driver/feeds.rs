@@ -1,6 +1,6 @@
 //! Queries and change feeds, over one range and over several.
 
-use azure_data_cosmos_driver::models::{ChangeFeedStartFrom, CosmosOperation};
+use azure_data_cosmos_driver::models::{ChangeFeedStartFrom, CosmosOperation, FeedRange};
 use serde_json::{Value, json};
 
 use crate::harness::{Service, WAYS, bytes, code, start};
@@ -43,7 +43,8 @@ async fn the_change_feed_has_the_latest_versions() {
     for way in WAYS {
         let service = start(way).await;
         filled(&service).await;
-        let feed = || CosmosOperation::change_feed(service.container.clone(), None);
+        let feed =
+            || CosmosOperation::change_feed(service.container.clone(), Some(FeedRange::full()));
         let beginning = feed().with_change_feed_start(ChangeFeedStartFrom::Beginning);
         let (all, token) = service.drain(beginning, None).await.unwrap();
         let mut seen: Vec<_> = all.iter().map(|c| c["current"]["n"].as_u64().unwrap()).collect();
