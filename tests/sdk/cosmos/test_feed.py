@@ -18,13 +18,10 @@ class Reader:
         self.position = None
 
     def poll(self, **extra):
-        seen = {}
         options = {"continuation": self.position} if self.position else self.options
-        pager = self.container.query_items_change_feed(
-            response_hook=lambda headers, _: seen.update(headers), **options, **extra
-        )
-        changes = list(pager)
-        self.position = seen["etag"]
+        changes = list(self.container.query_items_change_feed(**options, **extra))
+        # Where every range stands, and in which mode; a single answer knows its own range only.
+        self.position = self.container.client_connection.last_response_headers["etag"]
         return changes
 
 

@@ -51,6 +51,9 @@ pub struct Query {
     pub(crate) needs: Needs,
     /// The same without the filter.
     pub(crate) needs_without_filter: Needs,
+    /// The parts of the filter that are about the item alone. One that is not true spares the
+    /// item's JOINs.
+    pub(crate) item_filters: Vec<Expr>,
     /// FROM was given; without it there is one row and no item.
     pub(crate) has_source: bool,
     pub(crate) top: Option<usize>,
@@ -91,6 +94,7 @@ impl Query {
             top: count(&select.top, "TOP")?,
             offset: count(&select.offset, "OFFSET")?.unwrap_or(0),
             limit: count(&select.limit, "LIMIT")?,
+            item_filters: item_filters(&select),
             needs: Needs::of(&mut select),
             needs_without_filter: Needs::without_filter(&mut select),
             has_source,
@@ -102,6 +106,27 @@ impl Query {
     pub(crate) fn is_grouped(&self) -> bool {
         !self.select.group_by.is_empty() || !self.select.aggregates.is_empty()
     }
+}
+
+fn item_filters(select: &Select) -> Vec<Expr> {
+    fn is_about_item(expr: &Expr) -> bool {
+        match expr {
+            Expr::Slot(slot) => *slot == 0,
+            Expr::Subquery(..) | Expr::AggregateSlot(_) => false,
+            other => {
+                let mut all = true;
+                other.clone().children_mut(&mut |child| all &= is_about_item(child));
+                all
+            }
+        }
+    }
+    let parts = match &select.filter {
+        _ if select.sources.is_empty() => return Vec::new(),
+        Some(Expr::And(all)) => all.as_slice(),
+        Some(filter) => std::slice::from_ref(filter),
+        None => &[],
+    };
+    parts.iter().filter(|part| is_about_item(part)).cloned().collect()
 }
 
 /// Whatever stands beside an aggregate must be the same for all rows of a group.

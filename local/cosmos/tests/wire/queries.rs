@@ -123,6 +123,9 @@ async fn limits_are_refusals() {
     let many: Vec<u32> = (0..400).collect();
     service.create(json!({"id": "a", "pk": "p", "l": many, "s": "x".repeat(1 << 20)})).await;
     service.create(json!({"id": "b", "pk": "p", "l": [1], "s": "y"})).await;
+    let chosen = format!("SELECT VALUE COUNT(1) {joined} WHERE c.id = 'most' AND x >= 0");
+    let chosen = service.query(&chosen, &[]).await;
+    assert_eq!(chosen.json()["Documents"], json!([62_500]), "the others are not even joined");
     let nested = "SELECT VALUE 1 FROM x IN c.l JOIN y IN c.l";
     for (text, named) in [
         (format!("SELECT VALUE COUNT(1) {joined}"), "100000 rows"),

@@ -23,6 +23,7 @@ use super::index::Shape;
 use super::partition::lookup;
 use crate::limits::{DEFAULT_PAGE_ITEMS, MAX_HELD_BYTES, MAX_PAGE_BYTES, MAX_PAGE_ITEMS};
 use crate::sql::aggregate::Accumulator;
+use crate::sql::ast::Expr;
 use crate::sql::eval::{self, Scope as Row, Watch};
 use crate::sql::{Query, order};
 
@@ -371,20 +372,37 @@ impl Run {
             return ControlFlow::Continue(());
         };
         let watch = Watch::default();
+        let alone = Row::of(Some(&item), &watch);
+        let wanted = plan.query.item_filters.iter().all(|part| eval::is_true(part, &alone));
+        let flow = match wanted {
+            true => self.rows(plan, document, &text, &alone, filter),
+            false => ControlFlow::Continue(()),
+        };
+        match watch.verdict() {
+            Ok(()) => flow,
+            Err(exceeded) => self.fail(exceeded.into()),
+        }
+    }
+
+    /// Takes in the rows that JOINs make of an item.
+    fn rows(
+        &mut self,
+        plan: &Plan,
+        document: &Arc<Document>,
+        text: &Bytes,
+        alone: &Row<'_>,
+        filter: Option<&Expr>,
+    ) -> ControlFlow<()> {
         let mut number = 0u32;
         let sources = &plan.query.select.sources;
-        let flow = eval::for_each_row(sources, &Row::of(Some(&item), &watch), &mut |row| {
+        eval::for_each_row(sources, alone, &mut |row| {
             if filter.is_some_and(|filter| !eval::is_true(filter, row)) {
                 return ControlFlow::Continue(());
             }
             let at = number;
             number += 1;
-            self.row(plan, document, &text, row, at)
-        });
-        if let Err(exceeded) = watch.verdict() {
-            return self.fail(exceeded.into());
-        }
-        flow
+            self.row(plan, document, text, row, at)
+        })
     }
 
     /// Ends the run without a page.
