@@ -148,8 +148,19 @@ fn execution_info(info: &Value, min: &str, max: &str, single: bool) -> Value {
 /// Evaluates a query over resources that are not items, such as databases.
 ///
 /// # Errors
-/// 400 when a limit of evaluation is exceeded.
+/// 400 when a limit of evaluation is exceeded, or for what only queries over items know.
 pub(super) fn over(query: &Query, resources: Vec<Value>) -> Result<Vec<Value>, Refusal> {
+    let select = &query.select;
+    if query.is_grouped()
+        || select.distinct
+        || !select.order_by.is_empty()
+        || !select.sources.is_empty()
+    {
+        return Err(Refusal::bad(
+            "a query over databases, containers or offers knows no JOIN, DISTINCT, GROUP BY, \
+             ORDER BY and no aggregates",
+        ));
+    }
     let watch = eval::Watch::default();
     let matching = resources.into_iter().filter_map(|resource| {
         let row = eval::Scope::of(Some(&resource), &watch);

@@ -165,3 +165,25 @@ async fn the_explorer_builds_the_index_that_it_needs() {
     let highest = service.send_unsigned("GET", path, &[], "").await.json();
     assert_eq!(highest["items"], json!([299, 298]));
 }
+
+/// Databases, containers and offers know less than items, and say so.
+#[tokio::test]
+async fn queries_over_what_holds_items() {
+    let service = start().await;
+    let ask = |path: &'static str, text: &str| {
+        let (body, service) = (json!({"query": text}).to_string(), &service);
+        async move { service.send("POST", path, &[("x-ms-documentdb-isquery", "True")], body).await }
+    };
+    let found = ask("/dbs", "SELECT VALUE d.id FROM d WHERE d.id = 'db'").await;
+    assert_eq!(found.json()["Databases"], json!(["db"]));
+    for text in [
+        "SELECT VALUE COUNT(1) FROM c",
+        "SELECT * FROM c ORDER BY c.id",
+        "SELECT DISTINCT VALUE c.id FROM c",
+        "SELECT c.id FROM c GROUP BY c.id",
+        "SELECT VALUE p FROM c JOIN p IN c.partitionKey.paths",
+    ] {
+        assert_eq!(ask("/dbs/db/colls", text).await.status, 400, "{text}");
+        assert_eq!(ask("/offers", text).await.status, 400, "{text}");
+    }
+}

@@ -1,9 +1,0 @@
-//! The official Rust driver (`azure_data_cosmos_driver`) as a client, over http and over https.
-//!
-//! What the SDK crate `azure_data_cosmos` adds to it is types; every request goes through here.
-//! `docs/decisions/0001-one-cosmos-client.md` says why the project has the driver alone.
-
-mod feeds;
-mod harness;
-mod items;
-mod trouble;
