@@ -99,6 +99,11 @@ impl Text {
         place.is_some_and(|place| place.offset == offset && Arc::ptr_eq(&place.segment, segment))
     }
 
+    /// Takes another copy of the text into memory in place of the one that is there.
+    pub(crate) fn keep(&self, text: Bytes) {
+        self.lock().memory = Some(text);
+    }
+
     /// Gives up the copy in memory if the log has one.
     pub(crate) fn forget(&self) {
         let mut slot = self.lock();

@@ -123,8 +123,7 @@ async fn faults_on_order() {
     let store = start(&["--faults"]).await;
     let caller = &store.caller;
     assert_eq!(caller.send_unsigned("PUT", path, &[], &rules).await.unwrap().0, 200);
-    let create = || caller.send("POST", DOCS, &[P], &Value::Null);
-    assert_eq!(create().await.unwrap().0, 449);
+    assert_eq!(caller.send("POST", DOCS, &[P], &item("1")).await.unwrap().0, 449);
     let created = caller.send("POST", DOCS, &[P], &item("1")).await;
     assert!(created.is_none(), "the answer is dropped");
     let (status, _) = caller.send("POST", DOCS, &[P], &item("1")).await.unwrap();
