@@ -3,7 +3,7 @@
 //! Reading order: [`store`] is the state machine, [`sql`] the query language, `rest` the wire.
 //! The official SDKs for Rust, Python and JavaScript use it unmodified. It speaks HTTP/1.1
 //! and HTTP/2, plain or with a development certificate, keeps what it acknowledges in a directory
-//! (`disk`), and leaves out stored procedures, triggers, users and full-fidelity feeds.
+//! (`disk`), and leaves out stored procedures, triggers and users.
 
 pub mod auth;
 mod binary;

@@ -58,10 +58,17 @@ pub const MAX_PAGE_ITEMS: usize = 10_000;
 /// Size at which a page of results is cut. Published limit of a response.
 pub const MAX_PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Rows that JOINs may make of one document, so that a cross product cannot exhaust memory.
+/// Rows that JOINs may make of one document, so that a cross product cannot exhaust memory. A query
+/// that makes more is refused with 400.
 pub const MAX_ROWS_PER_DOCUMENT: usize = 100_000;
 
-/// Characters one SQL string function may produce.
+/// Bytes of rows and groups that a page may have to hold before its first result is known: for
+/// DISTINCT, GROUP BY, ORDER BY without an index, and OFFSET. A query that needs more is refused
+/// with 400. Room for about a million small groups.
+pub const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the string that one SQL string function may produce. A query that makes a longer one is
+/// refused with 400.
 pub const MAX_STRING_RESULT_BYTES: usize = 2 * 1024 * 1024;
 
 /// Ordered indexes that queries may call into being per container. Each costs about a hundred
@@ -80,6 +87,21 @@ pub const MAX_INLINE_SCAN_DOCUMENTS: usize = 1024;
 /// Seconds for which the change feed remembers the first change. A start time further back starts
 /// at the beginning, which returns more than asked for, never less.
 pub const MAX_FEED_SECONDS: usize = 100_000;
+
+/// Minutes for which the change feed keeps all versions and deletes of a container that declares no
+/// `changeFeedPolicy.retentionDuration`.
+pub const DEFAULT_RETENTION_MINUTES: u64 = 10;
+
+/// Minutes for which it can be told to: a week, which is what the service has with continuous
+/// backups of seven days.
+pub const MAX_RETENTION_MINUTES: u64 = 7 * 24 * 60;
+
+/// Versions and deletes of a container that the change feed keeps, however long it should. Each
+/// costs about four hundred bytes. Whoever is further behind is refused with 400.
+pub const MAX_HISTORY_VERSIONS: usize = 50_000;
+
+/// Bytes of the items in those versions.
+pub const MAX_HISTORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Open connections; further ones wait in the listen backlog.
 pub const MAX_CONNECTIONS: usize = 4096;

@@ -1,7 +1,8 @@
 // Starts the local service and connects the official SDK to it.
 //
 // The service is the `stack` executable of the debug build, or what BULKHEAD_COSMOS_COMMAND says, in
-// which {topology} and {ready} are replaced.
+// which {topology} and {ready} are replaced. BULKHEAD_COSMOS_RANGES cuts every container into that many
+// partition key ranges; the tests hold with one and with several.
 
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -20,6 +21,7 @@ const command =
   `${path.join(target, "debug", "stack")} serve cosmos --listen 127.0.0.1:0 --ephemeral ` +
     "--topology {topology} --ready-file {ready}";
 const startDeadlineMs = 30_000;
+export const ranges = Number(process.env.BULKHEAD_COSMOS_RANGES ?? 1);
 
 // Published by Microsoft for all emulators, hence no secret.
 export const key =
@@ -35,6 +37,9 @@ export async function start(...options) {
     word.replace("{topology}", topology).replace("{ready}", ready),
   );
   const [program, ...given] = words;
+  if (!options.includes("--ranges")) {
+    options = [...options, "--ranges", `${ranges}`];
+  }
   const child = spawn(program, [...given, ...options], { stdio: ["ignore", "ignore", "inherit"] });
   const end = Date.now() + startDeadlineMs;
   while (!existsSync(ready)) {

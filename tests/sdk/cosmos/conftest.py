@@ -1,7 +1,8 @@
 """Fixtures for the official Cosmos DB SDK against the local service.
 
 The service is taken from BULKHEAD_COSMOS_ENDPOINT (and BULKHEAD_COSMOS_KEY), or started here with
-BULKHEAD_COSMOS_COMMAND, in which {topology} and {ready} are replaced.
+BULKHEAD_COSMOS_COMMAND, in which {topology} and {ready} are replaced. BULKHEAD_COSMOS_RANGES cuts
+every container into that many partition key ranges; the tests hold with one and with several.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ COMMAND = (
     " --topology {topology} --ready-file {ready}"
 )
 START_DEADLINE_SECONDS = 30
+RANGES = int(os.environ.get("BULKHEAD_COSMOS_RANGES", "1"))
 
 
 def wait_for(condition, deadline_seconds=15, what="condition"):
@@ -48,6 +50,8 @@ def served(folder, *options):
     ready.unlink(missing_ok=True)
     template = os.environ.get("BULKHEAD_COSMOS_COMMAND", COMMAND)
     command = template.format(topology=HERE / "topology.json", ready=ready)
+    if "--ranges" not in options:
+        options = (*options, "--ranges", str(RANGES))
     process = subprocess.Popen([*shlex.split(command), *options], cwd=REPOSITORY)
     try:
         def started():

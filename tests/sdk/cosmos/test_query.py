@@ -3,6 +3,7 @@
 import pytest
 from azure.cosmos import PartitionKey
 from azure.cosmos.exceptions import CosmosHttpResponseError
+from conftest import RANGES
 
 PEOPLE = [
     {"id": "1", "pk": "a", "type": "p", "name": "Ada", "age": 36, "tags": ["x", "y"], "at": "2026-01-03"},
@@ -105,9 +106,15 @@ def test_joins(query):
 
 
 def test_order_covers_all_types(query):
-    up = query("SELECT VALUE c.id FROM c ORDER BY c.age")
-    assert up == ["5", "3", "2", "1", "4"], "undefined, null, numbers, strings"
-    assert query("SELECT VALUE c.id FROM c ORDER BY c.age DESC") == up[::-1]
+    mixed = "SELECT VALUE c.id FROM c ORDER BY c.age"
+    if RANGES > 1:
+        # The SDK puts ordered parts together only if they are of one type.
+        with pytest.raises(ValueError, match="Expected"):
+            query(mixed)
+    else:
+        up = query(mixed)
+        assert up == ["5", "3", "2", "1", "4"], "undefined, null, numbers, strings"
+        assert query(f"{mixed} DESC") == up[::-1]
     two = query("SELECT VALUE c.id FROM c ORDER BY c.pk DESC, c.at ASC")
     assert two == ["5", "3", "4", "2", "1"]
     assert query("SELECT TOP 2 VALUE c.id FROM c ORDER BY c.at DESC") == ["5", "4"]
@@ -172,20 +179,28 @@ def test_syntax_errors_are_400(people):
 )
 def test_pages_add_up_to_the_whole(many, text, size):
     whole = list(many.query_items(text, enable_cross_partition_query=True))
-    paged, token, pages = [], None, 0
+    pages = list(pages_of(many, text, size))
+    assert all(len(page) <= size for page in pages)
+    assert [each for page in pages for each in page] == whole and len(whole) > 20
+    assert len(pages) >= len(whole) // size
+
+
+def pages_of(container, text, size):
+    """Every page, each asked for with the token of the one before.
+
+    With several ranges the SDK has no tokens for what it puts together itself, and goes on instead.
+    """
+    options = {"enable_cross_partition_query": True, "max_item_count": size}
+    if RANGES > 1:
+        yield from map(list, container.query_items(text, **options).by_page())
+        return
+    token = None
     while True:
-        pager = many.query_items(
-            text, enable_cross_partition_query=True, max_item_count=size
-        ).by_page(token)
-        page = list(next(pager))
-        assert len(page) <= size
-        paged += page
-        pages += 1
+        pager = container.query_items(text, **options).by_page(token)
+        yield list(next(pager))
         token = pager.continuation_token
         if not token:
-            break
-    assert paged == whole and len(whole) > 20
-    assert pages >= len(whole) // size
+            return
 
 
 @pytest.fixture(scope="module")

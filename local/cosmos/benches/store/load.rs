@@ -1,15 +1,30 @@
 //! A plain HTTP/1.1 load generator: keep-alive connections, one request after another on each.
+//!
+//! One thread, and requests that are put together and signed beforehand where that is possible: it
+//! shares the machine with what it measures.
 
+use std::cell::Cell;
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use cosmos::auth;
+use cosmos::{EMULATOR_KEY, auth};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+const FEED: &str = "/dbs/db/colls/c/docs";
+
+/// Connections of the generator.
+pub(crate) const CONNECTIONS: usize = 64;
+
+/// Documents whose requests are prepared for one sample. They lie all over the container.
+const PREPARED: usize = 40_000;
+
+/// Documents that one request brings when the container is filled.
+const FILLED_AT_ONCE: usize = 100;
 
 /// What requests do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +37,22 @@ pub(crate) enum Kind {
     Batch,
     /// Counts one property of a document up.
     Patch,
+    /// Creates a hundred documents, each in a partition of its own.
+    Fill,
 }
 
 pub(crate) struct Load {
     address: SocketAddr,
-    key: &'static str,
-    created: Arc<AtomicUsize>,
-    batches: Arc<AtomicUsize>,
+    /// Single documents that were created, `d0` and so on.
+    singles: Rc<Cell<usize>>,
+    batches: Rc<Cell<usize>>,
+}
+
+/// When a sample ends.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    Time(Duration),
+    Requests(usize),
 }
 
 /// How long each request took.
@@ -38,75 +62,73 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    pub(crate) fn requests(&self) -> usize {
+        self.latencies.len()
+    }
+
     pub(crate) fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    pub(crate) fn print(&self, what: &str) {
+    /// The latency that this part of the requests stayed below, in milliseconds.
+    pub(crate) fn quantile_ms(&self, part: f64) -> f64 {
         let mut sorted = self.latencies.clone();
         sorted.sort_unstable();
-        let at = |part: f64| sorted.get((sorted.len() as f64 * part) as usize).copied();
-        let ms = |d: Option<Duration>| d.unwrap_or_default().as_secs_f64() * 1000.0;
-        let (p50, p99) = (ms(at(0.5)), ms(at(0.99)));
-        println!("  {what:<28} {:>8.0}/s   p50 {p50:>7.2} ms   p99 {p99:>7.2} ms", self.rate());
+        let at = sorted.get((sorted.len() as f64 * part) as usize).copied();
+        at.unwrap_or_default().as_secs_f64() * 1000.0
     }
 }
 
 impl Load {
-    pub(crate) fn new(address: SocketAddr, key: &'static str) -> Self {
-        Self { address, key, created: Arc::default(), batches: Arc::default() }
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, singles: Rc::default(), batches: Rc::default() }
     }
 
-    pub(crate) fn created(&self) -> usize {
-        self.created.load(Ordering::Relaxed)
+    /// Goes on with a service that was started again.
+    pub(crate) fn moved_to(&mut self, address: SocketAddr) {
+        self.address = address;
     }
 
-    /// As fast as the connections go, for some time or some requests.
-    pub(crate) async fn run(
-        &mut self,
-        kind: Kind,
-        connections: usize,
-        time: Option<Duration>,
-        count: Option<usize>,
-    ) -> Done {
-        self.drive(kind, connections, time, count, None).await
+    /// Documents that were created.
+    pub(crate) fn documents(&self) -> usize {
+        self.singles.get() + 2 * self.batches.get()
     }
 
-    /// At a steady rate. Latency counts from when a request was due.
-    pub(crate) async fn paced(
-        &mut self,
-        kind: Kind,
-        connections: usize,
-        time: Duration,
-        per_second: f64,
-    ) -> Done {
-        self.drive(kind, connections, Some(time), None, Some(per_second)).await
+    /// Creates documents until there are `documents`.
+    pub(crate) async fn fill(&mut self, documents: usize) -> Done {
+        let missing = documents.saturating_sub(self.documents());
+        let requests = missing.div_ceil(FILLED_AT_ONCE);
+        self.run(Kind::Fill, Until::Requests(requests), None).await
     }
 
-    async fn drive(
-        &mut self,
-        kind: Kind,
-        connections: usize,
-        time: Option<Duration>,
-        count: Option<usize>,
-        per_second: Option<f64>,
-    ) -> Done {
-        let known = self.created();
-        let begun = Instant::now();
-        let taken = Arc::new(AtomicUsize::new(0));
+    /// As fast as the connections go, or at a steady rate; then latency counts from when a request
+    /// was due.
+    pub(crate) async fn run(&mut self, kind: Kind, until: Until, per_second: Option<f64>) -> Done {
+        let date = auth::http_date(cosmos::Clock::system().now_ms() / 1000);
+        let prepared: Rc<Vec<Vec<u8>>> = match kind {
+            Kind::Read | Kind::Patch => {
+                let known = self.singles.get();
+                let count = PREPARED.min(known);
+                Rc::new((0..count).map(|n| prepare(kind, n * known / count, &date)).collect())
+            }
+            Kind::Create | Kind::Batch | Kind::Fill => Rc::default(),
+        };
+        let (begun, taken) = (Instant::now(), Rc::new(Cell::new(0)));
         let mut all = JoinSet::new();
-        for connection in 0..connections {
-            let (address, key, taken) = (self.address, self.key, taken.clone());
-            let (created, batches) = (self.created.clone(), self.batches.clone());
-            all.spawn(async move {
-                let mut client = Client::connect(address, key).await;
+        for connection in 0..CONNECTIONS {
+            let (prepared, taken) = (prepared.clone(), taken.clone());
+            let (singles, batches) = (self.singles.clone(), self.batches.clone());
+            let mut client = Client::connect(self.address, &date).await;
+            all.spawn_local(async move {
                 let mut latencies = Vec::new();
                 let mut random = connection as u64 + 1;
                 loop {
-                    let turn = taken.fetch_add(1, Ordering::Relaxed);
-                    if count.is_some_and(|count| turn >= count)
-                        || time.is_some_and(|time| begun.elapsed() >= time)
-                    {
+                    let turn: usize = taken.replace(taken.get() + 1);
+                    let over = match until {
+                        Until::Time(time) => begun.elapsed() >= time,
+                        Until::Requests(count) => turn >= count,
+                    };
+                    if over {
                         return latencies;
                     }
                     let mut from = Instant::now();
@@ -115,17 +137,16 @@ impl Load {
                         tokio::time::sleep_until(from.into()).await;
                     }
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let some = (random >> 33) as usize % known.max(1);
                     match kind {
-                        Kind::Create => {
-                            let number = created.fetch_add(1, Ordering::Relaxed);
-                            client.create(number).await;
+                        Kind::Create => client.create(singles.replace(singles.get() + 1)).await,
+                        Kind::Batch => client.batch(batches.replace(batches.get() + 1)).await,
+                        Kind::Fill => {
+                            client.fill(singles.replace(singles.get() + FILLED_AT_ONCE)).await;
                         }
-                        Kind::Read => client.read(some).await,
-                        Kind::Batch => {
-                            client.batch(batches.fetch_add(1, Ordering::Relaxed)).await;
+                        Kind::Read | Kind::Patch => {
+                            let some = &prepared[(random >> 33) as usize % prepared.len()];
+                            client.send(some, b"200").await;
                         }
-                        Kind::Patch => client.patch(some).await,
                     }
                     latencies.push(from.elapsed());
                 }
@@ -136,107 +157,158 @@ impl Load {
     }
 }
 
+/// The request that reads or patches document `number`.
+fn prepare(kind: Kind, number: usize, date: &str) -> Vec<u8> {
+    let (method, body) = match kind {
+        Kind::Patch => ("PATCH", r#"{"operations":[{"op":"incr","path":"/n","value":1}]}"#),
+        _ => ("GET", ""),
+    };
+    let id = format!("d{number}");
+    let token = auth::sign(EMULATOR_KEY, method, &format!("{FEED}/{id}"), date);
+    let mut request = Vec::new();
+    let head = Head { method, id: &id, token: &token, date, headers: "" };
+    head.write(Some(&id), body.len(), &mut request);
+    request.extend_from_slice(body.as_bytes());
+    request
+}
+
+/// What comes before the body.
+struct Head<'a> {
+    method: &'a str,
+    /// Of the document in the path; empty for the feed.
+    id: &'a str,
+    token: &'a str,
+    date: &'a str,
+    headers: &'a str,
+}
+
+impl Head<'_> {
+    fn write(&self, key: Option<&str>, length: usize, out: &mut Vec<u8>) {
+        let Self { method, id, token, date, headers } = self;
+        let slash = if id.is_empty() { "" } else { "/" };
+        write!(
+            out,
+            "{method} {FEED}{slash}{id} HTTP/1.1\r\nhost: localhost\r\nauthorization: {token}\r\n\
+             x-ms-date: {date}\r\nprefer: return=minimal\r\n{headers}content-length: {length}\r\n"
+        )
+        .unwrap();
+        if let Some(key) = key {
+            write!(out, "x-ms-documentdb-partitionkey: [\"{key}\"]\r\n").unwrap();
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 struct Client {
     stream: TcpStream,
-    key: &'static str,
     date: String,
-    host: String,
     /// The signature of requests to the feed of documents: always the same.
     feed_token: String,
-    buffer: Vec<u8>,
+    /// A document of 1 KB from behind its id and key.
+    rest: String,
+    request: Vec<u8>,
+    body: String,
+    answer: Vec<u8>,
 }
 
 impl Client {
-    async fn connect(address: SocketAddr, key: &'static str) -> Self {
+    async fn connect(address: SocketAddr, date: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let now = cosmos::Clock::system().now_ms() / 1000;
-        let date = auth::http_date(now);
-        let feed_token = auth::sign(key, "POST", "/dbs/db/colls/c/docs", &date);
-        let host = address.to_string();
-        Self { stream, key, date, host, feed_token, buffer: Vec::with_capacity(4096) }
+        let feed_token = auth::sign(EMULATOR_KEY, "POST", FEED, date);
+        let rest = json!({"n": 0, "type": "bench", "text": "x".repeat(950)}).to_string();
+        Self {
+            stream,
+            date: date.to_owned(),
+            feed_token,
+            rest: rest[1..].to_owned(),
+            request: Vec::new(),
+            body: String::new(),
+            answer: Vec::with_capacity(4096),
+        }
     }
 
     async fn create(&mut self, number: usize) {
-        let body = document(&format!("d{number}"), &format!("d{number}"));
-        let token = self.feed_token.clone();
-        self.send("POST", "", &token, &format!("d{number}"), "", &body, b"201").await;
+        let key = format!("d{number}");
+        self.body.clear();
+        self.add_document(&key, &key);
+        self.post(Some(&key), "", b"201").await;
     }
 
     async fn batch(&mut self, number: usize) {
         let key = format!("b{number}");
-        let one = |id: &str| {
-            format!(r#"{{"operationType":"Create","resourceBody":{}}}"#, document(id, &key))
-        };
-        let body = format!("[{},{}]", one("1"), one("2"));
-        let token = self.feed_token.clone();
+        self.body.clear();
+        for (id, before) in [("1", "["), ("2", ",")] {
+            self.body.push_str(before);
+            self.body.push_str(r#"{"operationType":"Create","resourceBody":"#);
+            self.add_document(id, &key);
+            self.body.push('}');
+        }
+        self.body.push(']');
         let headers = "x-ms-cosmos-is-batch-request: True\r\nx-ms-cosmos-batch-atomic: True\r\n";
-        self.send("POST", "", &token, &key, headers, &body, b"200").await;
+        self.post(Some(&key), headers, b"200").await;
     }
 
-    async fn read(&mut self, number: usize) {
-        let id = format!("d{number}");
-        let path = format!("/dbs/db/colls/c/docs/{id}");
-        let token = auth::sign(self.key, "GET", &path, &self.date);
-        self.send("GET", &format!("/{id}"), &token, &id, "", "", b"200").await;
+    async fn fill(&mut self, first: usize) {
+        self.body.clear();
+        for number in first..first + FILLED_AT_ONCE {
+            let key = format!("d{number}");
+            self.body.push(if number == first { '[' } else { ',' });
+            let operation = format!(
+                r#"{{"operationType":"Create","partitionKey":"[\"{key}\"]","resourceBody":"#
+            );
+            self.body.push_str(&operation);
+            self.add_document(&key, &key);
+            self.body.push('}');
+        }
+        self.body.push(']');
+        let headers = "x-ms-cosmos-is-batch-request: True\r\n";
+        self.post(None, headers, b"200").await;
     }
 
-    async fn patch(&mut self, number: usize) {
-        let id = format!("d{number}");
-        let path = format!("/dbs/db/colls/c/docs/{id}");
-        let token = auth::sign(self.key, "PATCH", &path, &self.date);
-        let body = r#"{"operations":[{"op":"incr","path":"/n","value":1}]}"#;
-        self.send("PATCH", &format!("/{id}"), &token, &id, "", body, b"200").await;
+    fn add_document(&mut self, id: &str, key: &str) {
+        for part in ["{\"id\":\"", id, "\",\"pk\":\"", key, "\",", &self.rest] {
+            self.body.push_str(part);
+        }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
-    async fn send(
-        &mut self,
-        method: &str,
-        path: &str,
-        token: &str,
-        key: &str,
-        headers: &str,
-        body: &str,
-        expected: &[u8],
-    ) {
-        let (date, host, length) = (&self.date, &self.host, body.len());
-        let request = format!(
-            "{method} /dbs/db/colls/c/docs{path} HTTP/1.1\r\nhost: {host}\r\n\
-             authorization: {token}\r\nx-ms-date: {date}\r\n\
-             x-ms-documentdb-partitionkey: [\"{key}\"]\r\nprefer: return=minimal\r\n{headers}\
-             content-length: {length}\r\n\r\n{body}"
-        );
-        self.stream.write_all(request.as_bytes()).await.unwrap();
-        self.buffer.clear();
+    async fn post(&mut self, key: Option<&str>, headers: &str, expected: &[u8]) {
+        let mut request = std::mem::take(&mut self.request);
+        request.clear();
+        let (token, date) = (&self.feed_token, &self.date);
+        let head = Head { method: "POST", id: "", token, date, headers };
+        head.write(key, self.body.len(), &mut request);
+        request.extend_from_slice(self.body.as_bytes());
+        self.send(&request, expected).await;
+        self.request = request;
+    }
+
+    async fn send(&mut self, request: &[u8], expected: &[u8]) {
+        self.stream.write_all(request).await.unwrap();
+        self.answer.clear();
         loop {
-            let read = self.stream.read_buf(&mut self.buffer).await.unwrap();
+            let read = self.stream.read_buf(&mut self.answer).await.unwrap();
             assert!(read > 0, "the service closed the connection");
-            if is_complete(&self.buffer) {
+            if is_complete(&self.answer) {
                 break;
             }
         }
-        let status = &self.buffer[9..12];
-        assert_eq!(status, expected, "{}", String::from_utf8_lossy(&self.buffer));
+        let status = &self.answer[9..12];
+        assert_eq!(status, expected, "{}", String::from_utf8_lossy(&self.answer));
     }
 }
 
-/// Whether an answer with a length, or without a body, is all there.
+/// Whether an answer with a length is all there.
 fn is_complete(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let length = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse::<usize>().ok());
-    answer.len() >= end + 4 + length.unwrap_or(0)
+    const LENGTH: &[u8] = b"content-length: ";
+    let Some(end) = find(answer, b"\r\n\r\n") else { return false };
+    let length = find(&answer[..end], LENGTH).map_or(0, |at| {
+        let digits = answer[at + LENGTH.len()..end].iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
+    });
+    answer.len() >= end + 4 + length
 }
 
-/// A document of 1 KB.
-fn document(id: &str, pk: &str) -> String {
-    let mut document = json!({"id": id, "pk": pk, "n": 0, "type": "bench", "text": ""});
-    let rest = 1024 - document.to_string().len();
-    document["text"] = "x".repeat(rest).into();
-    document.to_string()
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
 }

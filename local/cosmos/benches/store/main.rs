@@ -3,35 +3,40 @@
 //!
 //! `cargo bench -p cosmos` prints the figures and asserts nothing: machines differ. The service is
 //! a process of its own (this executable again), the load generator this one; both share the
-//! machine. `-- documents=100000` changes how many documents there are
-//! in the end.
+//! machine, so the processor time of each is printed beside the rates. It takes about four minutes
+//! with a million documents. Arguments after `--`: `documents=100000` and `seconds=2` (per sample)
+//! change how much, and any of `create`, `paced`, `read`, `batch`, `patch`, `restart` what.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
 mod load;
+mod process;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cosmos::{Account, EMULATOR_KEY, Options, Server};
-use load::{Kind, Load};
+use cosmos::{Account, Options, Server};
+use load::{CONNECTIONS, Kind, Load, Until};
+use process::{Service, processor_time};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 const SERVE: &str = "serve";
+const PARTS: [&str; 6] = ["create", "paced", "read", "batch", "patch", "restart"];
 const DOCUMENTS: usize = 1_000_000;
-const CONNECTIONS: usize = 64;
-const SAMPLE: Duration = Duration::from_secs(6);
+const FEW_DOCUMENTS: usize = 10_000;
+const SECONDS: u64 = 5;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let arguments: Vec<String> = std::env::args().collect();
-    match arguments.iter().position(|word| word == SERVE) {
-        Some(at) => runtime.block_on(serve(Path::new(&arguments[at + 1]))),
-        None => runtime.block_on(measure()),
+    if let Some(at) = arguments.iter().position(|word| word == SERVE) {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.enable_all().build().unwrap();
+        return runtime.block_on(serve(Path::new(&arguments[at + 1])));
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let measuring = Measuring::new(&arguments);
+    runtime.block_on(tokio::task::LocalSet::new().run_until(measuring.run()));
 }
 
 async fn serve(folder: &Path) {
@@ -47,50 +52,6 @@ async fn serve(folder: &Path) {
     server.run(CancellationToken::new()).await.unwrap();
 }
 
-/// The service as a process; killed when dropped.
-struct Service {
-    process: Child,
-    address: SocketAddr,
-    started_in: Duration,
-}
-
-impl Service {
-    async fn start(folder: &Path) -> Self {
-        let ready = folder.join("address");
-        let _ = std::fs::remove_file(&ready);
-        let begun = Instant::now();
-        let process = Command::new(std::env::current_exe().unwrap())
-            .arg(SERVE)
-            .arg(folder)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let address = loop {
-            if let Ok(text) = std::fs::read_to_string(&ready) {
-                break text.parse().unwrap();
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        };
-        Self { process, address, started_in: begun.elapsed() }
-    }
-
-    /// Resident memory in MB.
-    fn resident_mb(&self) -> f64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = std::fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-        let kb = line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok());
-        kb.unwrap_or(f64::NAN) / 1024.0
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 struct Folder(PathBuf);
 
 impl Drop for Folder {
@@ -99,43 +60,96 @@ impl Drop for Folder {
     }
 }
 
-async fn measure() {
-    let wanted = std::env::args().find_map(|word| word.strip_prefix("documents=")?.parse().ok());
-    let documents: usize = wanted.unwrap_or(DOCUMENTS);
-    let folder = std::env::temp_dir().join(format!("cosmos-bench-{}", uuid::Uuid::new_v4()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let folder = Folder(folder);
-    let service = Service::start(&folder.0).await;
-    println!("start, empty: {:.1?}, {:.1} MB resident", service.started_in, service.resident_mb());
-    let mut load = Load::new(service.address, EMULATOR_KEY);
-    load.run(Kind::Create, CONNECTIONS, None, Some(2000)).await;
-    for part in 1..=4 {
-        let until = documents * part / 4;
-        // What is measured comes first, so that all four steps are alike.
-        println!("\nwith {} documents", load.created());
-        for kind in [Kind::Create, Kind::Read, Kind::Batch, Kind::Patch] {
-            let done = load.run(kind, CONNECTIONS, Some(SAMPLE), None).await;
-            done.print(&format!("{kind:?}, {CONNECTIONS} connections"));
-            if kind == Kind::Create {
-                let paced = done.rate() * 0.7;
-                let paced = load.paced(kind, CONNECTIONS, SAMPLE, paced).await;
-                paced.print("Create at 70 % of that");
+/// What to measure.
+struct Measuring {
+    documents: usize,
+    sample: Duration,
+    parts: Vec<String>,
+}
+
+impl Measuring {
+    fn new(arguments: &[String]) -> Self {
+        let number = |name: &str| {
+            let value = arguments.iter().find_map(|word| word.strip_prefix(name)?.parse().ok());
+            value.map(|value: u64| value)
+        };
+        let chosen: Vec<_> =
+            arguments.iter().filter(|word| PARTS.contains(&word.as_str())).cloned().collect();
+        Self {
+            documents: number("documents=").map_or(DOCUMENTS, |count| count as usize),
+            sample: Duration::from_secs(number("seconds=").unwrap_or(SECONDS)),
+            parts: if chosen.is_empty() { PARTS.map(str::to_owned).to_vec() } else { chosen },
+        }
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.parts.iter().any(|wanted| wanted == part)
+    }
+
+    async fn run(self) {
+        let folder = std::env::temp_dir().join(format!("cosmos-bench-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = Folder(folder);
+        let mut service = Service::start(&folder.0).await;
+        let (started, resident) = (service.started_in, service.resident_mb());
+        println!("start, empty: {started:.1?}, {resident:.1} MB resident");
+        println!("{CONNECTIONS} connections, documents of 1 KB; processor time per request");
+        let mut load = Load::new(service.address);
+        for documents in [FEW_DOCUMENTS.min(self.documents), self.documents / 2, self.documents] {
+            let filled = load.fill(documents).await;
+            let rate = filled.rate() * 100.0;
+            if filled.requests() > 1000 {
+                println!("\nfilled by requests of a hundred: {rate:.0} documents/s");
+            }
+            if documents == self.documents && self.wants("restart") {
+                let resident = service.resident_mb();
+                drop(service);
+                println!("\n{} documents: {resident:.0} MB resident", load.documents());
+                service = Service::start(&folder.0).await;
+                let (started, resident) = (service.started_in, service.resident_mb());
+                let used = processor_time(service.id()).as_secs_f64();
+                println!(
+                    "killed and started again: {started:.2?}, {used:.2} s of processor time, \
+                     {resident:.0} MB resident"
+                );
+                load.moved_to(service.address);
+            }
+            println!("\nwith {} documents", load.documents());
+            self.samples(&mut load, &service).await;
+        }
+        println!("\n{} documents: {:.0} MB resident", load.documents(), service.resident_mb());
+    }
+
+    async fn samples(&self, load: &mut Load, service: &Service) {
+        let mut creates = None;
+        for (part, kind) in [
+            ("create", Kind::Create),
+            ("paced", Kind::Create),
+            ("read", Kind::Read),
+            ("batch", Kind::Batch),
+            ("patch", Kind::Patch),
+        ] {
+            if !self.wants(part) {
+                continue;
+            }
+            let pace = creates.filter(|_| part == "paced").map(|rate: f64| rate * 0.7);
+            let name = if pace.is_some() { "create at 70 % of that" } else { part };
+            let before = (processor_time(service.id()), processor_time(std::process::id()));
+            let done = load.run(kind, Until::Time(self.sample), pace).await;
+            let per_request = |before: Duration, id: u32| {
+                (processor_time(id) - before).as_secs_f64() * 1e6 / done.requests() as f64
+            };
+            let service_us = per_request(before.0, service.id());
+            let generator_us = per_request(before.1, std::process::id());
+            let (p50, p99) = (done.quantile_ms(0.5), done.quantile_ms(0.99));
+            println!(
+                "  {name:<24} {:>7.0}/s   p50 {p50:>6.2} ms   p99 {p99:>7.2} ms   service \
+                 {service_us:>4.0} µs   generator {generator_us:>4.0} µs",
+                done.rate()
+            );
+            if part == "create" {
+                creates = Some(done.rate());
             }
         }
-        let missing = until.saturating_sub(load.created());
-        load.run(Kind::Create, CONNECTIONS, None, Some(missing)).await;
     }
-    println!("\nwith {} documents", load.created());
-    for kind in [Kind::Read, Kind::Create] {
-        let done = load.run(kind, CONNECTIONS, Some(SAMPLE), None).await;
-        done.print(&format!("{kind:?}, {CONNECTIONS} connections"));
-    }
-    println!("{:.0} MB resident", service.resident_mb());
-    drop(service);
-    let service = Service::start(&folder.0).await;
-    println!(
-        "killed and started again: {:.2?}, {:.0} MB resident",
-        service.started_in,
-        service.resident_mb()
-    );
 }

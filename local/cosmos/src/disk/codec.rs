@@ -20,6 +20,7 @@ const EXPIRE: u8 = 4;
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
+const PUT_CREATED: u8 = 3;
 
 /// Where a text came to lie: its position in the buffer and its checksum.
 pub(super) struct Written {
@@ -49,6 +50,7 @@ pub(super) struct StoredItem<'a> {
     pub(super) ordinal: u32,
     pub(super) ts: u64,
     pub(super) ttl: Option<i32>,
+    pub(super) created: bool,
     pub(super) checksum: u32,
     pub(super) text_at: usize,
     pub(super) text_len: u32,
@@ -79,7 +81,7 @@ pub(super) fn write_commit(
     for write in writes {
         match write {
             Write::Put(document) => {
-                out.push(PUT);
+                out.push(if document.created { PUT_CREATED } else { PUT });
                 written.push(write_item(document, out));
             }
             Write::Remove { partition, id } => {
@@ -254,12 +256,16 @@ impl<'a> Reader<'a> {
         let text_at = self.at;
         self.bytes(text_len as usize)?;
         let ttl = (ttl != 0).then_some(ttl);
-        Some(StoredItem { key, id, number, ordinal, ts, ttl, checksum, text_at, text_len })
+        let created = false;
+        Some(StoredItem { key, id, number, ordinal, ts, ttl, created, checksum, text_at, text_len })
     }
 
     fn write(&mut self) -> Option<Stored<'a>> {
         match self.byte()? {
             PUT => self.item().map(Stored::Put),
+            PUT_CREATED => {
+                self.item().map(|item| Stored::Put(StoredItem { created: true, ..item }))
+            }
             REMOVE => Some(Stored::Remove { key: self.key()?, id: self.text()? }),
             _ => None,
         }

@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::BytesMut;
 use thiserror::Error;
 
 pub(crate) use compaction::{Compactor, LogStats};
@@ -37,6 +38,9 @@ use crate::store::{
 use writer::{Position, Shared};
 
 const LOCK_NAME: &str = "lock";
+
+/// Size of the slabs that hold texts in memory: many texts, and a small part of all of them.
+const SLAB_BYTES: usize = 1024 * 1024;
 
 /// The data directory cannot be used.
 #[derive(Debug, Error)]
@@ -126,6 +130,9 @@ fn exclusive(directory: &Path) -> Result<File, StorageError> {
 /// The side of the log that the store writes to.
 struct DiskLog {
     shared: Arc<Shared>,
+    /// Takes the next texts that stay in memory. They go in the order in which they came, so that
+    /// whole slabs become free; texts one by one would leave holes between what stays.
+    slab: BytesMut,
     /// The documents whose texts are still in memory, oldest first.
     recent: VecDeque<Arc<Document>>,
     recent_bytes: usize,
@@ -142,11 +149,18 @@ impl DiskLog {
             .spawn(move || writer.run())
             .map_err(|error| StorageError::io(&shared.directory, error))?;
         let recent = VecDeque::new();
-        Ok(Self { shared, recent, recent_bytes: 0, thread: Some(thread), _lock: lock })
+        let slab = BytesMut::new();
+        Ok(Self { shared, slab, recent, recent_bytes: 0, thread: Some(thread), _lock: lock })
     }
 
     /// Gives up the oldest texts in memory once there are too many.
     fn remember(&mut self, document: &Arc<Document>) {
+        let text = document.text.read();
+        if self.slab.capacity() < text.len() {
+            self.slab = BytesMut::with_capacity(SLAB_BYTES.max(text.len()));
+        }
+        self.slab.extend_from_slice(&text);
+        document.text.keep(self.slab.split().freeze());
         self.recent_bytes += document.text.len();
         self.recent.push_back(document.clone());
         let durable = self.shared.health.durable();

@@ -1,8 +1,10 @@
 //! Reading everything back.
 
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::sync_channel;
 
 use super::catalogue::{Catalogue, sync_directory};
 use super::codec::{self, Record, Stored, StoredItem};
@@ -12,12 +14,15 @@ use super::segment::{HEAD_BYTES, Segment, head, number};
 use super::writer::Shared;
 use super::{Sizes, StorageError};
 use crate::store::{
-    Change, Commit, ContainerRid, DatabaseRid, Document, Partition, Place, Store, Text, Volatile,
-    Write,
+    Change, Commit, Container, ContainerRid, DatabaseRid, Definition, Document, Partition,
+    PartitionKey, Place, Store, Text, Volatile, Write,
 };
 
-/// Files read ahead of the one that is being applied.
+/// Files that each reader has ready before they are applied. A file takes some tens of megabytes.
 const READ_AHEAD_FILES: usize = 1;
+
+/// Threads that read files back. More would only wait for the one that applies them.
+const MAX_READERS: usize = 4;
 
 /// The store as the directory has it, and the log to go on with.
 pub(super) fn recover(
@@ -119,37 +124,73 @@ fn restore_catalogue(store: &mut Store, catalogue: &Catalogue) {
     store.raise(catalogue.sequence, catalogue.next_database, catalogue.next_container);
 }
 
+/// How the partition keys of each container are hashed. Of others, which were dropped, nothing is
+/// left.
+type Definitions = HashMap<ContainerRid, Arc<Definition>>;
+
 /// Applies every record. Returns where the last file ends.
 fn replay(
     store: &mut Store,
     segments: &[Arc<Segment>],
     incarnation: u64,
 ) -> Result<u64, StorageError> {
+    let definitions: Definitions = store
+        .all_containers()
+        .map(|container| (container.rid(), container.settings().partition_key.clone()))
+        .collect();
+    let readers = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let readers = readers.clamp(1, MAX_READERS);
     std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(READ_AHEAD_FILES);
-        // Reading and checking on one core, applying on the other.
-        scope.spawn(move || {
-            for (index, segment) in segments.iter().enumerate() {
-                let read = check(segment, index + 1 == segments.len());
-                let failed = read.is_err();
-                if sender.send(read).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        apply_all(store, segments, &receiver, incarnation)
+        // Reading, checking and decoding take as long as applying, and files are independent; only
+        // applying has an order.
+        let definitions = &definitions;
+        let all: Vec<_> = (0..readers)
+            .map(|reader| {
+                let (sender, receiver) = sync_channel(READ_AHEAD_FILES);
+                scope.spawn(move || {
+                    for index in (reader..segments.len()).step_by(readers) {
+                        let last = index + 1 == segments.len();
+                        let read = read(&segments[index], last, incarnation, definitions);
+                        let failed = read.is_err();
+                        if sender.send(read).is_err() || failed {
+                            return;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        let mut end = 0;
+        for (index, segment) in segments.iter().enumerate() {
+            let file = all[index % readers].recv().map_err(|_| {
+                StorageError::io(&segment.path, std::io::Error::other("the reader ended early"))
+            })??;
+            file.records.into_iter().for_each(|record| apply(store, record));
+            end = file.end;
+        }
+        Ok(end)
     })
 }
 
-/// A file whose records are all whole.
-struct Checked {
-    bytes: Vec<u8>,
-    /// Where each payload is.
-    payloads: Vec<(usize, usize)>,
-    end: usize,
+/// A file, decoded.
+struct Decoded {
+    records: Vec<Prepared>,
+    end: u64,
 }
 
-fn check(segment: &Segment, last: bool) -> Result<Checked, StorageError> {
+/// A record, ready to be applied.
+enum Prepared {
+    Change(Commit),
+    Kept { container: ContainerRid, documents: Vec<Arc<Document>> },
+    Floors { sequence: u64, containers: Vec<(ContainerRid, u64, u64)> },
+}
+
+fn read(
+    segment: &Arc<Segment>,
+    last: bool,
+    incarnation: u64,
+    definitions: &Definitions,
+) -> Result<Decoded, StorageError> {
     let io = |error| StorageError::io(&segment.path, error);
     let corrupt = |offset: usize, what: &str| StorageError::Corrupt {
         path: segment.path.clone(),
@@ -161,17 +202,21 @@ fn check(segment: &Segment, last: bool) -> Result<Checked, StorageError> {
         // The crash came while the file was made.
         segment.write(0, &head(segment.number)).map_err(io)?;
         segment.sync().map_err(io)?;
-        return Ok(Checked { bytes, payloads: Vec::new(), end: HEAD_BYTES });
+        return Ok(Decoded { records: Vec::new(), end: HEAD_BYTES as u64 });
     }
     if !bytes.starts_with(&head(segment.number)) {
         return Err(corrupt(0, "this is not a file of this log"));
     }
-    let (mut at, mut payloads) = (HEAD_BYTES, Vec::new());
+    let (mut at, mut records) = (HEAD_BYTES, Vec::new());
     loop {
         match frame::next(&bytes, at) {
             Next::Frame(payload) => {
-                payloads.push((at + HEADER_BYTES, payload.len()));
-                at += HEADER_BYTES + payload.len();
+                let base = at + HEADER_BYTES;
+                let record = codec::read(payload)
+                    .ok_or_else(|| corrupt(base, "a record of an unknown form"))?;
+                let source = Source { segment, base, incarnation, definitions };
+                records.push(source.prepare(record));
+                at = base + payload.len();
             }
             Next::End => break,
             Next::Torn if last => {
@@ -185,32 +230,7 @@ fn check(segment: &Segment, last: bool) -> Result<Checked, StorageError> {
             Next::Damaged(what) => return Err(corrupt(at, what)),
         }
     }
-    Ok(Checked { bytes, payloads, end: at })
-}
-
-fn apply_all(
-    store: &mut Store,
-    segments: &[Arc<Segment>],
-    checked: &Receiver<Result<Checked, StorageError>>,
-    incarnation: u64,
-) -> Result<u64, StorageError> {
-    let mut end = 0;
-    for segment in segments {
-        let file = checked.recv().map_err(|_| {
-            StorageError::io(&segment.path, std::io::Error::other("the reader ended early"))
-        })??;
-        for (at, length) in &file.payloads {
-            let record = codec::read(&file.bytes[*at..at + length]);
-            let record = record.ok_or_else(|| StorageError::Corrupt {
-                path: segment.path.clone(),
-                offset: *at as u64,
-                what: "a record of an unknown form".to_owned(),
-            })?;
-            apply(store, &Source { segment, base: *at, incarnation }, record);
-        }
-        end = file.end as u64;
-    }
-    Ok(end)
+    Ok(Decoded { records, end: at as u64 })
 }
 
 /// Where a record was found.
@@ -218,9 +238,62 @@ struct Source<'a> {
     segment: &'a Arc<Segment>,
     base: usize,
     incarnation: u64,
+    definitions: &'a Definitions,
 }
 
 impl Source<'_> {
+    fn prepare(&self, record: Record<'_>) -> Prepared {
+        match record {
+            Record::Commit { sequence, at_ms, container, lsn, writes } => {
+                let mut partition = None;
+                let writes = match self.definitions.get(&container) {
+                    Some(definition) => writes
+                        .into_iter()
+                        .map(|stored| self.write(stored, definition, &mut partition, lsn, sequence))
+                        .collect(),
+                    None => Vec::new(),
+                };
+                let change = Change::Items { container, lsn, writes };
+                Prepared::Change(Commit { sequence, at_ms, change })
+            }
+            Record::Expire { sequence, at_ms, container, default_ttl } => {
+                let change = Change::Expire { container, default_ttl };
+                Prepared::Change(Commit { sequence, at_ms, change })
+            }
+            Record::Kept { container, versions } => {
+                let mut partition = None;
+                let document = |version: codec::StoredVersion<'_>| {
+                    let definition = self.definitions.get(&container)?;
+                    let partition = shared(&mut partition, version.item.key.clone(), definition);
+                    let (lsn, sequence) = (version.lsn, version.sequence);
+                    Some(self.document(&version.item, partition, lsn, sequence))
+                };
+                let documents = versions.into_iter().filter_map(document).collect();
+                Prepared::Kept { container, documents }
+            }
+            Record::Floors { sequence, containers } => Prepared::Floors { sequence, containers },
+        }
+    }
+
+    fn write(
+        &self,
+        stored: Stored<'_>,
+        definition: &Definition,
+        partition: &mut Option<Arc<Partition>>,
+        lsn: u64,
+        sequence: u64,
+    ) -> Write {
+        match stored {
+            Stored::Put(item) => {
+                let partition = shared(partition, item.key.clone(), definition);
+                Write::Put(self.document(&item, partition, lsn, sequence))
+            }
+            Stored::Remove { key, id } => {
+                Write::Remove { partition: shared(partition, key, definition), id: id.into() }
+            }
+        }
+    }
+
     fn document(
         &self,
         item: &StoredItem<'_>,
@@ -243,43 +316,55 @@ impl Source<'_> {
             ordinal: item.ordinal,
             ts: item.ts,
             ttl: item.ttl,
+            created: item.created,
             text: Text::stored(place, item.text_len),
         })
     }
 }
 
-fn apply(store: &mut Store, source: &Source<'_>, record: Record<'_>) {
+/// The partition of `key`: the one of the item before if it is the same.
+fn shared(
+    latest: &mut Option<Arc<Partition>>,
+    key: PartitionKey,
+    definition: &Definition,
+) -> Arc<Partition> {
+    match latest {
+        Some(known) if known.key == key => known.clone(),
+        _ => latest.insert(definition.partition(key)).clone(),
+    }
+}
+
+/// Lets an item that nobody else has yet share the partition of those that are there.
+fn settle(target: &Container, document: &mut Arc<Document>) {
+    if let Some(own) = Arc::get_mut(document)
+        && let Some(known) = target.partition(&own.partition.key)
+    {
+        own.partition = known.clone();
+    }
+}
+
+fn apply(store: &mut Store, record: Prepared) {
     match record {
-        Record::Commit { sequence, at_ms, container, lsn, writes } => {
-            store.raise(sequence, 0, 0);
-            // Of a container that was dropped since nothing is left.
-            let Some(target) = store.container_mut(container) else { return };
-            let write = |stored: Stored<'_>| match stored {
-                Stored::Put(item) => {
-                    let partition = target.partition_of(&item.key);
-                    Write::Put(source.document(&item, partition, lsn, sequence))
+        Prepared::Change(mut commit) => {
+            if let Change::Items { container, writes, .. } = &mut commit.change
+                && let Some(target) = store.container_mut(*container)
+            {
+                for write in writes {
+                    if let Write::Put(document) = write {
+                        settle(target, document);
+                    }
                 }
-                Stored::Remove { key, id } => {
-                    Write::Remove { partition: target.partition_of(&key), id: id.into() }
-                }
-            };
-            let writes = writes.into_iter().map(write).collect();
-            let change = Change::Items { container, lsn, writes };
-            store.apply(&Commit { sequence, at_ms, change });
+            }
+            store.apply(&commit);
         }
-        Record::Expire { sequence, at_ms, container, default_ttl } => {
-            let change = Change::Expire { container, default_ttl };
-            store.apply(&Commit { sequence, at_ms, change });
-        }
-        Record::Kept { container, versions } => {
+        Prepared::Kept { container, documents } => {
             let Some(target) = store.container_mut(container) else { return };
-            for version in versions {
-                let partition = target.partition_of(&version.item.key);
-                let (lsn, sequence) = (version.lsn, version.sequence);
-                target.restore(source.document(&version.item, partition, lsn, sequence));
+            for mut document in documents {
+                settle(target, &mut document);
+                target.restore(document);
             }
         }
-        Record::Floors { sequence, containers } => {
+        Prepared::Floors { sequence, containers } => {
             store.raise(sequence, 0, 0);
             for (rid, lsn, next_number) in containers {
                 raise(store, rid, lsn, next_number);

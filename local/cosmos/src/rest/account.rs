@@ -50,7 +50,7 @@ pub(super) fn databases(state: &State, request: &Request) -> Answer {
         }
         Method::POST if is_query(request) => {
             let all = state.read().databases().map(database_json).collect();
-            Ok(listing("", "Databases", &query::over(&query::parse(request)?, all)))
+            Ok(listing("", "Databases", &query::over(&query::parse(request)?, all)?))
         }
         Method::POST => {
             let id = crate::store::resource_id(&object(request)?)?;
@@ -87,7 +87,7 @@ pub(super) fn containers(state: &State, request: &Request, database: &str) -> An
         let database = store.database(database)?;
         let mut all: Vec<_> = store.containers(database.rid).map(container_json).collect();
         if let Some(query) = query {
-            all = query::over(&query, all);
+            all = query::over(&query, all)?;
         }
         Ok(listing(&database.rid.text(), "DocumentCollections", &all))
     };
@@ -191,7 +191,7 @@ pub(super) fn offers(state: &State, request: &Request, id: Option<&str>) -> Answ
     match (&request.method, id) {
         (&Method::GET, None) => Ok(listing("", "Offers", &all())),
         (&Method::POST, None) if is_query(request) => {
-            Ok(listing("", "Offers", &query::over(&query::parse(request)?, all())))
+            Ok(listing("", "Offers", &query::over(&query::parse(request)?, all())?))
         }
         (&Method::GET | &Method::PUT, Some(id)) => {
             let known = all().into_iter().find(|offer| offer["id"] == id || offer["_rid"] == id);

@@ -16,7 +16,7 @@ pub(super) struct Metrics(Mutex<Counters>);
 #[derive(Debug, Default)]
 struct Counters {
     /// By method and status: a few dozen at most.
-    answers: BTreeMap<(String, u16), u64>,
+    answers: BTreeMap<(&'static str, u16), u64>,
     containers: BTreeMap<ContainerRid, Used>,
 }
 
@@ -32,13 +32,15 @@ impl Metrics {
     pub(super) fn answered(&self, method: &Method, status: StatusCode) {
         // Other methods are refused; their names are the clients' invention.
         let method = match *method {
-            Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {
-                method.as_str()
-            }
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
             _ => "other",
         };
         let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counters.answers.entry((method.to_owned(), status.as_u16())).or_default() += 1;
+        *counters.answers.entry((method, status.as_u16())).or_default() += 1;
     }
 
     pub(super) fn charged(&self, container: ContainerRid, units: f64, throttled: bool) {

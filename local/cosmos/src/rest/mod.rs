@@ -25,7 +25,6 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
-use uuid::Uuid;
 
 use crate::auth::Intent;
 use faults::Fault;
@@ -52,10 +51,10 @@ async fn answer(
     body: Result<Bytes, Refusal>,
 ) -> Result<Response<Full<Bytes>>, Dropped> {
     let activity_id = parts.headers.get("x-ms-activity-id").cloned().unwrap_or_else(|| {
-        let id = Uuid::new_v4().to_string();
-        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("0"))
+        let id = state.activity_id().to_string();
+        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("0"))
     });
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
     let answer = match admit(state, parts, body).await {
         Fate::Answered(answer) => settled(state, answer).await,
         Fate::Dropped => return Err(Dropped),
@@ -65,7 +64,7 @@ async fn answer(
         Err(refusal) => {
             tracing::debug!(
                 http.method = %method,
-                http.path = path,
+                http.path = uri.path(),
                 http.status = refusal.status.as_u16(),
                 cosmos.substatus = refusal.substatus,
                 reason = refusal.message,

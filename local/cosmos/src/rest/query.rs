@@ -15,9 +15,9 @@ use crate::limits::{MAX_INLINE_SCAN_DOCUMENTS, MAX_QUERY_BYTES};
 use crate::sql::ast::Projection;
 use crate::sql::eval;
 use crate::sql::{self, Query};
-use crate::store::ContainerRid;
 use crate::store::feed::Scope;
-use crate::store::query::{Page, Plan, Run};
+use crate::store::query::{Fetched, Page, Plan, Run};
+use crate::store::{ContainerRid, StoreError};
 use crate::store::{epk_to_hex, query_charge};
 
 #[derive(Deserialize)]
@@ -146,9 +146,24 @@ fn execution_info(info: &Value, min: &str, max: &str, single: bool) -> Value {
 }
 
 /// Evaluates a query over resources that are not items, such as databases.
-pub(super) fn over(query: &Query, resources: Vec<Value>) -> Vec<Value> {
+///
+/// # Errors
+/// 400 when a limit of evaluation is exceeded, or for what only queries over items know.
+pub(super) fn over(query: &Query, resources: Vec<Value>) -> Result<Vec<Value>, Refusal> {
+    let select = &query.select;
+    if query.is_grouped()
+        || select.distinct
+        || !select.order_by.is_empty()
+        || !select.sources.is_empty()
+    {
+        return Err(Refusal::bad(
+            "a query over databases, containers or offers knows no JOIN, DISTINCT, GROUP BY, \
+             ORDER BY and no aggregates",
+        ));
+    }
+    let watch = eval::Watch::default();
     let matching = resources.into_iter().filter_map(|resource| {
-        let row = eval::Scope { slots: vec![Some(&resource)], aggregates: &[] };
+        let row = eval::Scope::of(Some(&resource), &watch);
         let filter = query.select.filter.as_ref();
         if filter.is_some_and(|filter| !eval::is_true(filter, &row)) {
             return None;
@@ -159,24 +174,20 @@ pub(super) fn over(query: &Query, resources: Vec<Value>) -> Vec<Value> {
         }
     });
     let limit = query.top.unwrap_or(usize::MAX).min(query.limit.unwrap_or(usize::MAX));
-    matching.skip(query.offset).take(limit).collect()
+    let found = matching.skip(query.offset).take(limit).collect();
+    watch.verdict().map_err(StoreError::from)?;
+    Ok(found)
 }
 
 async fn run(state: &State, target: &Target, request: &Request, query: Query) -> Answer {
     let scope = target.scope(request)?;
     let scope_of_answer = scope.clone();
     let now_ms = state.clock.now_ms();
-    let (plan, unprepared) = {
+    let plan = {
         let store = state.read();
-        let container = target.container(&store)?;
         let continuation = request.header("x-ms-continuation");
-        let plan = Plan::new(Arc::new(query), scope, continuation, container)?;
-        let unprepared = plan.needs_preparation(container);
-        (plan, unprepared)
+        Plan::new(Arc::new(query), scope, continuation, target.container(&store)?)?
     };
-    if unprepared {
-        state.write().prepare(target.rid, &plan);
-    }
     let run = plan.run(request.max_items(), now_ms, target.default_ttl);
     let finished = complete(state, target.rid, run).await?;
     let origin = match &scope_of_answer {
@@ -193,9 +204,17 @@ pub(super) async fn complete(
     mut run: Run,
 ) -> Result<Page, Refusal> {
     loop {
-        let candidates = {
+        let fetched = {
             let store = state.read();
             run.fetch(store.container_at(rid)?)
+        };
+        let candidates = match fetched {
+            Fetched::Candidates(candidates) => candidates,
+            // Not there yet, or other queries have pushed it out meanwhile.
+            Fetched::IndexMissing(shape) => {
+                state.write().prepare(rid, &shape);
+                continue;
+            }
         };
         let flow = if candidates.len() <= MAX_INLINE_SCAN_DOCUMENTS {
             run.evaluate(&candidates)
@@ -215,7 +234,7 @@ pub(super) async fn complete(
             break;
         }
     }
-    Ok(run.finish())
+    Ok(run.finish()?)
 }
 
 fn page(page: Page, origin: &Origin) -> Reply {

@@ -11,6 +11,9 @@ use crate::auth::Denied;
 use crate::sql::SqlError;
 use crate::store::{Container, Ranges, StoreError};
 
+/// Headers of every answer, the date of the server included.
+const COMMON_HEADERS: usize = 7;
+
 /// The status that asks to try the same again at once.
 pub(super) const RETRY_WITH: u16 = 449;
 
@@ -88,9 +91,10 @@ impl Reply {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        headers.reserve(self.headers.len() + COMMON_HEADERS);
         for (name, value) in self.headers {
             // Names are ours; values are ids and ETags, which hold no control characters.
-            if let Ok(value) = HeaderValue::from_str(&value) {
+            if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
                 headers.insert(HeaderName::from_static(name), value);
             }
         }
@@ -98,7 +102,7 @@ impl Reply {
         headers.insert("x-ms-activity-id", activity_id.clone());
         headers.insert("x-ms-version", HeaderValue::from_static("2020-07-15"));
         headers.insert("x-ms-gatewayversion", HeaderValue::from_static("version=2.0.0"));
-        if let Ok(charge) = HeaderValue::from_str(&self.charge.to_string()) {
+        if let Ok(charge) = HeaderValue::from_maybe_shared(Bytes::from(self.charge.to_string())) {
             headers.insert("x-ms-request-charge", charge);
         }
         response

@@ -1,6 +1,7 @@
 //! What all connections share: the store, the clock, the key.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use listener::Clock;
@@ -32,6 +33,9 @@ pub(super) struct State {
     pub(super) metrics: Metrics,
     /// How clients reach it: `http` or `https`.
     pub(super) scheme: &'static str,
+    /// Makes activity ids differ from those of other runs.
+    run: u64,
+    activities: AtomicU64,
 }
 
 impl State {
@@ -57,7 +61,14 @@ impl State {
             faults: options.faults.then(Faults::default),
             metrics: Metrics::default(),
             scheme: if options.certificate.is_some() { "https" } else { "http" },
+            run: uuid::Uuid::new_v4().as_u64_pair().0,
+            activities: AtomicU64::new(0),
         }
+    }
+
+    /// The id of a request that brought none. Counted, because randomness costs a system call.
+    pub(super) fn activity_id(&self) -> uuid::Uuid {
+        uuid::Uuid::from_u64_pair(self.run, self.activities.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Lets a request about items in, or says after how many milliseconds to come again.

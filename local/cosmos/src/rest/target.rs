@@ -1,5 +1,7 @@
 //! The container that a request is about, and the part of it.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::reply::{Origin, Refusal};
@@ -15,7 +17,7 @@ pub(super) struct Target {
     pub(super) rid: ContainerRid,
     pub(super) origin: Origin,
     pub(super) default_ttl: Option<i64>,
-    pub(super) partition_key: Definition,
+    pub(super) partition_key: Arc<Definition>,
     pub(super) database: String,
     /// How many ranges the container has.
     pub(super) ranges: Ranges,

@@ -1,26 +1,68 @@
-//! Evaluation of resolved expressions. `None` is undefined; nothing here can fail.
+//! Evaluation of resolved expressions. `None` is undefined.
+//!
+//! Nothing here fails, but something can grow beyond its limit. Whoever evaluates hands in a
+//! [`Watch`] and asks it afterwards: a result that was cut off must not be used.
 //!
 //! Undefined spreads: an operator on undefined or ill-typed operands is undefined, a comparison of
 //! different types is undefined, and a row whose filter is not `true` is dropped
 //! (<https://learn.microsoft.com/azure/cosmos-db/nosql/query/equality-comparison-operators>).
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use serde_json::{Map, Number, Value};
+use thiserror::Error;
 
 use super::aggregate::Accumulator;
 use super::ast::{Binary, Expr, Projection, Select, Source, SubqueryKind, Unary};
 use super::{like, order};
 use crate::limits::{MAX_ROWS_PER_DOCUMENT, MAX_STRING_RESULT_BYTES};
 
+/// A limit of evaluation that was exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Exceeded {
+    /// See [`MAX_ROWS_PER_DOCUMENT`].
+    #[error("the query makes more than {MAX_ROWS_PER_DOCUMENT} rows of one item")]
+    Rows,
+    /// See [`MAX_STRING_RESULT_BYTES`].
+    #[error("the query makes a string of more than {MAX_STRING_RESULT_BYTES} bytes")]
+    String,
+}
+
+/// Notes the first limit that an evaluation exceeded.
+#[derive(Debug, Default)]
+pub(crate) struct Watch(Cell<Option<Exceeded>>);
+
+impl Watch {
+    fn note(&self, exceeded: Exceeded) {
+        self.0.set(self.0.get().or(Some(exceeded)));
+    }
+
+    /// Whether everything so far was within the limits.
+    ///
+    /// # Errors
+    /// [`Exceeded`] when it was not, and results are worthless.
+    pub(crate) fn verdict(&self) -> Result<(), Exceeded> {
+        self.0.get().map_or(Ok(()), Err)
+    }
+}
+
 /// The values that slots and aggregates stand for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Scope<'a> {
     /// Slot 0 is the item.
     pub(crate) slots: Vec<Option<&'a Value>>,
     pub(crate) aggregates: &'a [Option<Value>],
+    pub(crate) watch: &'a Watch,
+}
+
+impl<'a> Scope<'a> {
+    /// That of one item, or of none.
+    pub(crate) fn of(item: Option<&'a Value>, watch: &'a Watch) -> Self {
+        Self { slots: vec![item], aggregates: &[], watch }
+    }
 }
 
 /// The value of `expr`.
@@ -42,7 +84,8 @@ pub(crate) fn eval<'a>(expr: &'a Expr, scope: &'a Scope<'_>) -> Option<Cow<'a, V
         }
         Expr::Unary(operator, operand) => unary(*operator, eval(operand, scope)).map(Cow::Owned),
         Expr::Binary(operator, left, right) => {
-            binary(*operator, &*eval(left, scope)?, &*eval(right, scope)?).map(Cow::Owned)
+            let (left, right) = (eval(left, scope)?, eval(right, scope)?);
+            binary(*operator, &left, &right, scope.watch).map(Cow::Owned)
         }
         Expr::And(all) => connect(all, scope, false),
         Expr::Or(all) => connect(all, scope, true),
@@ -68,6 +111,10 @@ pub(crate) fn eval<'a>(expr: &'a Expr, scope: &'a Scope<'_>) -> Option<Cow<'a, V
         }
         Expr::Call(function, arguments) => {
             let arguments: Vec<_> = arguments.iter().map(|a| eval(a, scope)).collect();
+            if function.grows_to(&arguments).is_some_and(|size| size > MAX_STRING_RESULT_BYTES) {
+                scope.watch.note(Exceeded::String);
+                return None;
+            }
             (function.call)(&arguments).map(Cow::Owned)
         }
         Expr::Object(properties) => {
@@ -91,19 +138,22 @@ pub(crate) fn is_true(expr: &Expr, scope: &Scope<'_>) -> bool {
     matches!(eval(expr, scope).as_deref(), Some(Value::Bool(true)))
 }
 
-/// Calls `row` for every combination of the elements of `sources`, until it breaks.
+/// Calls `row` for every combination of the elements of `sources`, until it breaks. With more
+/// combinations than are allowed it breaks by itself, and the watch of `scope` knows.
 pub(crate) fn for_each_row(
     sources: &[Source],
     scope: &Scope<'_>,
     row: &mut dyn FnMut(&Scope<'_>) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
     let mut rows = 0;
-    let flow = join(sources, scope, &mut |scope| {
+    join(sources, scope, &mut |scope| {
         rows += 1;
-        if rows > MAX_ROWS_PER_DOCUMENT { ControlFlow::Break(()) } else { row(scope) }
-    });
-    // Only `row` may end what goes on beyond this item.
-    if rows > MAX_ROWS_PER_DOCUMENT { ControlFlow::Continue(()) } else { flow }
+        if rows > MAX_ROWS_PER_DOCUMENT {
+            scope.watch.note(Exceeded::Rows);
+            return ControlFlow::Break(());
+        }
+        row(scope)
+    })
 }
 
 fn join(
@@ -115,7 +165,7 @@ fn join(
     let Some(collection) = source.collection.as_ref().and_then(|expr| eval(expr, scope)) else {
         return ControlFlow::Continue(());
     };
-    let mut inner = Scope { slots: scope.slots.clone(), aggregates: scope.aggregates };
+    let mut inner = scope.clone();
     if !source.iterate {
         inner.slots.push(Some(&collection));
         return join(rest, &inner, row);
@@ -221,7 +271,7 @@ fn unary(operator: Unary, operand: Option<Cow<'_, Value>>) -> Option<Value> {
     }
 }
 
-fn binary(operator: Binary, left: &Value, right: &Value) -> Option<Value> {
+fn binary(operator: Binary, left: &Value, right: &Value, watch: &Watch) -> Option<Value> {
     let ordered = |test: fn(Ordering) -> bool| Some(test(compare(left, right)?).into());
     let doubles = || Some((left.as_f64()?, right.as_f64()?));
     let integers = |call: fn(i64, i64) -> Option<i64>| call(left.as_i64()?, right.as_i64()?);
@@ -251,8 +301,11 @@ fn binary(operator: Binary, left: &Value, right: &Value) -> Option<Value> {
         },
         Binary::Concat => {
             let (left, right) = (left.as_str()?, right.as_str()?);
-            let fits = left.len() + right.len() <= MAX_STRING_RESULT_BYTES;
-            fits.then(|| [left, right].concat().into())
+            if left.len() + right.len() > MAX_STRING_RESULT_BYTES {
+                watch.note(Exceeded::String);
+                return None;
+            }
+            Some([left, right].concat().into())
         }
         Binary::BitAnd => Some((bits(left)? & bits(right)?).into()),
         Binary::BitOr => Some((bits(left)? | bits(right)?).into()),
@@ -275,7 +328,7 @@ fn subquery(kind: SubqueryKind, select: &Select, scope: &Scope<'_>) -> Option<Va
     let mut rows: Vec<(Vec<u8>, Value)> = Vec::new();
     let mut accumulators: Vec<Accumulator> =
         select.aggregates.iter().map(|a| Accumulator::new(a.kind)).collect();
-    let outer = Scope { slots: scope.slots.clone(), aggregates: &[] };
+    let outer = Scope { slots: scope.slots.clone(), aggregates: &[], watch: scope.watch };
     let any_will_do = kind == SubqueryKind::Exists && select.offset.is_none();
     let _ = for_each_row(&select.sources, &outer, &mut |row| {
         if select.filter.as_ref().is_some_and(|filter| !is_true(filter, row)) {
@@ -299,7 +352,7 @@ fn subquery(kind: SubqueryKind, select: &Select, scope: &Scope<'_>) -> Option<Va
     });
     if !accumulators.is_empty() {
         let values: Vec<_> = accumulators.into_iter().map(Accumulator::finish).collect();
-        let row = Scope { slots: scope.slots.clone(), aggregates: &values };
+        let row = Scope { slots: scope.slots.clone(), aggregates: &values, watch: scope.watch };
         rows.extend(project(&select.projection, &row).map(|value| (Vec::new(), value)));
     }
     if select.distinct {

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::eval::{equal, number};
-use crate::limits::MAX_STRING_RESULT_BYTES;
 
 /// Arguments; `None` is undefined.
 pub(crate) type Arguments<'a, 'b> = &'b [Option<Cow<'a, Value>>];
@@ -19,12 +18,19 @@ pub(crate) struct Function {
     most: usize,
     /// The implementation.
     pub(crate) call: fn(Arguments<'_, '_>) -> Option<Value>,
+    /// Bytes of the string that it makes, if that can be more than it is given.
+    size: Option<fn(Arguments<'_, '_>) -> Option<usize>>,
 }
 
 impl Function {
     /// Its upper-case name.
     pub(super) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Bytes of the string that it makes of these, if that can be more than they have.
+    pub(super) fn grows_to(&self, arguments: Arguments<'_, '_>) -> Option<usize> {
+        self.size.and_then(|size| size(arguments))
     }
 
     pub(super) fn accepts(&self, count: usize) -> bool {
@@ -43,7 +49,14 @@ const fn function(
     most: usize,
     call: fn(Arguments<'_, '_>) -> Option<Value>,
 ) -> Function {
-    Function { name, least, most, call }
+    Function { name, least, most, call, size: None }
+}
+
+impl Function {
+    const fn growing(mut self, size: fn(Arguments<'_, '_>) -> Option<usize>) -> Self {
+        self.size = Some(size);
+        self
+    }
 }
 
 const MANY: usize = 64;
@@ -69,7 +82,8 @@ static TABLE: &[Function] = &[
     function("LTRIM", 1, 1, |a| Some(text(a, 0)?.trim_start().into())),
     function("RTRIM", 1, 1, |a| Some(text(a, 0)?.trim_end().into())),
     function("REVERSE", 1, 1, |a| Some(text(a, 0)?.chars().rev().collect::<String>().into())),
-    function("CONCAT", 2, MANY, concat),
+    function("CONCAT", 2, MANY, |a| Some(texts(a)?.concat().into()))
+        .growing(|a| Some(texts(a)?.iter().map(|part| part.len()).sum())),
     function("SUBSTRING", 3, 3, |a| {
         let (start, length) = (integer(a, 1)?.max(0), integer(a, 2)?.max(0));
         Some(text(a, 0)?.chars().skip(size(start)).take(size(length)).collect::<String>().into())
@@ -82,12 +96,17 @@ static TABLE: &[Function] = &[
         let skip = text.chars().count().saturating_sub(size(integer(a, 1)?));
         Some(text.chars().skip(skip).collect::<String>().into())
     }),
-    function("REPLACE", 3, 3, replace),
-    function("REPLICATE", 2, 2, |a| {
-        let (text, times) = (text(a, 0)?, size(integer(a, 1)?));
-        let fits = text.len().checked_mul(times)? <= MAX_STRING_RESULT_BYTES;
-        fits.then(|| text.repeat(times).into())
+    function("REPLACE", 3, 3, |a| {
+        let (whole, from, to) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
+        Some(if from.is_empty() { whole.into() } else { whole.replace(from, to).into() })
+    })
+    .growing(|a| {
+        let (whole, from, to) = (text(a, 0)?, text(a, 1)?, text(a, 2)?);
+        let found = if from.is_empty() { 0 } else { whole.matches(from).count() };
+        Some(whole.len().saturating_add(found.saturating_mul(to.len())))
     }),
+    function("REPLICATE", 2, 2, |a| Some(text(a, 0)?.repeat(size(integer(a, 1)?)).into()))
+        .growing(|a| Some(text(a, 0)?.len().saturating_mul(size(integer(a, 1)?)))),
     function("INDEX_OF", 2, 3, |a| {
         let text = text(a, 0)?;
         let skip = if a.len() == 3 { size(integer(a, 2)?) } else { 0 };
@@ -202,19 +221,8 @@ fn matching(arguments: Arguments<'_, '_>, test: fn(&str, &str) -> bool) -> Optio
     )
 }
 
-fn concat(arguments: Arguments<'_, '_>) -> Option<Value> {
-    let parts = (0..arguments.len()).map(|i| text(arguments, i)).collect::<Option<Vec<_>>>()?;
-    let fits = parts.iter().map(|part| part.len()).sum::<usize>() <= MAX_STRING_RESULT_BYTES;
-    fits.then(|| parts.concat().into())
-}
-
-fn replace(arguments: Arguments<'_, '_>) -> Option<Value> {
-    let (whole, from, to) = (text(arguments, 0)?, text(arguments, 1)?, text(arguments, 2)?);
-    if from.is_empty() {
-        return Some(whole.into());
-    }
-    let length = whole.len() + whole.matches(from).count().saturating_mul(to.len());
-    (length <= MAX_STRING_RESULT_BYTES).then(|| whole.replace(from, to).into())
+fn texts<'b>(arguments: Arguments<'_, 'b>) -> Option<Vec<&'b str>> {
+    (0..arguments.len()).map(|index| text(arguments, index)).collect()
 }
 
 fn parsed(arguments: Arguments<'_, '_>, test: fn(&Value) -> bool) -> Option<Value> {

@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub(crate) use ast::Select;
+pub use eval::Exceeded;
 pub(crate) use needs::Needs;
 
 use ast::Expr;
@@ -50,6 +51,9 @@ pub struct Query {
     pub(crate) needs: Needs,
     /// The same without the filter.
     pub(crate) needs_without_filter: Needs,
+    /// The parts of the filter that are about the item alone. One that is not true spares the
+    /// item's JOINs.
+    pub(crate) item_filters: Vec<Expr>,
     /// FROM was given; without it there is one row and no item.
     pub(crate) has_source: bool,
     pub(crate) top: Option<usize>,
@@ -90,6 +94,7 @@ impl Query {
             top: count(&select.top, "TOP")?,
             offset: count(&select.offset, "OFFSET")?.unwrap_or(0),
             limit: count(&select.limit, "LIMIT")?,
+            item_filters: item_filters(&select),
             needs: Needs::of(&mut select),
             needs_without_filter: Needs::without_filter(&mut select),
             has_source,
@@ -101,6 +106,27 @@ impl Query {
     pub(crate) fn is_grouped(&self) -> bool {
         !self.select.group_by.is_empty() || !self.select.aggregates.is_empty()
     }
+}
+
+fn item_filters(select: &Select) -> Vec<Expr> {
+    fn is_about_item(expr: &Expr) -> bool {
+        match expr {
+            Expr::Slot(slot) => *slot == 0,
+            Expr::Subquery(..) | Expr::AggregateSlot(_) => false,
+            other => {
+                let mut all = true;
+                other.clone().children_mut(&mut |child| all &= is_about_item(child));
+                all
+            }
+        }
+    }
+    let parts = match &select.filter {
+        _ if select.sources.is_empty() => return Vec::new(),
+        Some(Expr::And(all)) => all.as_slice(),
+        Some(filter) => std::slice::from_ref(filter),
+        None => &[],
+    };
+    parts.iter().filter(|part| is_about_item(part)).cloned().collect()
 }
 
 /// Whatever stands beside an aggregate must be the same for all rows of a group.
@@ -155,10 +181,13 @@ impl Condition {
     }
 
     /// Whether it is true of the item with this JSON text.
-    pub fn holds(&self, item: &[u8]) -> bool {
-        let item = self.needs.read(item);
-        let scope = eval::Scope { slots: vec![item.as_ref()], aggregates: &[] };
-        eval::is_true(&self.filter, &scope)
+    ///
+    /// # Errors
+    /// [`Exceeded`].
+    pub fn holds(&self, item: &[u8]) -> Result<bool, Exceeded> {
+        let (item, watch) = (self.needs.read(item), eval::Watch::default());
+        let holds = eval::is_true(&self.filter, &eval::Scope::of(item.as_ref(), &watch));
+        watch.verdict().map(|()| holds)
     }
 }
 
@@ -239,7 +268,8 @@ mod tests {
     fn exercise(text: &str) {
         let item = json!({"a": 1, "b": [{"c": "x"}], "id": "1"});
         if let Ok(query) = Query::parse(text, &parameters()) {
-            let scope = eval::Scope { slots: vec![Some(&item)], aggregates: &[] };
+            let watch = eval::Watch::default();
+            let scope = eval::Scope::of(Some(&item), &watch);
             let _ = eval::for_each_row(&query.select.sources, &scope, &mut |row| {
                 query.select.filter.iter().for_each(|f| drop(eval::eval(f, row)));
                 drop(eval::project(&query.select.projection, row));
@@ -247,7 +277,7 @@ mod tests {
             });
         }
         if let Ok(condition) = Condition::parse(text) {
-            condition.holds(item.to_string().as_bytes());
+            let _ = condition.holds(item.to_string().as_bytes());
         }
     }
 
@@ -297,7 +327,7 @@ mod tests {
             ("from c where ARRAY_LENGTH(ARRAY(SELECT VALUE k FROM k IN c.o.k)) = 2", true),
             ("from c where (SELECT VALUE COUNT(1) FROM k IN c.o.k) = 2", true),
         ] {
-            assert_eq!(Condition::parse(text).unwrap().holds(item), expected, "{text}");
+            assert_eq!(Condition::parse(text).unwrap().holds(item), Ok(expected), "{text}");
         }
         for bad in [
             "",

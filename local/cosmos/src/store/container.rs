@@ -14,13 +14,14 @@ use super::StoreError;
 use super::commit::Write;
 use super::document::Document;
 use super::epk::Scheme;
+use super::history::{Event, History, Version};
 use super::index::{OrderedIndex, Shape};
 use super::partition::{Definition, Partition, PartitionKey, Path, lookup, parse_path};
 use super::ranges::Ranges;
 use super::rid::ContainerRid;
 use crate::limits::{
-    MAX_FEED_SECONDS, MAX_INDEXES_PER_CONTAINER, MAX_RESOURCE_ID_BYTES, MAX_UNIQUE_KEY_PATHS,
-    MAX_UNIQUE_KEYS,
+    DEFAULT_RETENTION_MINUTES, MAX_FEED_SECONDS, MAX_INDEXES_PER_CONTAINER, MAX_RESOURCE_ID_BYTES,
+    MAX_RETENTION_MINUTES, MAX_UNIQUE_KEY_PATHS, MAX_UNIQUE_KEYS,
 };
 use crate::sql::order;
 
@@ -30,9 +31,11 @@ pub struct Settings {
     /// Its id, unique within the database.
     pub id: String,
     /// Where the partition key of an item is.
-    pub partition_key: Definition,
+    pub partition_key: Arc<Definition>,
     /// Seconds that items live; -1 for ever unless they say otherwise, `None` for ever.
     pub default_ttl: Option<i64>,
+    /// For how long every version is kept for the change feed, in milliseconds.
+    pub retention_ms: u64,
     /// Combinations of properties that must be unique within a partition.
     pub unique_keys: Vec<Vec<Path>>,
     /// The declaration, with defaults filled in and unknown properties kept.
@@ -64,6 +67,8 @@ pub struct Container {
     pub(super) feed: BTreeMap<(u64, u32), Arc<Document>>,
     /// The first change of every second in which there was one.
     pub(super) seconds: BTreeMap<u64, u64>,
+    /// Everything that happened for a while.
+    pub(super) history: History,
     /// Deadlines of the items that have one.
     expiring: BTreeSet<(u64, u64)>,
     /// Newest first; the oldest goes when there are too many.
@@ -77,7 +82,7 @@ impl Settings {
     /// [`StoreError::BadRequest`].
     pub fn parse(declared: &Map<String, Value>) -> Result<Self, StoreError> {
         let id = super::resource_id(declared)?;
-        let partition_key = Definition::parse(declared.get("partitionKey"))?;
+        let partition_key = Arc::new(Definition::parse(declared.get("partitionKey"))?);
         let default_ttl = match declared.get("defaultTtl") {
             None | Some(Value::Null) => None,
             Some(ttl) => Some(
@@ -87,6 +92,7 @@ impl Settings {
             ),
         };
         let unique_keys = unique_keys(declared)?;
+        let retention_ms = retention_minutes(declared)? * 60_000;
         let mut properties = declared.clone();
         for name in super::item::SYSTEM_PROPERTIES {
             properties.remove(name);
@@ -124,7 +130,25 @@ impl Settings {
                 *slot = default;
             }
         }
-        Ok(Self { id, partition_key, default_ttl, unique_keys, properties })
+        Ok(Self { id, partition_key, default_ttl, retention_ms, unique_keys, properties })
+    }
+}
+
+fn retention_minutes(declared: &Map<String, Value>) -> Result<u64, StoreError> {
+    let policy =
+        declared.get("changeFeedPolicy").and_then(|policy| policy.get("retentionDuration"));
+    match policy {
+        None | Some(Value::Null) => Ok(DEFAULT_RETENTION_MINUTES),
+        Some(minutes) => {
+            // Zero means that none was asked for.
+            let minutes = minutes.as_u64().filter(|minutes| *minutes <= MAX_RETENTION_MINUTES);
+            minutes.map(|minutes| if minutes == 0 { DEFAULT_RETENTION_MINUTES } else { minutes })
+        }
+        .ok_or_else(|| {
+            StoreError::bad(format!(
+                "changeFeedPolicy.retentionDuration must be 0 to {MAX_RETENTION_MINUTES} minutes"
+            ))
+        }),
     }
 }
 
@@ -163,6 +187,7 @@ impl Container {
             by_number: BTreeMap::new(),
             feed: BTreeMap::new(),
             seconds: BTreeMap::new(),
+            history: History::default(),
             expiring: BTreeSet::new(),
             indexes: Vec::new(),
         }
@@ -217,12 +242,13 @@ impl Container {
         document.is_live(self.settings.default_ttl, now_ms)
     }
 
-    pub(super) fn partition(&self, key: &PartitionKey) -> Option<&Arc<Partition>> {
+    /// The partition of this key that the items share, if there are any.
+    pub(crate) fn partition(&self, key: &PartitionKey) -> Option<&Arc<Partition>> {
         self.partition_items(key).next().map(|document| &document.partition)
     }
 
     /// The logical partition of a complete key, shared with the items that are in it.
-    pub(crate) fn partition_of(&self, key: &PartitionKey) -> Arc<Partition> {
+    pub(super) fn partition_of(&self, key: &PartitionKey) -> Arc<Partition> {
         let known = self.partition(key).cloned();
         known.unwrap_or_else(|| self.settings.partition_key.partition(key.clone()))
     }
@@ -243,7 +269,16 @@ impl Container {
     }
 
     fn find(&self, key: &PartitionKey, id: &str) -> Option<&Arc<Document>> {
-        let (key_hash, id_hash) = (self.hashes.hash_one(key), self.hashes.hash_one(id));
+        self.find_at((self.hashes.hash_one(key), self.hashes.hash_one(id)), key, id)
+    }
+
+    /// [`Container::find`] with the hashes of key and id.
+    fn find_at(
+        &self,
+        (key_hash, id_hash): (u64, u64),
+        key: &PartitionKey,
+        id: &str,
+    ) -> Option<&Arc<Document>> {
         let same_hash = self.by_key.range((key_hash, id_hash, 0)..=(key_hash, id_hash, u64::MAX));
         same_hash
             .map(|(_, document)| document)
@@ -282,16 +317,49 @@ impl Container {
     pub(super) fn apply(&mut self, lsn: u64, sequence: u64, at_ms: u64, writes: &[Write]) {
         self.raise(lsn, sequence);
         self.note_second(at_ms / 1000, lsn);
+        self.history.begin(lsn);
         for write in writes {
-            match write {
-                Write::Put(document) => self.put(document.clone()),
-                Write::Remove { partition, id } => {
-                    if let Some(document) = self.find(&partition.key, id).cloned() {
-                        self.take(&document);
+            let version = match write {
+                Write::Put(document) => {
+                    let previous = self.put(document.clone());
+                    // A log that was cut off in front may not have the version before.
+                    let event = match previous.is_none() && document.created {
+                        true => Event::Created,
+                        false => Event::Replaced,
+                    };
+                    Version {
+                        event,
+                        lsn,
+                        at_ms,
+                        partition: document.partition.clone(),
+                        id: document.id.clone(),
+                        document: Some(document.clone()),
+                        previous_lsn: previous.map(|previous| previous.lsn),
                     }
                 }
-            }
+                Write::Remove { partition, id } => {
+                    let document = self.find(&partition.key, id).cloned();
+                    document.iter().for_each(|document| self.take(document));
+                    let expired = document.as_ref().is_some_and(|d| !self.is_live(d, at_ms));
+                    Version {
+                        event: Event::Deleted { expired },
+                        lsn,
+                        at_ms,
+                        partition: partition.clone(),
+                        id: id.clone(),
+                        previous_lsn: document.as_ref().map(|document| document.lsn),
+                        document,
+                    }
+                }
+            };
+            self.history.push(version);
         }
+        self.trim_history(at_ms);
+    }
+
+    /// Gives up what the change feed need not keep any longer.
+    pub(super) fn trim_history(&mut self, now_ms: u64) {
+        self.history.trim(now_ms.saturating_sub(self.settings.retention_ms));
     }
 
     /// Takes back a version that the log had kept by itself, unless a newer one is there.
@@ -303,7 +371,7 @@ impl Container {
         }
         self.raise(document.lsn, document.sequence);
         self.note_second(document.ts, document.lsn);
-        self.put(document);
+        drop(self.put(document));
     }
 
     /// Makes sure that no number that was given out before is given out again.
@@ -328,20 +396,16 @@ impl Container {
         expired.iter().for_each(|document| self.take(document));
     }
 
-    /// Removes what has expired by `now_ms`, at most `limit` items; returns how many.
-    pub(super) fn sweep(&mut self, now_ms: u64, limit: usize) -> usize {
-        let mut swept = 0;
-        while swept < limit
-            && let Some((deadline, number)) = self.expiring.first().copied()
-            && deadline.saturating_mul(1000) <= now_ms
-        {
-            match self.by_number.get(&number).cloned() {
-                Some(document) => self.take(&document),
-                None => drop(self.expiring.pop_first()),
-            }
-            swept += 1;
-        }
-        swept
+    /// The removal of what has expired by `now_ms`, at most `limit` items.
+    pub(super) fn expired(&self, now_ms: u64, limit: usize) -> Vec<Write> {
+        let due = self.expiring.iter().take_while(|due| due.0.saturating_mul(1000) <= now_ms);
+        due.filter_map(|(_, number)| self.by_number.get(number))
+            .take(limit)
+            .map(|document| Write::Remove {
+                partition: document.partition.clone(),
+                id: document.id.clone(),
+            })
+            .collect()
     }
 
     /// Takes new settings over. Lifetimes may change with them.
@@ -373,9 +437,12 @@ impl Container {
         self.indexes.truncate(MAX_INDEXES_PER_CONTAINER);
     }
 
-    fn put(&mut self, document: Arc<Document>) {
-        let old = self.find(&document.partition.key, &document.id).cloned();
-        old.inspect(|old| self.take(old));
+    /// Puts an item in place of the one that has its id; returns that one.
+    fn put(&mut self, document: Arc<Document>) -> Option<Arc<Document>> {
+        let place = self.place(&document);
+        let at = (place.0, place.1);
+        let old = self.find_at(at, &document.partition.key, &document.id).cloned();
+        old.iter().for_each(|old| self.take(old));
         self.next_number = self.next_number.max(document.number + 1);
         for values in self.stored_unique_values(&document) {
             self.unique.insert(unique_place(&document.partition.key, &values), document.number);
@@ -384,12 +451,14 @@ impl Container {
             self.expiring.insert((deadline, document.number));
         }
         self.indexes.iter_mut().for_each(|index| index.insert(&document));
-        self.by_key.insert(self.place(&document), document.clone());
+        self.by_key.insert(place, document.clone());
         self.by_number.insert(document.number, document.clone());
         self.feed.insert((document.lsn, document.ordinal), document);
+        old
     }
 
     fn take(&mut self, document: &Document) {
+        document.text.supersede();
         self.indexes.iter_mut().for_each(|index| index.remove(document));
         self.by_key.remove(&self.place(document));
         self.by_number.remove(&document.number);

@@ -26,6 +26,8 @@ pub struct Document {
     pub ts: u64,
     /// Its own `ttl`.
     pub ttl: Option<i32>,
+    /// Whether this version is the item's first.
+    pub created: bool,
     /// The JSON text, system properties included.
     pub text: Text,
 }

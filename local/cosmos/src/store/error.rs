@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::sql::Exceeded;
+
 /// A refused operation. The wire layer turns each kind into a status and substatus.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoreError {
@@ -46,6 +48,12 @@ pub enum StoreError {
     /// The durable log refused the commit; nothing was changed.
     #[error("the commit could not be made durable")]
     LogUnavailable,
+}
+
+impl From<Exceeded> for StoreError {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::BadRequest(exceeded.to_string())
+    }
 }
 
 impl StoreError {

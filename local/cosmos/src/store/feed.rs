@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use super::StoreError;
 use super::container::Container;
 use super::document::Document;
 use super::epk;
-use super::partition::PartitionKey;
+use super::history;
+use super::partition::{Partition, PartitionKey};
 use crate::limits::MAX_PAGE_BYTES;
 
 /// Where to begin.
@@ -55,7 +57,11 @@ pub struct Page {
 impl Scope {
     /// Whether `document` is in it.
     pub(crate) fn contains(&self, document: &Document) -> bool {
-        let own = &document.partition;
+        self.covers(&document.partition)
+    }
+
+    /// Whether the items of this partition are in it.
+    pub(super) fn covers(&self, own: &Partition) -> bool {
         match self {
             Self::All => true,
             Self::Partition(key) => own.key == *key,
@@ -84,6 +90,31 @@ pub fn read(container: &Container, scope: &Scope, start: Start, limit: usize, no
     }
     let newer = container.feed.range((after.saturating_add(1), 0)..).map(|(_, document)| document);
     page(container, newer, scope, after, limit, now_ms)
+}
+
+/// Up to about `limit` changes of every kind, more if a single commit has more.
+///
+/// # Errors
+/// [`StoreError::BadRequest`] when it should begin with what is not kept.
+pub(crate) fn read_all_versions(
+    container: &Container,
+    scope: &Scope,
+    start: Start,
+    limit: usize,
+    now_ms: u64,
+) -> Result<history::Page, StoreError> {
+    let after = match start {
+        Start::Now => container.lsn(),
+        Start::After(lsn) => lsn,
+        Start::Beginning | Start::Time(_) => {
+            return Err(StoreError::bad(
+                "the change feed of all versions and deletes starts from now or from a \
+                 continuation, not from the beginning or from a time",
+            ));
+        }
+    };
+    let oldest_ms = now_ms.saturating_sub(container.settings().retention_ms);
+    container.history.read(scope, after, limit, oldest_ms, container.lsn())
 }
 
 fn page<'a>(

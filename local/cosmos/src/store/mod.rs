@@ -12,6 +12,7 @@ mod durability;
 mod epk;
 mod error;
 pub mod feed;
+mod history;
 mod index;
 mod item;
 mod partition;
@@ -45,6 +46,7 @@ pub use transaction::{Action, Failure, Operation, Outcome, OutcomeKind};
 pub(crate) use charge::{query as query_charge, read as read_charge};
 pub(crate) use durability::Progress;
 pub(crate) use epk::from_hex as epk_from_hex;
+pub(crate) use history::{Event, Version};
 pub(crate) use ranges::hex as epk_to_hex;
 pub(crate) use text::Place;
 
@@ -257,6 +259,7 @@ impl Store {
         }
         let default_ttl = current.default_ttl;
         if settings.default_ttl != default_ttl {
+            self.remove_expired(rid, now_ms, usize::MAX)?;
             // Under new settings what has expired would otherwise come back to life.
             self.commit(Change::Expire { container: rid, default_ttl }, now_ms)?;
         }
@@ -294,7 +297,7 @@ impl Store {
         let whole = |error| Failure { index: 0, error };
         let incarnation = self.incarnation;
         let container =
-            self.containers.get_mut(&rid).ok_or_else(|| whole(StoreError::ContainerMissing))?;
+            self.containers.get(&rid).ok_or_else(|| whole(StoreError::ContainerMissing))?;
         let definition = &container.settings().partition_key;
         if !definition.is_complete(key) {
             return Err(whole(StoreError::bad("the partition key has the wrong number of values")));
@@ -309,7 +312,9 @@ impl Store {
             }
         }
         // What has expired holds neither its id nor its unique keys any longer.
-        container.sweep(now_ms, usize::MAX);
+        self.remove_expired(rid, now_ms, usize::MAX).map_err(whole)?;
+        let container =
+            self.containers.get(&rid).ok_or_else(|| whole(StoreError::ContainerMissing))?;
         let (lsn, sequence) = (container.lsn() + 1, self.sequence + 1);
         let stamp = transaction::Stamp { now_ms, lsn, sequence, incarnation };
         let (outcomes, writes) = transaction::decide(container, key, operations, stamp)?;
@@ -320,10 +325,9 @@ impl Store {
         Ok(outcomes)
     }
 
-    /// Prepares the index that a query asked for (see [`query::Plan::needs_preparation`]).
-    pub fn prepare(&mut self, rid: ContainerRid, plan: &query::Plan) {
-        if let (Some(shape), Some(container)) = (plan.wanted_index(), self.containers.get_mut(&rid))
-        {
+    /// Prepares the index that a query asked for (see [`query::Fetched::IndexMissing`]).
+    pub(crate) fn prepare(&mut self, rid: ContainerRid, shape: &index::Shape) {
+        if let Some(container) = self.containers.get_mut(&rid) {
             container.ensure_index(shape);
         }
     }
@@ -331,13 +335,36 @@ impl Store {
     /// Removes some expired items for good; returns whether there may be more.
     pub fn sweep(&mut self, now_ms: u64) -> bool {
         let mut budget = SWEEP_STEP_ITEMS;
-        for container in self.containers.values_mut() {
-            budget -= container.sweep(now_ms, budget);
+        let all: Vec<_> = self.containers.keys().copied().collect();
+        for rid in all {
+            match self.remove_expired(rid, now_ms, budget) {
+                Ok(removed) => budget -= removed,
+                // They stay invisible; the log that failed ends the service.
+                Err(_) => return false,
+            }
             if budget == 0 {
                 return true;
             }
         }
+        self.containers.values_mut().for_each(|container| container.trim_history(now_ms));
         false
+    }
+
+    /// Removes what has expired in a container, at most `limit` items, by a commit like any other:
+    /// the change feed tells of it. Returns how many.
+    fn remove_expired(
+        &mut self,
+        rid: ContainerRid,
+        now_ms: u64,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let container = self.containers.get(&rid).ok_or(StoreError::ContainerMissing)?;
+        let writes = container.expired(now_ms, limit);
+        let (count, lsn) = (writes.len(), container.lsn() + 1);
+        if count > 0 {
+            self.commit(Change::Items { container: rid, lsn, writes }, now_ms)?;
+        }
+        Ok(count)
     }
 
     /// Applies a commit that was decided earlier, as recovery does. Commits must come in the order

@@ -2,7 +2,6 @@
 //! commits.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use proptest::collection::vec;
@@ -308,14 +307,18 @@ fn results(
         if whole_scan {
             plan.scan_everything();
         }
-        store.prepare(rid, &plan);
-        let container = store.container_at(rid).unwrap();
         let mut run = plan.run(Some(page_items), NOW_MS, None);
-        while let ControlFlow::Continue(()) = {
-            let candidates = run.fetch(container);
-            run.evaluate(&candidates)
-        } {}
-        let page = run.finish();
+        loop {
+            match run.fetch(store.container_at(rid).unwrap()) {
+                query::Fetched::IndexMissing(shape) => store.prepare(rid, &shape),
+                query::Fetched::Candidates(candidates) => {
+                    if run.evaluate(&candidates).is_break() {
+                        break;
+                    }
+                }
+            }
+        }
+        let page = run.finish().unwrap();
         let text = format!("[{}]", String::from_utf8(page.results).unwrap());
         let values: Vec<Value> = serde_json::from_str(&text).unwrap();
         assert_eq!(values.len(), page.count);

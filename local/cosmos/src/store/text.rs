@@ -20,6 +20,14 @@ pub struct Text {
 struct Slot {
     memory: Option<Bytes>,
     place: Option<Place>,
+    /// Only kept for its history; the log need not keep it.
+    outdated: bool,
+}
+
+impl Slot {
+    fn counted(&self) -> Option<&Place> {
+        self.place.as_ref().filter(|_| !self.outdated)
+    }
 }
 
 /// Where a text lies in the log.
@@ -37,13 +45,13 @@ impl Text {
     /// A text that is in memory only.
     pub fn new(text: Bytes) -> Self {
         let length = length(text.len());
-        Self { slot: Mutex::new(Slot { memory: Some(text), place: None }), length }
+        Self { slot: Mutex::new(Slot { memory: Some(text), ..Slot::default() }), length }
     }
 
     /// A text of `length` bytes that is in the log only.
     pub(crate) fn stored(place: Place, length: u32) -> Self {
         place.segment.add_live(length);
-        Self { slot: Mutex::new(Slot { memory: None, place: Some(place) }), length }
+        Self { slot: Mutex::new(Slot { place: Some(place), ..Slot::default() }), length }
     }
 
     /// Its length in bytes.
@@ -77,11 +85,23 @@ impl Text {
         old.inspect(|old| old.segment.remove_live(self.length));
     }
 
+    /// Lets the log give up the file that it is in. It can be read as long as it is here.
+    pub(super) fn supersede(&self) {
+        let mut slot = self.lock();
+        slot.counted().inspect(|place| place.segment.remove_live(self.length));
+        slot.outdated = true;
+    }
+
     /// Whether this is where the log has it.
     pub(crate) fn is_at(&self, segment: &Arc<Segment>, offset: u32) -> bool {
         let slot = self.lock();
         let place = slot.place.as_ref();
         place.is_some_and(|place| place.offset == offset && Arc::ptr_eq(&place.segment, segment))
+    }
+
+    /// Takes another copy of the text into memory in place of the one that is there.
+    pub(crate) fn keep(&self, text: Bytes) {
+        self.lock().memory = Some(text);
     }
 
     /// Gives up the copy in memory if the log has one.
@@ -105,7 +125,7 @@ fn length(bytes: usize) -> u32 {
 impl Drop for Text {
     fn drop(&mut self) {
         let slot = self.slot.get_mut().unwrap_or_else(PoisonError::into_inner);
-        slot.place.take().inspect(|place| place.segment.remove_live(self.length));
+        slot.counted().inspect(|place| place.segment.remove_live(self.length));
     }
 }
 

@@ -187,15 +187,13 @@ impl Pending<'_> {
             Action::Patch { id, patch } => {
                 let stored = self.get(id).ok_or(StoreError::ItemMissing)?;
                 check(&stored)?;
-                if patch
-                    .condition
-                    .as_ref()
-                    .is_some_and(|condition| !condition.holds(&stored.text.read()))
+                let text = stored.text.read();
+                if let Some(condition) = &patch.condition
+                    && !condition.holds(&text)?
                 {
                     return Err(StoreError::ConditionNotMet);
                 }
                 // Items are written from JSON text, which is UTF-8.
-                let text = stored.text.read();
                 let text = String::from_utf8_lossy(&text);
                 let body = ItemBody::parse(&patch.apply(&text)?)?;
                 self.replace(&body, &stored)
@@ -231,7 +229,7 @@ impl Pending<'_> {
         let number = self.next_number;
         self.take_unique(body, number)?;
         self.next_number += 1;
-        let document = self.write(body, body.id.as_str().into(), number)?;
+        let document = self.write(body, body.id.as_str().into(), number, true)?;
         let charge = charge::create(document.text.len());
         Ok(Outcome { kind: OutcomeKind::Created, document: Some(document), charge })
     }
@@ -239,7 +237,8 @@ impl Pending<'_> {
     fn replace(&mut self, body: &ItemBody, stored: &Document) -> Result<Outcome, StoreError> {
         self.give_up_unique(stored);
         self.take_unique(body, stored.number)?;
-        let document = self.write(body, stored.id.clone(), stored.number)?;
+        let created = stored.created && stored.lsn == self.stamp.lsn;
+        let document = self.write(body, stored.id.clone(), stored.number, created)?;
         let charge = charge::replace(document.text.len());
         Ok(Outcome { kind: OutcomeKind::Replaced, document: Some(document), charge })
     }
@@ -249,6 +248,7 @@ impl Pending<'_> {
         body: &ItemBody,
         id: Arc<str>,
         number: u64,
+        created: bool,
     ) -> Result<Arc<Document>, StoreError> {
         let Stamp { now_ms, lsn, sequence, incarnation } = self.stamp;
         // Counts versions, not items: a batch may write the same item twice.
@@ -282,6 +282,7 @@ impl Pending<'_> {
             ordinal,
             ts,
             ttl: body.ttl,
+            created,
             text: Text::new(text),
         });
         self.record(id, Some(document.clone()));

@@ -3,9 +3,10 @@
 use cosmos::auth::http_date;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, DOCS, P, START_MS, Service, start};
+use crate::harness::{Answer, DOCS, P, START_MS, Service, start, start_with};
 
 const FEED: (&str, &str) = ("a-im", "Incremental Feed");
+const ALL_VERSIONS: (&str, &str) = ("a-im", "Full-Fidelity Feed");
 
 async fn poll(service: &Service, headers: &[(&str, &str)]) -> Answer {
     service.send("GET", DOCS, &[&[FEED], headers].concat(), "").await
@@ -41,8 +42,79 @@ async fn a_feed_is_read_to_its_end_and_resumed() {
     assert_eq!(ids(&all), ["b", "a"], "latest versions only, in the order of writing");
     assert_eq!(ids(&poll(&service, &[P]).await), ["a"]);
     assert_eq!(poll(&service, &[("if-none-match", "junk")]).await.status, 400);
-    let deletes = [("a-im", "Full-Fidelity Feed")];
-    assert_eq!(service.send("GET", DOCS, &deletes, "").await.status, 400);
+}
+
+/// What happened, as `event id position`.
+fn events(answer: &Answer) -> Vec<String> {
+    let changes = answer.json()["Documents"].as_array().cloned().unwrap_or_default();
+    let told = changes.iter().map(|change| {
+        let (metadata, image) = (&change["metadata"], change.get("current"));
+        let id = image.or_else(|| change.get("previous")).unwrap()["id"].as_str().unwrap();
+        let previous = &metadata["previousImageLSN"];
+        format!("{} {id} {previous}", metadata["operationType"].as_str().unwrap())
+    });
+    told.collect()
+}
+
+async fn poll_all(service: &Service, headers: &[(&str, &str)]) -> Answer {
+    service.send("GET", DOCS, &[&[ALL_VERSIONS], headers].concat(), "").await
+}
+
+#[tokio::test]
+async fn all_versions_and_deletes() {
+    let folder = std::env::temp_dir().join(format!("cosmos-{}", uuid::Uuid::new_v4()));
+    let kept = |options: &mut cosmos::Options| options.data = Some(folder.clone());
+    let service = start_with(kept).await;
+    service.create(json!({"id": "a", "pk": "p"})).await;
+    for headers in [vec![], vec![("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT")]] {
+        assert_eq!(poll_all(&service, &headers).await.status, 400, "neither beginning nor time");
+    }
+    let now = poll_all(&service, &[("if-none-match", "*")]).await;
+    assert_eq!(now.status, 304);
+    service.patch("a", json!([{"op": "set", "path": "/n", "value": 1}])).await;
+    service.create(json!({"id": "b", "pk": "q", "ttl": 1})).await;
+    service.send("DELETE", &format!("{DOCS}/a"), &[P], "").await;
+    service.advance_ms(2000);
+    // The write finds what has expired and removes it first.
+    service.create(json!({"id": "b", "pk": "q"})).await;
+    let from_now = [("if-none-match", now.header("etag"))];
+    let all = ["replace a 1", "create b null", "delete a 2", "delete b 3", "create b null"];
+    let answer = poll_all(&service, &from_now).await;
+    assert_eq!(events(&answer), all);
+    let expired = &answer.json()["Documents"][3]["metadata"];
+    assert_eq!(expired["timeToLiveExpired"], true);
+    assert_eq!((&expired["id"], &expired["partitionKey"]), (&json!("b"), &json!({"pk": "q"})));
+    assert_eq!(events(&poll_all(&service, &[from_now[0], P]).await), [all[0], all[2]]);
+    // Page by page.
+    let (mut position, mut paged) = (now.header("etag").to_owned(), Vec::new());
+    loop {
+        let next = [("if-none-match", position.as_str()), ("x-ms-max-item-count", "2")];
+        let page = poll_all(&service, &next).await;
+        if page.status == 304 {
+            break;
+        }
+        paged.extend(events(&page));
+        position = page.header("etag").to_owned();
+    }
+    assert_eq!(paged, all);
+    // A copy of the disk as a kill would leave it tells the same.
+    let copy = folder.with_extension("copy");
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    let again = start_with(|options| options.data = Some(copy.clone())).await;
+    again.advance_ms(2000);
+    let answer = poll_all(&again, &from_now).await;
+    assert_eq!(events(&answer), all, "{}", answer.text);
+    // What is older than the retention is refused, not left out.
+    again.advance_ms(11 * 60 * 1000);
+    let late = poll_all(&again, &from_now).await;
+    assert_eq!(late.status, 400, "{}", late.text);
+    assert!(late.text.contains("start from now"), "{}", late.text);
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&copy).unwrap();
 }
 
 #[tokio::test]

@@ -109,3 +109,81 @@ async fn broken_queries_are_refused() {
     let long = format!("SELECT * FROM c WHERE {}", vec!["c.a = 1"; 5000].join(" OR "));
     assert_eq!(service.query(&long, &[]).await.status, 200, "long chains are not deep");
 }
+
+/// A query that exceeds a limit is refused with its name; it never answers with a part.
+#[tokio::test]
+async fn limits_are_refusals() {
+    let service = start().await;
+    let most: Vec<u32> = (0..250).collect();
+    service.create(json!({"id": "most", "pk": "q", "l": most, "s": ""})).await;
+    let joined = "FROM c JOIN x IN c.l JOIN y IN c.l";
+    let counted = format!("SELECT VALUE COUNT(1) {joined}");
+    let counted = service.query(&counted, &[]).await;
+    assert_eq!(counted.json()["Documents"], json!([62_500]), "{}", counted.text);
+    let many: Vec<u32> = (0..400).collect();
+    service.create(json!({"id": "a", "pk": "p", "l": many, "s": "x".repeat(1 << 20)})).await;
+    service.create(json!({"id": "b", "pk": "p", "l": [1], "s": "y"})).await;
+    let chosen = format!("SELECT VALUE COUNT(1) {joined} WHERE c.id = 'most' AND x >= 0");
+    let chosen = service.query(&chosen, &[]).await;
+    assert_eq!(chosen.json()["Documents"], json!([62_500]), "the others are not even joined");
+    let nested = "SELECT VALUE 1 FROM x IN c.l JOIN y IN c.l";
+    for (text, named) in [
+        (format!("SELECT VALUE COUNT(1) {joined}"), "100000 rows"),
+        (format!("SELECT x, COUNT(1) AS n {joined} GROUP BY x"), "100000 rows"),
+        (format!("SELECT DISTINCT VALUE x {joined}"), "100000 rows"),
+        (format!("SELECT VALUE y {joined} ORDER BY y OFFSET 99999 LIMIT 1"), "100000 rows"),
+        (format!("SELECT VALUE y {joined} OFFSET 170000 LIMIT 1"), "100000 rows"),
+        (format!("SELECT VALUE ARRAY_LENGTH(ARRAY({nested})) FROM c"), "100000 rows"),
+        (format!("SELECT c.id FROM c WHERE EXISTS({nested} WHERE x < 0)"), "100000 rows"),
+        ("SELECT VALUE CONCAT(c.s, c.s, 'z') FROM c".to_owned(), "2097152 bytes"),
+        ("SELECT VALUE LENGTH(c.s || c.s || 'z') FROM c".to_owned(), "2097152 bytes"),
+        ("SELECT c.id FROM c WHERE REPLICATE(c.s, 3) = 1".to_owned(), "2097152 bytes"),
+        ("SELECT VALUE REPLACE(c.s, 'x', 'xxx') FROM c".to_owned(), "2097152 bytes"),
+    ] {
+        let answer = service.query(&text, &[]).await;
+        assert_eq!(answer.status, 400, "{text}: {}", answer.text);
+        assert!(answer.text.contains(named), "{text}: {}", answer.text);
+    }
+    let condition = format!("FROM c WHERE EXISTS({nested} WHERE x < 0)");
+    let operations = json!([{"op": "set", "path": "/n", "value": 1}]);
+    let patch = json!({"operations": operations, "condition": condition});
+    assert_eq!(service.patch("a", patch.clone()).await.status, 400);
+    assert_eq!(service.patch("b", patch).await.status, 412);
+}
+
+/// The explorer asks for orders that no query has asked for before.
+#[tokio::test]
+async fn the_explorer_builds_the_index_that_it_needs() {
+    let service = start().await;
+    for n in 0..300 {
+        service.create(json!({"id": n.to_string(), "pk": "p", "n": n})).await;
+    }
+    let path = "/admin/dbs/db/colls/c/docs";
+    let newest = service.send_unsigned("GET", path, &[], "").await.json();
+    assert_eq!(newest["items"].as_array().map(Vec::len), Some(100), "{newest}");
+    let path = "/admin/dbs/db/colls/c/docs?query=SELECT+VALUE+c.n+FROM+c+ORDER+BY+c.n+DESC&max=2";
+    let highest = service.send_unsigned("GET", path, &[], "").await.json();
+    assert_eq!(highest["items"], json!([299, 298]));
+}
+
+/// Databases, containers and offers know less than items, and say so.
+#[tokio::test]
+async fn queries_over_what_holds_items() {
+    let service = start().await;
+    let ask = |path: &'static str, text: &str| {
+        let (body, service) = (json!({"query": text}).to_string(), &service);
+        async move { service.send("POST", path, &[("x-ms-documentdb-isquery", "True")], body).await }
+    };
+    let found = ask("/dbs", "SELECT VALUE d.id FROM d WHERE d.id = 'db'").await;
+    assert_eq!(found.json()["Databases"], json!(["db"]));
+    for text in [
+        "SELECT VALUE COUNT(1) FROM c",
+        "SELECT * FROM c ORDER BY c.id",
+        "SELECT DISTINCT VALUE c.id FROM c",
+        "SELECT c.id FROM c GROUP BY c.id",
+        "SELECT VALUE p FROM c JOIN p IN c.partitionKey.paths",
+    ] {
+        assert_eq!(ask("/dbs/db/colls", text).await.status, 400, "{text}");
+        assert_eq!(ask("/offers", text).await.status, 400, "{text}");
+    }
+}

@@ -116,7 +116,13 @@ async fn probe(service: &Service, feature: &str) -> String {
             yes(answer.status == 200 && answer.json()["_count"] == 2)
         }
         "change feed, all versions and deletes" => {
-            no(&service.send("GET", DOCS, &[("a-im", "Full-Fidelity Feed")], "").await)
+            let mode = ("a-im", "Full-Fidelity Feed");
+            let now = service.send("GET", DOCS, &[mode, ("if-none-match", "*")], "").await;
+            service.send("DELETE", &format!("{DOCS}/a"), &[P], "").await;
+            let from_now = [mode, ("if-none-match", now.header("etag"))];
+            let answer = service.send("GET", DOCS, &from_now, "").await;
+            let change = &answer.json()["Documents"][0];
+            yes(change["metadata"]["operationType"] == "delete" && change["previous"]["id"] == "a")
         }
         "several partition key ranges" => {
             let strict = start_with(|options| options.partition_key_ranges = 4).await;

@@ -1,5 +1,7 @@
 //! The store killed while clients write to it: what was acknowledged is there, batches are whole.
 
+mod options;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -56,11 +58,20 @@ impl Caller {
     ) -> Option<(u16, Value)> {
         let date = cosmos::auth::http_date(now_s());
         let token = cosmos::auth::sign(COSMOS_KEY, method, path, &date);
-        let mut request = http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("authorization", token)
-            .header("x-ms-date", date);
+        let signed = [("authorization", token.as_str()), ("x-ms-date", date.as_str())];
+        self.send_unsigned(method, path, &[&signed, headers].concat(), body).await
+    }
+
+    /// The same with no other headers than these.
+    async fn send_unsigned(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Option<(u16, Value)> {
+        let uri = format!("http://{}{path}", self.address);
+        let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

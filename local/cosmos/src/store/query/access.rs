@@ -84,7 +84,7 @@ impl Access {
         }
     }
 
-    /// Up to `limit` candidates after `after`.
+    /// Up to `limit` candidates after `after`. The index, if it is one, must be there.
     pub(super) fn fetch(
         &self,
         container: &Container,

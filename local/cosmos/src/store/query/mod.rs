@@ -21,9 +21,10 @@ use super::document::Document;
 use super::feed::Scope;
 use super::index::Shape;
 use super::partition::lookup;
-use crate::limits::{DEFAULT_PAGE_ITEMS, MAX_PAGE_BYTES, MAX_PAGE_ITEMS};
+use crate::limits::{DEFAULT_PAGE_ITEMS, MAX_HELD_BYTES, MAX_PAGE_BYTES, MAX_PAGE_ITEMS};
 use crate::sql::aggregate::Accumulator;
-use crate::sql::eval::{self, Scope as Row};
+use crate::sql::ast::Expr;
+use crate::sql::eval::{self, Scope as Row, Watch};
 use crate::sql::{Query, order};
 
 use access::{Access, Place};
@@ -31,6 +32,9 @@ use continuation::Continuation;
 
 /// Candidates in the first fetch of a query whose results come in order.
 const FIRST_FETCH_DOCUMENTS: usize = 128;
+
+/// What a row or a group takes apart from what is in it, about.
+const HELD_ROW_BYTES: usize = 128;
 
 /// Candidates in the largest such fetch.
 const LARGEST_FETCH_DOCUMENTS: usize = 8192;
@@ -41,8 +45,16 @@ pub struct Plan {
     query: Arc<Query>,
     scope: Scope,
     access: Access,
-    wanted: Option<Shape>,
     resume: Option<Continuation>,
+}
+
+/// What came of asking for candidates.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    /// They are these; none are left when it is empty.
+    Candidates(Vec<Arc<Document>>),
+    /// [`super::Store::prepare`] this, then ask again.
+    IndexMissing(Shape),
 }
 
 /// A page of results.
@@ -72,28 +84,13 @@ impl Plan {
         let resume = continuation.map(Continuation::parse).transpose()?;
         let tag = resume.as_ref().map(|resume| resume.access);
         let access = Access::choose(&query, &scope, container, tag);
-        let wanted = match &access {
-            Access::Index(stretch) => Some(stretch.shape.clone()),
-            Access::All | Access::Partition => None,
-        };
-        Ok(Self { query, scope, access, wanted, resume })
-    }
-
-    /// The index that must exist before the plan can run.
-    pub(crate) fn wanted_index(&self) -> Option<&Shape> {
-        self.wanted.as_ref()
+        Ok(Self { query, scope, access, resume })
     }
 
     /// Gives up on indexes, so that tests can compare.
     #[cfg(test)]
     pub(super) fn scan_everything(&mut self) {
         self.access = Access::All;
-        self.wanted = None;
-    }
-
-    /// Whether [`super::Store::prepare`] must be called before running.
-    pub fn needs_preparation(&self, container: &Container) -> bool {
-        self.wanted.as_ref().is_some_and(|shape| container.index(shape).is_none())
     }
 
     /// Starts a page of at most `max_items` results.
@@ -123,6 +120,8 @@ impl Plan {
             fetch: FIRST_FETCH_DOCUMENTS,
             page: Page::default(),
             last: None,
+            held_bytes: 0,
+            failure: None,
         }
     }
 
@@ -186,6 +185,10 @@ pub struct Run {
     place: Option<Place>,
     page: Page,
     last: Option<RowKey>,
+    /// About what the rows and groups in [`Mode`] take.
+    held_bytes: usize,
+    /// Why there will be no page.
+    failure: Option<StoreError>,
 }
 
 /// How results come about.
@@ -232,6 +235,29 @@ struct Group {
     sample: Vec<Option<Value>>,
 }
 
+impl Pending {
+    /// What it takes beyond what is in memory anyway.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Document(_) => 0,
+            Self::Rendered(text) => text.len(),
+        }
+    }
+}
+
+/// About what a value takes in memory.
+fn value_bytes(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(elements) => elements.iter().map(value_bytes).sum(),
+            Value::Object(properties) => {
+                properties.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
+            }
+        }
+}
+
 impl PartialEq for SortedRow {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
@@ -254,16 +280,22 @@ impl Ord for SortedRow {
 
 impl Run {
     /// The next candidates. Call with the container; evaluate without it.
-    pub fn fetch(&mut self, container: &Container) -> Vec<Arc<Document>> {
+    pub(crate) fn fetch(&mut self, container: &Container) -> Fetched {
+        if let Access::Index(stretch) = &self.plan.access
+            && container.index(&stretch.shape).is_none()
+        {
+            return Fetched::IndexMissing(stretch.shape.clone());
+        }
         let limit = match self.mode {
             Mode::Streamed => self.fetch,
             Mode::Sorted { .. } | Mode::Materialized { .. } => usize::MAX,
         };
         self.fetch = (self.fetch * 4).min(LARGEST_FETCH_DOCUMENTS);
         if !self.plan.query.has_source {
-            return Vec::new();
+            return Fetched::Candidates(Vec::new());
         }
-        self.plan.access.fetch(container, &self.plan.scope, self.place.as_ref(), limit)
+        let place = self.place.as_ref();
+        Fetched::Candidates(self.plan.access.fetch(container, &self.plan.scope, place, limit))
     }
 
     /// Evaluates candidates; breaks when the page is complete.
@@ -300,9 +332,16 @@ impl Run {
     }
 
     /// The page.
-    pub fn finish(mut self) -> Page {
+    ///
+    /// # Errors
+    /// [`StoreError::BadRequest`] that names the limit when one was exceeded.
+    pub fn finish(mut self) -> Result<Page, StoreError> {
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        let watch = Watch::default();
         if !self.plan.query.has_source {
-            let row = Row { slots: vec![None], aggregates: &[] };
+            let row = Row::of(None, &watch);
             let plan = self.plan.clone();
             if self.plan.query.is_grouped() {
                 self.accumulate(&plan, &row);
@@ -313,10 +352,13 @@ impl Run {
         }
         match std::mem::replace(&mut self.mode, Mode::Streamed) {
             Mode::Streamed => {}
-            Mode::Sorted { heap, overflowed } => self.finish_sorted(heap, overflowed),
-            Mode::Materialized { rows, groups, .. } => self.finish_materialized(rows, groups),
+            Mode::Sorted { heap, overflowed } => self.finish_sorted(heap, overflowed, &watch),
+            Mode::Materialized { rows, groups, .. } => {
+                self.finish_materialized(rows, groups, &watch);
+            }
         }
-        self.page
+        watch.verdict()?;
+        Ok(self.page)
     }
 
     fn document(&mut self, plan: &Plan, document: &Arc<Document>) -> ControlFlow<()> {
@@ -329,16 +371,56 @@ impl Run {
         let Some(item) = needs.read(&text) else {
             return ControlFlow::Continue(());
         };
-        let base = Row { slots: vec![Some(&item)], aggregates: &[] };
+        let watch = Watch::default();
+        let alone = Row::of(Some(&item), &watch);
+        let wanted = plan.query.item_filters.iter().all(|part| eval::is_true(part, &alone));
+        let flow = match wanted {
+            true => self.rows(plan, document, &text, &alone, filter),
+            false => ControlFlow::Continue(()),
+        };
+        match watch.verdict() {
+            Ok(()) => flow,
+            Err(exceeded) => self.fail(exceeded.into()),
+        }
+    }
+
+    /// Takes in the rows that JOINs make of an item.
+    fn rows(
+        &mut self,
+        plan: &Plan,
+        document: &Arc<Document>,
+        text: &Bytes,
+        alone: &Row<'_>,
+        filter: Option<&Expr>,
+    ) -> ControlFlow<()> {
         let mut number = 0u32;
-        eval::for_each_row(&plan.query.select.sources, &base, &mut |row| {
+        let sources = &plan.query.select.sources;
+        eval::for_each_row(sources, alone, &mut |row| {
             if filter.is_some_and(|filter| !eval::is_true(filter, row)) {
                 return ControlFlow::Continue(());
             }
             let at = number;
             number += 1;
-            self.row(plan, document, &text, row, at)
+            self.row(plan, document, text, row, at)
         })
+    }
+
+    /// Ends the run without a page.
+    fn fail(&mut self, failure: StoreError) -> ControlFlow<()> {
+        self.failure = Some(failure);
+        ControlFlow::Break(())
+    }
+
+    /// Counts what is held until the last candidate was seen.
+    fn hold(&mut self, bytes: usize) -> ControlFlow<()> {
+        self.held_bytes = self.held_bytes.saturating_add(bytes).saturating_add(HELD_ROW_BYTES);
+        if self.held_bytes <= MAX_HELD_BYTES {
+            return ControlFlow::Continue(());
+        }
+        self.fail(StoreError::bad(format!(
+            "the query has to hold more than {MAX_HELD_BYTES} bytes of rows or groups for ORDER BY, \
+             DISTINCT, GROUP BY or OFFSET; narrow it down with a filter"
+        )))
     }
 
     fn row(
@@ -350,8 +432,8 @@ impl Run {
         at: u32,
     ) -> ControlFlow<()> {
         if plan.query.is_grouped() {
-            self.accumulate(plan, row);
-            return ControlFlow::Continue(());
+            let held = self.accumulate(plan, row);
+            return if held > 0 { self.hold(held) } else { ControlFlow::Continue(()) };
         }
         let tie = if plan.is_descending() { !document.number } else { document.number };
         let key = RowKey { sort: plan.sort_key(row), tie, row: at, number: document.number };
@@ -394,41 +476,56 @@ impl Run {
                     true => Pending::Document(document.clone()),
                     false => Pending::Rendered(rendered),
                 };
+                let held = key.sort.len() + what.held_bytes();
                 if full {
-                    heap.pop();
+                    let popped = heap.pop();
+                    let freed = popped.map_or(0, |row| row.key.sort.len() + row.what.held_bytes());
+                    self.held_bytes = self.held_bytes.saturating_sub(freed + HELD_ROW_BYTES);
                     *overflowed = true;
                 }
                 heap.push(SortedRow { key, what });
-                ControlFlow::Continue(())
+                self.hold(held)
             }
             Mode::Materialized { rows, seen, .. } => {
-                if let Some(value) = eval::project(&plan.query.select.projection, row)
-                    && seen.insert(order::key(Some(&value), false))
-                {
-                    rows.push((key, value.to_string().into_bytes()));
+                let Some(value) = eval::project(&plan.query.select.projection, row) else {
+                    return ControlFlow::Continue(());
+                };
+                let known = order::key(Some(&value), false);
+                let held = known.len() + key.sort.len();
+                if !seen.insert(known) {
+                    return ControlFlow::Continue(());
                 }
-                ControlFlow::Continue(())
+                let rendered = value.to_string().into_bytes();
+                let held = held + rendered.len();
+                rows.push((key, rendered));
+                self.hold(held)
             }
         }
     }
 
-    fn accumulate(&mut self, plan: &Plan, row: &Row<'_>) {
-        let Mode::Materialized { groups, .. } = &mut self.mode else { return };
+    /// Adds a row to its group. Returns the bytes that a group takes that was not there before.
+    fn accumulate(&mut self, plan: &Plan, row: &Row<'_>) -> usize {
+        let Mode::Materialized { groups, .. } = &mut self.mode else { return 0 };
         let select = &plan.query.select;
         let mut key = Vec::new();
         for expr in &select.group_by {
             order::encode(eval::eval(expr, row).as_deref(), &mut key);
         }
-        let group = groups.entry(key).or_insert_with(|| Group {
-            accumulators: select.aggregates.iter().map(|a| Accumulator::new(a.kind)).collect(),
-            sample: row.slots.iter().map(|slot| slot.cloned()).collect(),
+        let mut held = 0;
+        let key_bytes = key.len();
+        let group = groups.entry(key).or_insert_with(|| {
+            let sample: Vec<_> = row.slots.iter().map(|slot| slot.cloned()).collect();
+            held = key_bytes + sample.iter().flatten().map(value_bytes).sum::<usize>() + 1;
+            let accumulators = select.aggregates.iter().map(|a| Accumulator::new(a.kind));
+            Group { accumulators: accumulators.collect(), sample }
         });
         for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&select.aggregates) {
             accumulator.add(eval::eval(&aggregate.argument, row).as_deref());
         }
+        held
     }
 
-    fn finish_sorted(&mut self, heap: BinaryHeap<SortedRow>, overflowed: bool) {
+    fn finish_sorted(&mut self, heap: BinaryHeap<SortedRow>, overflowed: bool, watch: &Watch) {
         let plan = self.plan.clone();
         let rows = heap.into_sorted_vec().into_iter().skip(self.skip);
         for SortedRow { key, what } in rows {
@@ -441,7 +538,7 @@ impl Run {
                 Pending::Document(document) => {
                     let text = document.text.read();
                     let item = plan.query.needs.read(&text);
-                    let row = Row { slots: vec![item.as_ref()], aggregates: &[] };
+                    let row = Row::of(item.as_ref(), watch);
                     render::row(&plan.query, &row, &text)
                 }
             };
@@ -457,6 +554,7 @@ impl Run {
         &mut self,
         mut rows: Vec<(RowKey, Vec<u8>)>,
         mut groups: BTreeMap<Vec<u8>, Group>,
+        watch: &Watch,
     ) {
         let plan = self.plan.clone();
         let select = &plan.query.select;
@@ -466,15 +564,15 @@ impl Run {
             groups
                 .insert(Vec::new(), Group { accumulators: accumulators.collect(), sample: vec![] });
         }
+        let mut seen: HashSet<Vec<u8>> = rows.iter().map(|(_, text)| text.clone()).collect();
         for group in groups.into_values() {
             let aggregates: Vec<_> =
                 group.accumulators.into_iter().map(Accumulator::finish).collect();
             let slots = group.sample.iter().map(Option::as_ref).collect();
-            let row = Row { slots, aggregates: &aggregates };
+            let row = Row { slots, aggregates: &aggregates, watch };
             if let Some(value) = eval::project(&select.projection, &row) {
                 let text = value.to_string().into_bytes();
-                let unique = !select.distinct || rows.iter().all(|(_, known)| *known != text);
-                if unique {
+                if !select.distinct || seen.insert(text.clone()) {
                     let key = RowKey { sort: vec![], tie: 0, row: rows.len() as u32, number: 0 };
                     rows.push((key, text));
                 }
