@@ -486,9 +486,7 @@ impl Reader<'_> {
                 None
             }
         };
-        if section.flag("isSessionsEnabled", false, problems) {
-            problems.push(self.unsupported("a trigger with sessions"));
-        }
+        let sessions = section.flag("isSessionsEnabled", false, problems);
         let cardinality = match section.text("cardinality", problems).as_deref() {
             None => Cardinality::One,
             Some(text) if text.eq_ignore_ascii_case("one") => Cardinality::One,
@@ -522,6 +520,7 @@ impl Reader<'_> {
             cardinality,
             data_type,
             auto_complete,
+            sessions,
             max_batch_messages,
         })
     }

@@ -19,6 +19,7 @@ mod process;
 mod queue_trigger;
 mod retry;
 mod service_bus;
+mod sessions;
 mod storage;
 mod timer;
 mod wire;

@@ -21,7 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, PATIENCE, Running, kill};
 use crate::wire::call;
 
-/// A broker with a topic `orders`, its subscription `billing`, and a queue `work`.
+/// A broker with a topic `orders`, its subscription `billing`, a queue `work`, and a queue `turns`
+/// whose messages come by session.
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     handle: bus::Handle,
@@ -35,7 +36,11 @@ impl Broker {
             "topics": [{ "name": "orders", "subscriptions": [
                 { "name": "billing", "lockDuration": "PT3S", "maxDeliveryCount": 3 }
             ] }],
-            "queues": [{ "name": "work", "lockDuration": "PT30S", "maxDeliveryCount": 3 }]
+            "queues": [
+                { "name": "work", "lockDuration": "PT30S", "maxDeliveryCount": 3 },
+                { "name": "turns", "lockDuration": "PT3S", "maxDeliveryCount": 3,
+                  "requiresSession": true }
+            ]
         });
         let options = bus::Options {
             listen,
@@ -64,11 +69,18 @@ impl Broker {
         connection_string(self.address)
     }
 
-    /// Active and dead-lettered messages of `orders/billing`, or of `work`.
+    /// Active and dead-lettered messages of a queue.
+    pub(crate) fn queue(&self, name: &str) -> (usize, usize) {
+        let status = self.handle.status();
+        let queue = status.queues.iter().find(|queue| queue.name == name).unwrap();
+        (queue.active, queue.dead_letter)
+    }
+
+    /// The same of `orders/billing`, or of `work`.
     fn counts(&self, queue: bool) -> (usize, usize) {
         let status = self.handle.status();
         if queue {
-            (status.queues[0].active, status.queues[0].dead_letter)
+            self.queue("work")
         } else {
             let billing = &status.topics[0].subscriptions[0];
             (billing.active, billing.dead_letter)
@@ -120,16 +132,21 @@ impl Publisher {
     }
 
     pub(crate) async fn send(&mut self, id: &str, body: &Value) {
+        self.send_in(None, id, body).await;
+    }
+
+    pub(crate) async fn send_in(&mut self, session: Option<&str>, id: &str, body: &Value) {
+        let mut properties = Properties::builder()
+            .message_id(MessageId::from(id.to_owned()))
+            .content_type("application/json")
+            .subject("order-created")
+            .correlation_id(MessageId::from("corr-9".to_owned()));
+        if let Some(session) = session {
+            properties = properties.group_id(session.to_owned());
+        }
         let message = Message::builder()
             .header(Header { ttl: Some(86_400_000), ..Header::default() })
-            .properties(
-                Properties::builder()
-                    .message_id(MessageId::from(id.to_owned()))
-                    .content_type("application/json")
-                    .subject("order-created")
-                    .correlation_id(MessageId::from("corr-9".to_owned()))
-                    .build(),
-            )
+            .properties(properties.build())
             .application_properties(
                 ApplicationProperties::builder()
                     .insert("region", "eu")
@@ -206,7 +223,7 @@ pub(crate) async fn start(connection: String, name: &str, bindings: Value) -> Ru
     start_with(connection, name, bindings, |_| {}).await
 }
 
-async fn start_with(
+pub(crate) async fn start_with(
     connection: String,
     name: &str,
     bindings: Value,
