@@ -12,6 +12,8 @@ mod faults;
 mod fixture;
 mod hostile;
 mod http;
+mod instances;
+mod kills;
 mod languages;
 mod measure;
 mod outputs;

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, PATIENCE, Running, kill};
 use crate::wire::call;
 
-/// A broker with a topic `orders`, its subscription `billing`, a queue `work`, and a queue `turns`
-/// whose messages come by session.
+/// A broker with a topic `orders`, its subscription `billing`, a queue `work`, one that
+/// dead-letters late (`lasting`), and one whose messages come by session (`turns`).
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     handle: bus::Handle,
@@ -38,6 +38,7 @@ impl Broker {
             ] }],
             "queues": [
                 { "name": "work", "lockDuration": "PT30S", "maxDeliveryCount": 3 },
+                { "name": "lasting", "lockDuration": "PT3S", "maxDeliveryCount": 1000 },
                 { "name": "turns", "lockDuration": "PT3S", "maxDeliveryCount": 3,
                   "requiresSession": true }
             ]
