@@ -45,7 +45,10 @@ async fn host_process() {
     if root.join("clock").exists() {
         options.clock = clock_of(root.join("clock"));
     }
-    Host::bind(options).await.unwrap().run(CancellationToken::new()).await.unwrap();
+    let host = Host::bind(options).await.unwrap();
+    std::fs::write(root.join("address.new"), host.local_addr().to_string()).unwrap();
+    std::fs::rename(root.join("address.new"), root.join("address")).unwrap();
+    host.run(CancellationToken::new()).await.unwrap();
 }
 
 /// A clock that stands at what the file says, in epoch seconds.
@@ -61,19 +64,43 @@ fn clock_of(file: PathBuf) -> Clock {
 }
 
 /// A host process. It is killed when dropped.
-struct Doomed(Child);
+pub(crate) struct Doomed(Child);
 
 impl Doomed {
     fn start(app: &App) -> Self {
-        let log = |name| std::fs::File::options().create(true).append(true).open(name).unwrap();
+        let log = || {
+            let name = app.path().join("log");
+            let file = std::fs::File::options().create(true).append(true).open(name);
+            Stdio::from(file.unwrap())
+        };
+        Self::logging(app, log(), log())
+    }
+
+    /// One whose log nobody keeps.
+    pub(crate) fn quietly(app: &App) -> Self {
+        Self::logging(app, Stdio::null(), Stdio::null())
+    }
+
+    /// Where it listens, once it does.
+    pub(crate) async fn address(&self, app: &App) -> std::net::SocketAddr {
+        let file = app.path().join("address");
+        wait_until(app, "an address", async || file.exists()).await;
+        std::fs::read_to_string(file).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn logging(app: &App, stdout: Stdio, stderr: Stdio) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "kills::host_process", "--nocapture"])
             .env("KILLS_ROOT", app.path())
             .env("FIXTURE_LEDGER", app.path().join("ledger"))
             .envs(&app.settings)
             .stdin(Stdio::null())
-            .stdout(log(app.path().join("log")))
-            .stderr(log(app.path().join("log")))
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Self(child)

@@ -7,6 +7,7 @@
 
 mod admin;
 mod app;
+mod bad_input;
 mod cosmos_db;
 mod faults;
 mod fixture;
