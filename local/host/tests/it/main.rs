@@ -16,7 +16,6 @@ mod http;
 mod instances;
 mod kills;
 mod languages;
-mod measure;
 mod outputs;
 mod process;
 mod queue_trigger;
