@@ -8,6 +8,7 @@
 mod admin;
 mod app;
 mod bad_input;
+mod conformance;
 mod cosmos_db;
 mod faults;
 mod fixture;
