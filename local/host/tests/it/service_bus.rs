@@ -507,6 +507,31 @@ async fn the_admin_endpoint_runs_a_function_with_a_text() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_comes_in_batches_over_one_connection() {
+    const BACKLOG: usize = 1_500;
+    let broker = Broker::anywhere().await;
+    let mut publisher = Publisher::connect(broker.address, "work").await;
+    for number in 0..BACKLOG {
+        publisher.send(&format!("m-{number}"), &json!({ "delayMs": 20 })).await;
+    }
+    let mut bindings = queue_trigger();
+    bindings[0]["cardinality"] = json!("many");
+    bindings[0]["dataType"] = json!("string");
+    bindings[0]["maxMessageBatchSize"] = json!(400);
+    let host = start(broker.connection_string(), "Work", bindings).await;
+    broker.counts_become(true, (0, 0), &host).await;
+    host.log.wait_for("Executed 'Functions.Work' (Succeeded", 4).await;
+    let counts = host.log.lines("Trigger Details: MessageCount: ");
+    let counts: Vec<usize> =
+        counts.iter().map(|line| line.text.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), BACKLOG, "each once: {counts:?}");
+    assert!(counts.iter().all(|count| *count <= 400), "{counts:?}");
+    let log = host.stop().await;
+    assert!(log.lines("Not receiving").is_empty(), "{}", log.text());
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_or_entity_is_said_and_tried_again() {
     let broker = Broker::anywhere().await;
     let wrong = broker.connection_string().replace("secret", "wrong");

@@ -383,18 +383,19 @@ impl Listener {
             false => self.shared.service_bus.max_concurrent_calls,
         };
         let busy = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let credit = receiver.credit();
         let (free, step) = match self.trigger.cardinality {
             _ if stopping => (0, 1),
             // A quarter at a time: one flow frame for several messages, and never none at all.
             Cardinality::One => (slots.saturating_sub(busy), slots.div_ceil(4)),
-            // One batch at a time.
-            Cardinality::Many if busy > 0 => (0, 1),
+            // One batch at a time. Credit is not taken back: messages may be on their way for it,
+            // and those would end the link. They wait for the next batch.
+            Cardinality::Many if busy > 0 => (credit, 1),
             Cardinality::Many => {
                 let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
                 (self.trigger.max_batch_messages.saturating_sub(waiting), 1)
             }
         };
-        let credit = receiver.credit();
         let more = free > credit && (credit == 0 || free - credit >= step);
         let less = free < credit;
         if more || less {
@@ -482,6 +483,13 @@ impl Listener {
 
     fn start_batch(&mut self) {
         let most = usize::try_from(self.trigger.max_batch_messages).unwrap_or(usize::MAX);
+        // What has waited for longer than its lock belongs to somebody else by now.
+        let now = self.now();
+        self.waiting.retain(|(held, _)| *held.until.borrow() > now);
+        if self.waiting.is_empty() {
+            self.batch_started = None;
+            return;
+        }
         let rest = self.waiting.split_off(self.waiting.len().min(most));
         let (held, messages): (Vec<Held>, Vec<Message>) =
             std::mem::replace(&mut self.waiting, rest).into_iter().unzip();
