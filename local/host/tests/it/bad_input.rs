@@ -96,8 +96,8 @@ async fn every_bad_value_of_host_json_is_named_with_a_fix() {
 
 fn trigger(kind: &str, more: Value) -> Value {
     let mut binding = json!({ "type": kind, "name": "in", "direction": "in" });
-    for (name, value) in more.as_object().unwrap() {
-        binding[name] = value.clone();
+    if let Value::Object(more) = more {
+        binding.as_object_mut().unwrap().extend(more);
     }
     binding
 }

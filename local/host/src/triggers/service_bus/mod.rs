@@ -41,10 +41,9 @@ pub(crate) async fn listen(
     stop: CancellationToken,
 ) {
     let receivers = match (trigger.sessions, trigger.cardinality) {
-        (false, _) => 1,
         (true, Cardinality::One) => shared.service_bus.max_concurrent_sessions,
         // One batch at a time.
-        (true, Cardinality::Many) => 1,
+        (false, _) | (true, Cardinality::Many) => 1,
     };
     let mut listening = JoinSet::new();
     for number in 0..receivers {
