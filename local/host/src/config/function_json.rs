@@ -199,6 +199,8 @@ fn read(
     let reader = Reader { name, path, host, settings };
     let (trigger_type, function) = reader.function(&section, &mut problems);
     let notes = function.iter().flat_map(|function| notes(path, function)).collect();
+    // Two bindings of one connection have the same problem.
+    problems.dedup();
     let outcome = match function {
         Some(function) if problems.is_empty() => Ok(Arc::new(function)),
         _ => Err(problems),
