@@ -69,6 +69,8 @@ pub(crate) struct ServiceBusTrigger {
     /// Settle with the broker when the invocation ends. A custom handler that switches this off
     /// has to settle by lock token itself.
     pub(crate) auto_complete: bool,
+    /// Receive by session: each is one receiver's alone and comes in order.
+    pub(crate) sessions: bool,
     pub(crate) max_batch_messages: u32,
 }
 

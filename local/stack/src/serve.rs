@@ -88,9 +88,9 @@ pub enum Role {
         /// The topology whose `storage` section declares the queues.
         #[arg(long)]
         topology: PathBuf,
-        /// Keeps the account in the folder `queue` of this directory. Without it everything is
-        /// gone with the process.
-        #[arg(long)]
+        /// Keeps the account in this directory; created if there is none, continued if there is.
+        /// Without it everything is gone with the process.
+        #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
         /// Answers once the system has a change, without waiting for the disk: survives a crash of
         /// the process, not one of the machine.
@@ -319,7 +319,7 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             let options = queue::Options {
                 listen: common.listen,
                 queues: storage.queues,
-                data: data.map(|data| data.join("queue")),
+                data,
                 fsync: !no_fsync,
                 ..queue::Options::default()
             };

@@ -199,6 +199,8 @@ fn read(
     let reader = Reader { name, path, host, settings };
     let (trigger_type, function) = reader.function(&section, &mut problems);
     let notes = function.iter().flat_map(|function| notes(path, function)).collect();
+    // Two bindings of one connection have the same problem.
+    problems.dedup();
     let outcome = match function {
         Some(function) if problems.is_empty() => Ok(Arc::new(function)),
         _ => Err(problems),
@@ -486,9 +488,7 @@ impl Reader<'_> {
                 None
             }
         };
-        if section.flag("isSessionsEnabled", false, problems) {
-            problems.push(self.unsupported("a trigger with sessions"));
-        }
+        let sessions = section.flag("isSessionsEnabled", false, problems);
         let cardinality = match section.text("cardinality", problems).as_deref() {
             None => Cardinality::One,
             Some(text) if text.eq_ignore_ascii_case("one") => Cardinality::One,
@@ -522,6 +522,7 @@ impl Reader<'_> {
             cardinality,
             data_type,
             auto_complete,
+            sessions,
             max_batch_messages,
         })
     }

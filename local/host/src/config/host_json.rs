@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::json::{Section, parse_object};
 use super::queues::{self, QueueOptions};
+use super::service_bus::{self, ServiceBusOptions};
 use super::{Settings, retry};
 use crate::error::Problem;
 use crate::invocation::RetryPolicy;
@@ -71,17 +72,6 @@ pub(crate) struct HandlerConfig {
     /// Fixed port of the handler; the host picks a free one otherwise.
     pub(crate) port: Option<u16>,
     pub(crate) initialization_timeout: Duration,
-}
-
-/// `extensions.serviceBus`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServiceBusOptions {
-    pub(crate) auto_complete: bool,
-    pub(crate) max_auto_lock_renewal: Duration,
-    pub(crate) max_concurrent_calls: u32,
-    pub(crate) max_batch_messages: u32,
-    pub(crate) min_batch_messages: u32,
-    pub(crate) max_batch_wait: Duration,
 }
 
 /// Reads `host.json` in `root`. `None` when it cannot be read at all; `problems` says why.
@@ -157,7 +147,7 @@ fn read(
             outstanding: bound(&http, "maxOutstandingRequests", problems),
         },
         routes: routes(&root, is_web_app, problems),
-        service_bus: service_bus(&extensions, problems, &mut notes),
+        service_bus: service_bus::options(&extensions, problems, &mut notes),
         queues: queues::options(&extensions, problems),
         retry: retry::read(FILE, &root, problems),
         notes,
@@ -321,32 +311,6 @@ fn handler(
             DEFAULT_INITIALIZATION_TIMEOUT,
             problems,
         ),
-    }
-}
-
-fn service_bus(
-    extensions: &Section<'_>,
-    problems: &mut Vec<Problem>,
-    notes: &mut Vec<String>,
-) -> ServiceBusOptions {
-    let section = extensions.child("serviceBus", "extensions.serviceBus", problems);
-    if section.count("prefetchCount", 0, 0, problems) > 0 {
-        notes.push(format!(
-            "{FILE}: extensions.serviceBus.prefetchCount is taken as 0 by this host: messages \
-             are received when a slot is free"
-        ));
-    }
-    ServiceBusOptions {
-        auto_complete: section.flag("autoCompleteMessages", true, problems),
-        max_auto_lock_renewal: section.duration(
-            "maxAutoLockRenewalDuration",
-            Duration::from_mins(5),
-            problems,
-        ),
-        max_concurrent_calls: section.count("maxConcurrentCalls", 16, 1, problems),
-        max_batch_messages: section.count("maxMessageBatchSize", 1_000, 1, problems),
-        min_batch_messages: section.count("minMessageBatchSize", 1, 1, problems),
-        max_batch_wait: section.duration("maxBatchWaitTime", Duration::from_secs(30), problems),
     }
 }
 

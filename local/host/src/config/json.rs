@@ -44,6 +44,11 @@ impl<'a> Section<'a> {
         self.object.is_some()
     }
 
+    /// Where it is in its file, for messages.
+    pub(crate) fn path(&self) -> &'a str {
+        self.path
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         let object = self.object?;
         object

@@ -11,11 +11,13 @@ mod lookup;
 mod outputs;
 mod queues;
 mod retry;
+mod service_bus;
 pub(crate) mod settings;
 pub(crate) mod storage;
 mod timer;
 
-pub(crate) use host_json::{HandlerConfig, HostJson, HttpThrottle, ServiceBusOptions};
+pub(crate) use host_json::{HandlerConfig, HostJson, HttpThrottle};
 pub(crate) use json::parse_time_span;
 pub(crate) use queues::{MessageEncoding, POLLING_MIN, QueueOptions};
+pub(crate) use service_bus::ServiceBusOptions;
 pub(crate) use settings::Settings;

@@ -34,3 +34,10 @@ pub(crate) const POOL_IDLE: Duration = Duration::from_secs(60);
 
 /// Idle connections kept to the handler. More than the callers there can be is never needed.
 pub(crate) const POOL_IDLE_MAX: usize = CONNECTIONS_MAX;
+
+/// A connection on which nothing is under way is closed this long after the host was told to stop:
+/// enough for the end of an answer to leave.
+pub(super) const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// How often a stop looks whether an exchange has ended.
+pub(super) const CLOSE_CHECK: Duration = Duration::from_millis(50);

@@ -8,6 +8,7 @@ mod admin_keys;
 pub(crate) mod client;
 pub(crate) mod cors;
 mod envelope;
+mod exchange;
 mod forward;
 pub(crate) mod keys;
 mod limits;

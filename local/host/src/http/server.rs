@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::admin::Admin;
 use super::client::Body;
 use super::cors::Cors;
+use super::exchange::{Counted, Exchanges};
 use super::forward::forward;
 use super::keys::Keys;
 use super::limits::{CONNECTIONS_MAX, HEADER_TIMEOUT};
@@ -130,12 +131,19 @@ impl Server {
                     None => break,
                 },
             };
-            let connection = graceful.watch(Arc::clone(&self).connection(stream));
-            let cut = cut.clone();
+            let exchanges = Exchanges::default();
+            let connection =
+                graceful.watch(Arc::clone(&self).connection(stream, exchanges.clone()));
+            let (stop, cut) = (stop.clone(), cut.clone());
             connections.spawn(async move {
+                let unused = async {
+                    stop.cancelled().await;
+                    exchanges.over().await;
+                };
                 tokio::select! {
                     // A connection that breaks is the caller's affair.
                     _ = connection => {}
+                    () = unused => {}
                     () = cut.cancelled() => {}
                 }
                 drop(slot);
@@ -150,11 +158,12 @@ impl Server {
     fn connection(
         self: Arc<Self>,
         stream: TcpStream,
+        exchanges: Exchanges,
     ) -> http1::Connection<
         TokioIo<TcpStream>,
         impl hyper::service::Service<
             Request<Incoming>,
-            Response = Response<Body>,
+            Response = Response<Counted>,
             Error = Infallible,
             Future: Send,
         > + Send,
@@ -162,8 +171,11 @@ impl Server {
         // Without Nagle, or small answers wait for the caller's acknowledgement.
         let _ = stream.set_nodelay(true);
         let service = service_fn(move |request| {
-            let server = Arc::clone(&self);
-            async move { Ok(server.answer_across_origins(request).await) }
+            let (server, exchange) = (Arc::clone(&self), exchanges.begin());
+            async move {
+                let response = server.answer_across_origins(request).await;
+                Ok(response.map(|body| exchange.with(body)))
+            }
         });
         http1::Builder::new()
             .timer(TokioTimer::new())

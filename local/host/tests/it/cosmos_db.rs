@@ -2,7 +2,7 @@
 //! a host that dies, and a store that comes and goes.
 
 mod leases;
-mod store;
+pub(crate) mod store;
 
 use std::collections::HashSet;
 

@@ -1,9 +1,10 @@
 //! Handlers and apps that go wrong: contained, explained, and the neighbour unharmed.
 
-use host::Level;
+use host::{HostError, Level};
 use serde_json::json;
 
-use crate::app::{App, is_alive};
+use crate::app::{App, PATIENCE, is_alive};
+use crate::kills::Doomed;
 use crate::wire::{Wire, call};
 
 /// A host beside the one that suffers, which has to go on as if nothing were.
@@ -50,6 +51,94 @@ async fn a_handler_that_prints_without_end_fills_no_memory_and_delays_nobody() {
     assert_eq!(longest, Some(64 * 1024), "a line without an end is cut");
     host.stop().await;
     is_unharmed(beside).await;
+}
+
+/// What one run of a handler prints, in MiB: a gigabyte.
+const SHOUT_MIB: usize = 1_024;
+
+/// Lines wait in pipes and buffers, never in a heap that grows with them.
+const RESIDENT_MAX_KIB: u64 = 100 * 1_024;
+
+#[tokio::test]
+async fn a_gigabyte_of_output_leaves_the_host_as_small_as_it_was() {
+    let app = App::new(|_| {}).http("Shout", "shout/{mebibytes}");
+    let host = Doomed::quietly(&app);
+    let address = host.address(&app).await;
+    let mut shouting = Wire::connect(address).await;
+    let request = format!("GET /api/shout/{SHOUT_MIB} HTTP/1.1\r\nhost: h\r\n\r\n");
+    shouting.send(&request).await;
+    shouting.begins_within(PATIENCE * 4).await;
+    assert_eq!(shouting.answer().await.status, 200);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", host.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < RESIDENT_MAX_KIB, "{peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_answers_hold_up_nobody_else() {
+    const CALLS: usize = 64;
+    let app = App::new(|host| host["customHandler"]["enableProxyingHttpRequest"] = json!(false));
+    let mut host = app.http("Work", "work").http("Quick", "quick").start().await;
+    host.pid().await;
+    let mut slow = Vec::new();
+    for _ in 0..CALLS {
+        let mut wire = Wire::connect(host.address).await;
+        let body = r#"{"delayMs":4000}"#;
+        let length = body.len();
+        wire.send(&format!(
+            "POST /api/work HTTP/1.1\r\nhost: h\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+        slow.push(wire);
+    }
+    host.log.wait_for("Executing 'Functions.Work'", CALLS).await;
+    assert_eq!(call(host.address, "POST /api/quick", "{}").await.status, 204);
+    assert!(host.log.lines("Executed 'Functions.Work'").is_empty(), "{}", host.log.text());
+    for mut wire in slow {
+        assert_eq!(wire.answer().await.status, 204);
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_nobody_uses_hold_up_nobody_else() {
+    const LEAKED: usize = 200;
+    let mut host = App::new(|_| {}).http("Pid", "pid").start().await;
+    let pid = host.pid().await.to_string();
+    let mut leaked = Vec::new();
+    for number in 0..LEAKED {
+        let mut wire = Wire::connect(host.address).await;
+        match number % 3 {
+            // Says nothing; says half of a request; has been answered and stays.
+            0 => {}
+            1 => wire.send("GET /api/pid HTTP/1.1\r\nho").await,
+            _ => {
+                wire.send("GET /api/pid HTTP/1.1\r\nhost: h\r\n\r\n").await;
+                assert_eq!(wire.answer().await.status, 200);
+            }
+        }
+        leaked.push(wire);
+    }
+    assert_eq!(call(host.address, "GET /api/pid", "").await.body, pid);
+    let log = host.stop().await.text();
+    assert!(
+        !log.contains("Invocations were still running"),
+        "a stop waits for none of them: {log}"
+    );
+}
+
+#[tokio::test]
+async fn a_fixed_port_of_the_handler_that_is_taken_is_said() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let app = App::new(|host| host["customHandler"]["port"] = json!(port)).http("Pid", "pid");
+    let Err(HostError::Config(problems)) = app.bind(&crate::app::Log::default()).await else {
+        panic!("has to fail")
+    };
+    let said = problems[0].to_string();
+    let place = format!("the handler's port {port} cannot be used");
+    assert!(said.contains(&place) && said.contains("customHandler.port"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

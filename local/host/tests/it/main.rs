@@ -7,18 +7,22 @@
 
 mod admin;
 mod app;
+mod bad_input;
+mod conformance;
 mod cosmos_db;
 mod faults;
 mod fixture;
 mod hostile;
 mod http;
+mod instances;
+mod kills;
 mod languages;
-mod measure;
 mod outputs;
 mod process;
 mod queue_trigger;
 mod retry;
 mod service_bus;
+mod sessions;
 mod storage;
 mod timer;
 mod wire;

@@ -21,7 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, PATIENCE, Running, kill};
 use crate::wire::call;
 
-/// A broker with a topic `orders`, its subscription `billing`, and a queue `work`.
+/// A broker with a topic `orders`, its subscription `billing`, a queue `work`, one that
+/// dead-letters late (`lasting`), and one whose messages come by session (`turns`).
 pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
     handle: bus::Handle,
@@ -35,7 +36,12 @@ impl Broker {
             "topics": [{ "name": "orders", "subscriptions": [
                 { "name": "billing", "lockDuration": "PT3S", "maxDeliveryCount": 3 }
             ] }],
-            "queues": [{ "name": "work", "lockDuration": "PT30S", "maxDeliveryCount": 3 }]
+            "queues": [
+                { "name": "work", "lockDuration": "PT30S", "maxDeliveryCount": 3 },
+                { "name": "lasting", "lockDuration": "PT3S", "maxDeliveryCount": 1000 },
+                { "name": "turns", "lockDuration": "PT3S", "maxDeliveryCount": 3,
+                  "requiresSession": true }
+            ]
         });
         let options = bus::Options {
             listen,
@@ -64,11 +70,18 @@ impl Broker {
         connection_string(self.address)
     }
 
-    /// Active and dead-lettered messages of `orders/billing`, or of `work`.
+    /// Active and dead-lettered messages of a queue.
+    pub(crate) fn queue(&self, name: &str) -> (usize, usize) {
+        let status = self.handle.status();
+        let queue = status.queues.iter().find(|queue| queue.name == name).unwrap();
+        (queue.active, queue.dead_letter)
+    }
+
+    /// The same of `orders/billing`, or of `work`.
     fn counts(&self, queue: bool) -> (usize, usize) {
         let status = self.handle.status();
         if queue {
-            (status.queues[0].active, status.queues[0].dead_letter)
+            self.queue("work")
         } else {
             let billing = &status.topics[0].subscriptions[0];
             (billing.active, billing.dead_letter)
@@ -120,16 +133,21 @@ impl Publisher {
     }
 
     pub(crate) async fn send(&mut self, id: &str, body: &Value) {
+        self.send_in(None, id, body).await;
+    }
+
+    pub(crate) async fn send_in(&mut self, session: Option<&str>, id: &str, body: &Value) {
+        let mut properties = Properties::builder()
+            .message_id(MessageId::from(id.to_owned()))
+            .content_type("application/json")
+            .subject("order-created")
+            .correlation_id(MessageId::from("corr-9".to_owned()));
+        if let Some(session) = session {
+            properties = properties.group_id(session.to_owned());
+        }
         let message = Message::builder()
             .header(Header { ttl: Some(86_400_000), ..Header::default() })
-            .properties(
-                Properties::builder()
-                    .message_id(MessageId::from(id.to_owned()))
-                    .content_type("application/json")
-                    .subject("order-created")
-                    .correlation_id(MessageId::from("corr-9".to_owned()))
-                    .build(),
-            )
+            .properties(properties.build())
             .application_properties(
                 ApplicationProperties::builder()
                     .insert("region", "eu")
@@ -206,7 +224,7 @@ pub(crate) async fn start(connection: String, name: &str, bindings: Value) -> Ru
     start_with(connection, name, bindings, |_| {}).await
 }
 
-async fn start_with(
+pub(crate) async fn start_with(
     connection: String,
     name: &str,
     bindings: Value,
@@ -485,6 +503,31 @@ async fn the_admin_endpoint_runs_a_function_with_a_text() {
     let answer = call(host.address, unknown, "{}").await;
     assert!(answer.status == 404 && answer.body.contains("Work"), "{answer:?}");
     host.stop().await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_comes_in_batches_over_one_connection() {
+    const BACKLOG: usize = 1_500;
+    let broker = Broker::anywhere().await;
+    let mut publisher = Publisher::connect(broker.address, "work").await;
+    for number in 0..BACKLOG {
+        publisher.send(&format!("m-{number}"), &json!({ "delayMs": 20 })).await;
+    }
+    let mut bindings = queue_trigger();
+    bindings[0]["cardinality"] = json!("many");
+    bindings[0]["dataType"] = json!("string");
+    bindings[0]["maxMessageBatchSize"] = json!(400);
+    let host = start(broker.connection_string(), "Work", bindings).await;
+    broker.counts_become(true, (0, 0), &host).await;
+    host.log.wait_for("Executed 'Functions.Work' (Succeeded", 4).await;
+    let counts = host.log.lines("Trigger Details: MessageCount: ");
+    let counts: Vec<usize> =
+        counts.iter().map(|line| line.text.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert_eq!(counts.iter().sum::<usize>(), BACKLOG, "each once: {counts:?}");
+    assert!(counts.iter().all(|count| *count <= 400), "{counts:?}");
+    let log = host.stop().await;
+    assert!(log.lines("Not receiving").is_empty(), "{}", log.text());
     broker.stop().await;
 }
 

@@ -1,6 +1,7 @@
 //! A bare HTTP/1.1 client: what a test sends and sees is exactly what is on the wire.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,6 +32,11 @@ impl Wire {
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await.unwrap().unwrap();
+    }
+
+    /// Waits for the first byte of an answer that takes longer than others.
+    pub(crate) async fn begins_within(&self, limit: Duration) {
+        timeout(limit, self.stream.readable()).await.unwrap().unwrap();
     }
 
     /// Reads until what has arrived contains `end`, and takes everything up to its end.

@@ -153,7 +153,7 @@ impl Stack {
         bus.say("amqp://", &self.topology.topics(), report);
 
         let mut further = with();
-        further.extend(arguments("--data", &self.data));
+        further.extend(arguments("--data", &self.data.join("queue")));
         if self.options.data.is_none() {
             further.push("--no-fsync".to_owned());
         }

@@ -1,14 +1,18 @@
-//! The loop of one function: connect, hand out credit, invoke, settle, connect again.
+//! The loop of one receiver: connect, hand out credit, invoke, settle, connect again.
+//!
+//! A function has one receiver; one whose messages come by session has as many as it may hold
+//! sessions. Each of those holds one session at a time, until nothing has come for a while or its
+//! lock is lost, and then asks for the next (`SessionReceiverManager` of the .NET client).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fe2o3_amqp::Delivery;
-use fe2o3_amqp::link::RecvError;
 use fe2o3_amqp::link::delivery::DeliveryInfo;
+use fe2o3_amqp::link::{LinkStateError, RecvError};
 use fe2o3_amqp::types::messaging::{Body, Modified};
 use fe2o3_amqp::types::primitives::Value;
+use fe2o3_amqp::{Delivery, Receiver};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -18,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::super::Shared;
-use super::link::{Link, TOKEN_REFRESH};
-use super::management::{Disposition, LockError, Management};
+use super::link::{Granted, Intake, Link, LinkError, condition};
+use super::management::{Disposition, LockError, Locked, Management};
 use super::message::{self, Message};
 use super::renewal::{self, Lock};
 use super::verdicts::{VERDICTS_MAX, Verdict};
@@ -27,7 +31,7 @@ use super::wire;
 use crate::bindings::{Cardinality, Function, ServiceBusTrigger};
 use crate::invocation::record::{Record, reason};
 use crate::invocation::{Call, Invoker};
-use crate::log::{Level, category};
+use crate::log::{Level, Logger, category};
 
 /// Pause before the first reconnect.
 const RECONNECT_MIN: Duration = Duration::from_millis(250);
@@ -39,11 +43,16 @@ const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// (`AmqpReceiver` of the .NET client).
 const BATCH_GAP: Duration = Duration::from_millis(20);
 
-/// Everything about one function's subscription that outlives a connection.
+/// The broker takes a session away.
+const SESSION_LOCK_LOST: &str = "com.microsoft:session-lock-lost";
+
+/// Everything about one receiver that outlives a connection.
 pub(crate) struct Listener {
     shared: Shared,
     function: Arc<Function>,
     trigger: ServiceBusTrigger,
+    /// Only one of the receivers of a function speaks of their broker.
+    speaks: bool,
     /// Identifies this receiver in `Metadata.Client`.
     client_id: String,
     /// Counts connections: a delivery can only be settled on the one it came from.
@@ -57,6 +66,8 @@ pub(crate) struct Listener {
     waiting: Vec<(Held, Message)>,
     batch_started: Option<Instant>,
     last_received: Instant,
+    /// The session held at present, and when its lock ends.
+    session: Option<(String, watch::Receiver<OffsetDateTime>)>,
 }
 
 /// A message this host has locked.
@@ -68,18 +79,26 @@ struct Held {
     until: watch::Receiver<OffsetDateTime>,
 }
 
-/// Why a connection is not used any more.
+/// Why nothing more is received.
 enum Left {
     Stopped,
+    /// The session is over; the connection is good for the next one.
+    SessionOver,
     Broken(String),
 }
 
 impl Listener {
-    pub(crate) fn new(shared: Shared, function: Arc<Function>, trigger: ServiceBusTrigger) -> Self {
+    pub(crate) fn new(
+        shared: Shared,
+        function: Arc<Function>,
+        trigger: ServiceBusTrigger,
+        speaks: bool,
+    ) -> Self {
         Self {
             shared,
             function,
             trigger,
+            speaks,
             client_id: Uuid::new_v4().to_string(),
             generation: 0,
             management: watch::Sender::new(None),
@@ -89,6 +108,7 @@ impl Listener {
             waiting: Vec::new(),
             batch_started: None,
             last_received: Instant::now(),
+            session: None,
         }
     }
 
@@ -102,18 +122,22 @@ impl Listener {
             };
             let why = match opened {
                 Ok(link) => {
-                    (pause, failures) = (RECONNECT_MIN, 0);
-                    self.line(Level::Information, format!("Receiving from {}.", self.source()));
-                    match self.pump(link, &stop).await {
-                        Left::Stopped => break,
-                        Left::Broken(why) => why,
+                    let generation = self.generation;
+                    match self.serve(link, &stop).await {
+                        Ok(()) => break,
+                        Err(why) => {
+                            if self.generation != generation {
+                                (pause, failures) = (RECONNECT_MIN, 0);
+                            }
+                            why
+                        }
                     }
                 }
                 Err(error) => error.to_string(),
             };
             failures += 1;
             // The first failure says it all; later ones are repeated ever more rarely.
-            if failures.is_power_of_two() {
+            if self.speaks && failures.is_power_of_two() {
                 self.line(
                     Level::Warning,
                     format!(
@@ -123,76 +147,214 @@ impl Listener {
                     ),
                 );
             }
+            if self.trigger.sessions {
+                // The session is somebody else's by now, and comes from its start: in order.
+                self.abandon_running("its session is lost").await;
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep(pause) => pause = (pause * 2).min(RECONNECT_MAX),
             }
         }
         // Without a connection nothing can be settled any more, but nothing is cut short either.
-        while let Some(ended) = self.running.join_next_with_id().await {
-            let (held, _) = self.ended(ended);
-            for held in held {
-                self.line(
-                    Level::Warning,
-                    format!("{} is not settled, as the host is stopping.", held.name),
-                );
-            }
-        }
+        self.abandon_running("the host is stopping").await;
         self.management.send_replace(None);
         self.management_tasks.close();
     }
 
-    /// Works on one connection until it breaks or the host stops.
-    async fn pump(&mut self, mut link: Link, stop: &CancellationToken) -> Left {
-        self.generation += 1;
-        self.adopt(&mut link);
+    /// Waits until nothing runs any more; what it held cannot be settled.
+    async fn abandon_running(&mut self, why: &str) {
+        while let Some(ended) = self.running.join_next_with_id().await {
+            let (held, _) = self.ended(ended);
+            for held in held {
+                self.line(Level::Warning, format!("{} is not settled, as {why}.", held.name));
+            }
+        }
+    }
+
+    /// Receives over one connection until the host stops. The error says how it broke.
+    async fn serve(&mut self, mut link: Link, stop: &CancellationToken) -> Result<(), String> {
+        if self.trigger.sessions {
+            self.say_receiving();
+        }
+        loop {
+            let intake = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                intake = self.intake(&mut link) => match intake {
+                    Ok(intake) => intake,
+                    Err(error) => {
+                        self.management.send_replace(None);
+                        return Err(error.to_string());
+                    }
+                },
+            };
+            if !self.trigger.sessions {
+                self.say_receiving();
+            }
+            self.generation += 1;
+            match self.pump(&mut link, intake, stop).await {
+                (Left::Stopped, intake) => {
+                    link.close(intake).await;
+                    return Ok(());
+                }
+                (Left::SessionOver, intake) => {
+                    // Nobody else gets the session while something of it still runs here.
+                    self.abandon_running("its session is lost").await;
+                    intake.close().await;
+                }
+                (Left::Broken(why), _) => return Err(why),
+            }
+        }
+    }
+
+    async fn intake(&self, link: &mut Link) -> Result<Intake, LinkError> {
+        match self.trigger.sessions {
+            true => link.receive_session(&self.trigger, || self.now()).await,
+            false => link.receive(&self.trigger).await,
+        }
+    }
+
+    /// Works on what comes out of `intake` until that ends, the connection breaks or the host
+    /// stops.
+    async fn pump(
+        &mut self,
+        link: &mut Link,
+        mut intake: Intake,
+        stop: &CancellationToken,
+    ) -> (Left, Intake) {
+        self.adopt(link);
+        let log = self.shared.invoker.log.clone();
+        let keeping = self.keep_session(intake.session.take(), &log);
+        tokio::pin!(keeping);
+        let receiver = &mut intake.receiver;
         let mut stopping = false;
         let mut settling: HashMap<u32, String> = HashMap::new();
-        let mut token_refresh = Instant::now() + TOKEN_REFRESH;
-        loop {
+        self.last_received = Instant::now();
+        let left = loop {
             if stopping && self.running.is_empty() {
-                self.release_waiting(&mut link).await;
+                self.release_waiting(receiver).await;
                 self.management.send_replace(None);
-                link.close().await;
-                return Left::Stopped;
+                break Left::Stopped;
             }
-            if let Err(why) = self.grant(&mut link, stopping).await {
-                return self.broken(why);
+            if let Err(why) = self.grant(receiver, stopping).await {
+                break self.broken(why);
             }
             let batch_due = self.batch_due(stopping);
+            let idle_at = self.idle_at(stopping);
+            let refresh_at = link.refresh_at;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => stopping = true,
                 Some(ended) = self.running.join_next_with_id() => {
                     let (held, succeeded) = self.ended(ended);
-                    if let Err(why) = self.settle(&link, held, succeeded, &mut settling).await {
-                        return self.broken(why);
+                    self.last_received = Instant::now();
+                    if let Err(why) = self.settle(receiver, held, succeeded, &mut settling).await {
+                        break self.broken(why);
                     }
                 }
                 Some(verdict) = link.verdicts.recv() => self.note(&verdict, &mut settling),
-                () = sleep_until(token_refresh) => {
+                () = sleep_until(refresh_at) => {
                     if let Err(error) = link.refresh(&self.trigger, self.now()).await {
-                        return self.broken(error.to_string());
+                        break self.broken(error.to_string());
                     }
-                    token_refresh = Instant::now() + TOKEN_REFRESH;
                 }
-                () = sleep_until(batch_due.unwrap_or(token_refresh)), if batch_due.is_some() => {
+                () = sleep_until(batch_due.unwrap_or(refresh_at)), if batch_due.is_some() => {
                     self.start_batch();
                 }
-                delivery = link.receiver.recv::<Body<Value>>() => match delivery {
+                () = &mut keeping => {}
+                () = sleep_until(idle_at.unwrap_or(refresh_at)), if idle_at.is_some() => {
+                    break Left::SessionOver;
+                }
+                delivery = receiver.recv::<Body<Value>>() => match delivery {
                     Ok(delivery) if stopping => {
                         // Given back without counting as a failed delivery.
-                        let _ = link.receiver.release(&delivery).await;
+                        let _ = receiver.release(&delivery).await;
                     }
                     Ok(delivery) => self.received(&delivery),
                     Err(RecvError::MessageDecode(error)) => {
                         let why = format!("A message is abandoned, it cannot be read: {error}");
                         self.line(Level::Error, why);
-                        let _ = link.receiver.modify(error.info, abandoned()).await;
+                        let _ = receiver.modify(error.info, abandoned()).await;
                     }
-                    Err(error) => return self.broken(format!("the link broke: {error}")),
+                    Err(error) if self.session_lost(&error) => break Left::SessionOver,
+                    Err(error) => break self.broken(format!("the link broke: {error}")),
                 },
             }
+        };
+        self.session = None;
+        self.waiting.clear();
+        (left, intake)
+    }
+
+    /// Takes note of the session that is held and renews its lock. Never ends.
+    fn keep_session(
+        &mut self,
+        granted: Option<Granted>,
+        log: &Logger,
+    ) -> impl Future<Output = ()> + use<> {
+        let log = log.clone();
+        let lock = granted.map(|Granted { id, until }| {
+            let (known, seen) = watch::channel(until);
+            self.session = Some((id.clone(), seen));
+            Lock {
+                name: format!("session '{id}' of {}", self.trigger.entity),
+                on: Locked::Session(id),
+                until,
+                management: self.management.subscribe(),
+                known,
+            }
+        });
+        let limit = match self.trigger.cardinality {
+            Cardinality::One => self.shared.service_bus.max_auto_lock_renewal,
+            // As for messages: the extension renews nothing while a batch runs.
+            Cardinality::Many => Duration::ZERO,
+        };
+        async move {
+            match lock {
+                Some(lock) => renewal::keep(lock, limit, &log).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// When the session has brought nothing for so long that another one gets its turn.
+    fn idle_at(&self, stopping: bool) -> Option<Instant> {
+        let idle = self.session.is_some()
+            && !stopping
+            && self.running.is_empty()
+            && self.waiting.is_empty();
+        idle.then(|| self.last_received + self.shared.service_bus.session_idle_timeout)
+    }
+
+    /// Whether the broker has taken the session away; says so.
+    fn session_lost(&self, error: &RecvError) -> bool {
+        let RecvError::LinkStateError(
+            LinkStateError::RemoteClosedWithError(error)
+            | LinkStateError::RemoteDetachedWithError(error),
+        ) = error
+        else {
+            return false;
+        };
+        let Some((id, _)) = &self.session else { return false };
+        if condition(error) != SESSION_LOCK_LOST {
+            return false;
+        }
+        self.line(
+            Level::Warning,
+            format!(
+                "The lock of session '{id}' of {} is lost. What is not settled by now is delivered \
+                 again. Fix: be done with a session within maxAutoLockRenewalDuration ({:?}), or \
+                 raise it.",
+                self.trigger.entity, self.shared.service_bus.max_auto_lock_renewal
+            ),
+        );
+        true
+    }
+
+    fn say_receiving(&self) {
+        if self.speaks {
+            let what = if self.trigger.sessions { "sessions of " } else { "" };
+            self.line(Level::Information, format!("Receiving from {what}{}.", self.source()));
         }
     }
 
@@ -215,34 +377,42 @@ impl Listener {
     }
 
     /// Lets the broker send as many messages as there are free slots.
-    async fn grant(&self, link: &mut Link, stopping: bool) -> Result<(), String> {
-        let slots = self.shared.service_bus.max_concurrent_calls;
+    async fn grant(&self, receiver: &mut Receiver, stopping: bool) -> Result<(), String> {
+        let slots = match self.trigger.sessions {
+            true => self.shared.service_bus.max_calls_per_session,
+            false => self.shared.service_bus.max_concurrent_calls,
+        };
         let busy = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
+        let credit = receiver.credit();
         let (free, step) = match self.trigger.cardinality {
             _ if stopping => (0, 1),
             // A quarter at a time: one flow frame for several messages, and never none at all.
             Cardinality::One => (slots.saturating_sub(busy), slots.div_ceil(4)),
-            // One batch at a time.
-            Cardinality::Many if busy > 0 => (0, 1),
+            // One batch at a time. Credit is not taken back: messages may be on their way for it,
+            // and those would end the link. They wait for the next batch.
+            Cardinality::Many if busy > 0 => (credit, 1),
             Cardinality::Many => {
                 let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
                 (self.trigger.max_batch_messages.saturating_sub(waiting), 1)
             }
         };
-        let credit = link.receiver.credit();
         let more = free > credit && (credit == 0 || free - credit >= step);
         let less = free < credit;
         if more || less {
-            let set = link.receiver.set_credit(free).await;
+            let set = receiver.set_credit(free).await;
             set.map_err(|error| format!("the link broke: {error}"))?;
         }
         Ok(())
     }
 
     fn received(&mut self, delivery: &Delivery<Body<Value>>) {
-        let message = wire::message(delivery);
+        let mut message = wire::message(delivery);
         let until = message.locked_until.unwrap_or_else(|| self.now());
-        let (known, seen) = watch::channel(until);
+        let (known, mut seen) = watch::channel(until);
+        if let Some((_, session)) = &self.session {
+            seen = session.clone();
+            message.session_locked_until = Some(*seen.borrow());
+        }
         let held = Held {
             info: DeliveryInfo::from(delivery),
             generation: self.generation,
@@ -270,14 +440,15 @@ impl Listener {
             message::single(&function, &self.trigger, &message, &self.client_id, self.now());
         let until = *known.borrow();
         let lock = Lock {
-            token: held.lock,
+            on: Locked::Message(held.lock),
             until,
-            message: held.name.clone(),
+            name: held.name.clone(),
             management: self.management.subscribe(),
             known,
         };
-        let (renewal, renewable) =
-            (self.shared.service_bus.max_auto_lock_renewal, message.locked_until.is_some());
+        let renewal = self.shared.service_bus.max_auto_lock_renewal;
+        // The lock of a message in a session is the session's.
+        let renewable = message.locked_until.is_some() && self.session.is_none();
         let task = self.running.spawn(async move {
             let (details, trace) = (Some(message.details()), message.traceparent());
             let run = invoke(&invoker, &function, envelope, details, trace);
@@ -312,6 +483,13 @@ impl Listener {
 
     fn start_batch(&mut self) {
         let most = usize::try_from(self.trigger.max_batch_messages).unwrap_or(usize::MAX);
+        // What has waited for longer than its lock belongs to somebody else by now.
+        let now = self.now();
+        self.waiting.retain(|(held, _)| *held.until.borrow() > now);
+        if self.waiting.is_empty() {
+            self.batch_started = None;
+            return;
+        }
         let rest = self.waiting.split_off(self.waiting.len().min(most));
         let (held, messages): (Vec<Held>, Vec<Message>) =
             std::mem::replace(&mut self.waiting, rest).into_iter().unzip();
@@ -338,7 +516,7 @@ impl Listener {
 
     async fn settle(
         &self,
-        link: &Link,
+        receiver: &Receiver,
         held: Vec<Held>,
         succeeded: bool,
         settling: &mut HashMap<u32, String>,
@@ -362,8 +540,8 @@ impl Listener {
             }
             settling.insert(held.info.delivery_id(), held.name);
             let sent = match succeeded {
-                true => link.receiver.accept(held.info).await,
-                false => link.receiver.modify(held.info, abandoned()).await,
+                true => receiver.accept(held.info).await,
+                false => receiver.modify(held.info, abandoned()).await,
             };
             sent.map_err(|error| format!("the link broke: {error}"))?;
         }
@@ -409,9 +587,9 @@ impl Listener {
         }
     }
 
-    async fn release_waiting(&mut self, link: &mut Link) {
+    async fn release_waiting(&mut self, receiver: &Receiver) {
         for (held, _) in self.waiting.drain(..) {
-            let _ = link.receiver.release(held.info).await;
+            let _ = receiver.release(held.info).await;
         }
     }
 

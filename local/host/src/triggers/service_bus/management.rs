@@ -38,12 +38,21 @@ pub(crate) enum Disposition {
     Abandoned,
 }
 
+/// What a lock is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Locked {
+    /// One message, by its lock token.
+    Message(Uuid),
+    /// A session, by its id.
+    Session(String),
+}
+
 /// A handle to the management task of one connection. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Management(mpsc::Sender<Request>);
 
 enum Request {
-    Renew { lock: Uuid, reply: oneshot::Sender<Result<OffsetDateTime, LockError>> },
+    Renew { lock: Locked, reply: oneshot::Sender<Result<OffsetDateTime, LockError>> },
     Settle { lock: Uuid, disposition: Disposition, reply: oneshot::Sender<Result<(), LockError>> },
 }
 
@@ -58,7 +67,7 @@ impl Management {
     }
 
     /// Extends the lock and returns its new end.
-    pub(crate) async fn renew(&self, lock: Uuid) -> Result<OffsetDateTime, LockError> {
+    pub(crate) async fn renew(&self, lock: Locked) -> Result<OffsetDateTime, LockError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Renew { lock, reply }, answer).await
     }
@@ -92,7 +101,13 @@ async fn serve(
     let mut link: Option<RequestLink> = None;
     while let Some(request) = requests.recv().await {
         let (operation, body) = match &request {
-            Request::Renew { lock, .. } => ("com.microsoft:renew-lock", locks(*lock, None)),
+            Request::Renew { lock: Locked::Message(lock), .. } => {
+                ("com.microsoft:renew-lock", locks(*lock, None))
+            }
+            Request::Renew { lock: Locked::Session(id), .. } => {
+                let entry = (Value::String("session-id".to_owned()), Value::String(id.clone()));
+                ("com.microsoft:renew-session-lock", Value::Map([entry].into_iter().collect()))
+            }
             Request::Settle { lock, disposition, .. } => {
                 ("com.microsoft:update-disposition", locks(*lock, Some(*disposition)))
             }
@@ -166,11 +181,12 @@ fn renewed(reply: Reply) -> Result<OffsetDateTime, LockError> {
     judged(&reply)?;
     let unreadable = || LockError::Unavailable("the reply holds no new lock end".to_owned());
     let Body::Value(AmqpValue(Value::Map(map))) = &reply.body else { return Err(unreadable()) };
-    let ends = map.get(&Value::String("expirations".to_owned()));
-    let first = match ends {
+    let get = |name: &str| map.get(&Value::String(name.to_owned()));
+    // Message locks are renewed several at a time, a session's by itself.
+    let first = match get("expirations") {
         Some(Value::Array(ends)) => ends.first(),
         Some(Value::List(ends)) => ends.first(),
-        _ => None,
+        _ => get("expiration"),
     };
     match first {
         Some(Value::Timestamp(end)) => {

@@ -34,6 +34,8 @@ pub(crate) struct Message {
     pub(crate) reply_to: Option<String>,
     pub(crate) to: Option<String>,
     pub(crate) session_id: Option<String>,
+    /// When the lock of the session that it came in ends.
+    pub(crate) session_locked_until: Option<OffsetDateTime>,
     pub(crate) reply_to_session_id: Option<String>,
     pub(crate) partition_key: Option<String>,
     pub(crate) transaction_partition_key: Option<String>,
@@ -61,6 +63,7 @@ impl Message {
             reply_to: None,
             to: None,
             session_id: None,
+            session_locked_until: None,
             reply_to_session_id: None,
             partition_key: None,
             transaction_partition_key: None,
@@ -119,7 +122,7 @@ pub(crate) fn single(
     now: OffsetDateTime,
 ) -> Result<Envelope, String> {
     let body = message.body.clone()?;
-    let mut metadata = common(trigger, client_id);
+    let mut metadata = common(trigger, message.session_locked_until, client_id);
     let text = |text: &Option<String>| text.as_ref().map(BindingValue::text);
     let properties = BindingValue::Object(message.application_properties.clone());
     metadata.set("DeliveryCount", BindingValue::Other(json!(message.delivery_count)));
@@ -179,13 +182,14 @@ pub(crate) fn batch(
         })
         .collect::<Result<Vec<Value>, String>>()?;
 
-    let mut metadata = common(trigger, client_id);
+    let session_locked_until = messages.first().and_then(|message| message.session_locked_until);
+    let mut metadata = common(trigger, session_locked_until, client_id);
     let mut array = |name: &str, of: &dyn Fn(&Message) -> Value| {
         let list: Vec<Value> = messages.iter().map(of).collect();
         metadata.set(&format!("{name}Array"), BindingValue::Other(Value::Array(list)));
     };
     let utc = |time| json!(date_time_with_fraction(time));
-    let offset = |time| json!(date_time_with_fraction(time).replace('Z', "+00:00"));
+    let offset = |time| json!(offset(time));
     array("DeliveryCount", &|m| json!(m.delivery_count));
     array("DeadLetterSource", &|m| json!(m.dead_letter_source));
     array("LockToken", &|m| json!(m.lock_token.to_string()));
@@ -211,13 +215,27 @@ pub(crate) fn batch(
     Ok(Envelope::new(&function.name, &function.binding, data, metadata, now))
 }
 
-/// Remains of .NET objects that the host sends along; they are of no use to anybody.
-fn common(trigger: &ServiceBusTrigger, client_id: &str) -> BindingData {
+/// A time inside an object, where its fraction of a second is kept.
+fn offset(time: OffsetDateTime) -> String {
+    date_time_with_fraction(time).replace('Z', "+00:00")
+}
+
+/// Remains of .NET objects that the host sends along; of use is at most the end of the lock of a
+/// session.
+fn common(
+    trigger: &ServiceBusTrigger,
+    session_locked_until: Option<OffsetDateTime>,
+    client_id: &str,
+) -> BindingData {
     let mut metadata = BindingData::default();
     for name in
         ["MessageReceiver", "MessageSession", "MessageActions", "SessionActions", "ReceiveActions"]
     {
         metadata.set(name, BindingValue::Object(Map::new()));
+    }
+    if let Some(until) = session_locked_until {
+        let actions = Map::from_iter([("SessionLockedUntil".to_owned(), json!(offset(until)))]);
+        metadata.set("SessionActions", BindingValue::Object(actions));
     }
     let host = &trigger.connection.host;
     let client = Map::from_iter([
@@ -249,6 +267,7 @@ mod tests {
             cardinality,
             data_type,
             auto_complete: true,
+            sessions: false,
             max_batch_messages: 1000,
         }
     }
@@ -388,6 +407,22 @@ mod tests {
         assert!(metadata.get("orderId").is_none(), "no promotion in a batch");
         let error = sent(DataType::Undefined, &[message(b"plain")]).unwrap_err();
         assert!(error.contains("m-123") && error.contains("dataType"), "{error}");
+    }
+
+    #[test]
+    fn a_message_of_a_session_says_which_and_until_when() {
+        let mut first = message(b"{}");
+        first.session_id = Some("s-1".to_owned());
+        first.session_locked_until = Some(datetime!(2026-03-01 10:00:30.25 UTC));
+        let sent = sent_single(DataType::Undefined, &first);
+        assert_eq!(sent["Metadata"]["SessionId"], "\"s-1\"");
+        let actions = json!({ "SessionLockedUntil": "2026-03-01T10:00:30.25+00:00" });
+        assert_eq!(sent["Metadata"]["SessionActions"], actions);
+        let trigger = trigger(Cardinality::Many, DataType::String);
+        let sent = batch(&function(trigger.clone()), &trigger, &[first], "3f", NEVER).unwrap();
+        let sent = sent.to_value();
+        assert_eq!(sent["Metadata"]["SessionIdArray"], "[\"s-1\"]");
+        assert_eq!(sent["Metadata"]["SessionActions"], actions);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Modelled on the .NET `ServiceBusProcessor` as the Functions extension uses it: one connection
 //! per function, as many messages at a time as there are free slots, success completes, failure
 //! abandons at once (the broker counts and dead-letters), locks are renewed while a function runs.
+//! With sessions it is one connection per session held, and the lock is the session's.
 //! References: `ServiceBusListener`, `MessageProcessor` of the Service Bus extension.
 
 mod link;
@@ -19,13 +20,14 @@ mod wire;
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) use sender::{Outgoing, Senders};
 
 use super::Shared;
-use crate::bindings::{Function, ServiceBusTrigger};
+use crate::bindings::{Cardinality, Function, ServiceBusTrigger};
 use crate::invocation::record::reason;
 use crate::invocation::{Call, Invoker};
 use crate::log::{Level, category};
@@ -38,7 +40,18 @@ pub(crate) async fn listen(
     trigger: ServiceBusTrigger,
     stop: CancellationToken,
 ) {
-    listener::Listener::new(shared, function, trigger).run(stop).await;
+    let receivers = match (trigger.sessions, trigger.cardinality) {
+        (true, Cardinality::One) => shared.service_bus.max_concurrent_sessions,
+        // One batch at a time.
+        (false, _) | (true, Cardinality::Many) => 1,
+    };
+    let mut listening = JoinSet::new();
+    for number in 0..receivers {
+        let (shared, function, trigger) = (shared.clone(), Arc::clone(&function), trigger.clone());
+        let listener = listener::Listener::new(shared, function, trigger, number == 0);
+        listening.spawn(listener.run(stop.clone()));
+    }
+    listening.join_all().await;
 }
 
 /// Runs the function once with `input` as the body of a message no broker has touched.
@@ -52,12 +65,8 @@ pub(crate) async fn run_once(
     let client = Uuid::new_v4().to_string();
     let now = invoker.log.now();
     let envelope = match trigger.cardinality {
-        crate::bindings::Cardinality::One => {
-            message::single(function, trigger, &message, &client, now)
-        }
-        crate::bindings::Cardinality::Many => {
-            message::batch(function, trigger, &[message], &client, now)
-        }
+        Cardinality::One => message::single(function, trigger, &message, &client, now),
+        Cardinality::Many => message::batch(function, trigger, &[message], &client, now),
     };
     let call = Call { function, reason: reason::HOST_API, details: None, traceparent: None };
     match envelope {

@@ -1,4 +1,4 @@
-//! Keeping the lock of a message while its invocation runs.
+//! Keeping the lock of a message while its invocation runs, or of a session while it is held.
 //!
 //! Source: `ReceiverManager` of the .NET `ServiceBusProcessor`: renew when ten seconds are left,
 //! or half of the rest when the lock is shorter than that, until `maxAutoLockRenewalDuration`.
@@ -8,9 +8,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use uuid::Uuid;
 
-use super::management::{LockError, Management};
+use super::management::{LockError, Locked, Management};
 use crate::log::{Level, Logger, category};
 
 /// How long before its end a lock is renewed, if it is long enough.
@@ -22,19 +21,19 @@ const LEFT_MIN: Duration = Duration::from_millis(400);
 /// Pause before another attempt when the broker could not be asked.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// The lock of one message, and the way to renew it.
+/// One lock, and the way to renew it.
 pub(crate) struct Lock {
-    pub(crate) token: Uuid,
+    pub(crate) on: Locked,
     pub(crate) until: OffsetDateTime,
-    /// Which message it is, for the log.
-    pub(crate) message: String,
+    /// Which message or session it is, for the log.
+    pub(crate) name: String,
     /// The management link of whatever connection there is at present.
     pub(crate) management: watch::Receiver<Option<Management>>,
-    /// The known end of the lock, kept for whoever settles the message.
+    /// The known end of the lock, kept for whoever settles.
     pub(crate) known: watch::Sender<OffsetDateTime>,
 }
 
-/// Renews `lock` for at most `limit`. Never ends: the invocation it runs beside does.
+/// Renews `lock` for at most `limit`. Never ends: what it runs beside does.
 pub(crate) async fn keep(mut lock: Lock, limit: Duration, log: &Logger) {
     let end = Instant::now() + limit;
     loop {
@@ -46,7 +45,7 @@ pub(crate) async fn keep(mut lock: Lock, limit: Duration, log: &Logger) {
         sleep(pause).await;
         let management = lock.management.borrow().clone();
         let renewed = match management {
-            Some(management) => management.renew(lock.token).await,
+            Some(management) => management.renew(lock.on.clone()).await,
             None => Err(LockError::Unavailable("the broker is not connected".to_owned())),
         };
         match renewed {
@@ -59,9 +58,9 @@ pub(crate) async fn keep(mut lock: Lock, limit: Duration, log: &Logger) {
                     Level::Warning,
                     category::SERVICE_BUS,
                     format!(
-                        "The lock of {} could not be renewed ({why}). The invocation goes on, and \
-                         the message is delivered again.",
-                        lock.message
+                        "The lock of {} could not be renewed ({why}). What runs goes on, and what \
+                         is not settled by now is delivered again.",
+                        lock.name
                     ),
                 );
                 return std::future::pending().await;
@@ -70,7 +69,7 @@ pub(crate) async fn keep(mut lock: Lock, limit: Duration, log: &Logger) {
                 log.line(
                     Level::Warning,
                     category::SERVICE_BUS,
-                    format!("The lock of {} could not be renewed yet: {why}", lock.message),
+                    format!("The lock of {} could not be renewed yet: {why}", lock.name),
                 );
                 sleep(RETRY_PAUSE).await;
             }

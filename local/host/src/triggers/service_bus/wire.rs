@@ -46,6 +46,7 @@ pub(crate) fn message(delivery: &Delivery<Body<Value>>) -> Message {
         reply_to: properties.reply_to,
         to: properties.to,
         session_id: properties.group_id,
+        session_locked_until: None,
         reply_to_session_id: properties.reply_to_group_id,
         partition_key: text("x-opt-partition-key"),
         transaction_partition_key: text("x-opt-via-partition-key"),
@@ -88,6 +89,14 @@ fn timestamp(value: &Value) -> Option<OffsetDateTime> {
         Value::Timestamp(timestamp) => utc(timestamp),
         _ => None,
     }
+}
+
+/// .NET ticks, 100 ns each since the year 1, as some answers of the broker have them.
+pub(crate) fn ticks(value: &Value) -> Option<OffsetDateTime> {
+    /// From the year 1 to 1970.
+    const EPOCH: i128 = 621_355_968_000_000_000;
+    let Value::Long(ticks) = value else { return None };
+    OffsetDateTime::from_unix_timestamp_nanos((i128::from(*ticks) - EPOCH) * 100).ok()
 }
 
 fn utc(timestamp: &Timestamp) -> Option<OffsetDateTime> {
@@ -160,6 +169,13 @@ mod tests {
         let token = lock_token(&tag, None);
         assert_eq!(token.to_string(), "0f9a5a2e-8a5e-4c0e-9d6e-0b5b7c1f2a11");
         assert_eq!(lock_token(&[1, 2, 3, 4], None), Uuid::nil());
+    }
+
+    #[test]
+    fn ticks_count_from_the_year_one() {
+        let at = time::macros::datetime!(2026-03-01 10:00:00.5 UTC);
+        assert_eq!(ticks(&Value::Long(639_079_560_005_000_000)), Some(at));
+        assert_eq!(ticks(&Value::Int(1)), None);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! Modelled on `TimerListener` of the timer extension. One run of a timer at a time; what became
 //! due while it ran, or while the host was down, is made up for once, as past due. Schedules are
-//! in UTC, whatever `WEBSITE_TIME_ZONE` says. Several hosts of one app do not know of each other
-//! here: each runs its timers, where Azure lets one of them.
+//! in UTC, whatever `WEBSITE_TIME_ZONE` says. Of several hosts that share a state directory one runs
+//! a timer, and another takes over when it ends; Azure has a lease on a blob for that.
 
 mod schedule;
 mod status;
@@ -24,11 +24,14 @@ use crate::invocation::{BindingValue, Call, Envelope};
 use crate::log::{Level, category};
 pub(crate) use schedule::Schedule;
 pub(crate) use status::Monitor;
-use status::{Status, round_trip};
+use status::{Status, Turn, round_trip};
 
 /// The clock is looked at this often: one that was set, or a machine that slept, must not keep a
 /// timer waiting for what has passed.
 const CLOCK_CHECK: Duration = Duration::from_millis(500);
+
+/// A timer that another host runs is looked at this often.
+const TURN_CHECK: Duration = Duration::from_secs(1);
 
 /// Occurrences told when the host starts, as in Azure.
 const TOLD: usize = 5;
@@ -95,6 +98,10 @@ struct Timer {
 
 impl Timer {
     async fn run(mut self, stop: CancellationToken) {
+        let _turn = tokio::select! {
+            () = stop.cancelled() => return,
+            turn = self.turn() => turn,
+        };
         let now = self.now();
         let (mut status, missed) = match self.load().await {
             Some(status) => status.resumed(&self.trigger.schedule, now),
@@ -125,6 +132,31 @@ impl Timer {
                 () = self.until(next) => {}
             }
             status = self.fire(status, occasion).await;
+        }
+    }
+
+    /// Waits until no other host runs this timer. It stays this host's for as long as what is
+    /// returned lives; `None` if nobody can tell.
+    async fn turn(&self) -> Option<Turn> {
+        let mut waiting = false;
+        loop {
+            match self.shared.timers.turn(&self.function.name) {
+                Ok(Some(turn)) => return Some(turn),
+                Ok(None) => {
+                    if !std::mem::replace(&mut waiting, true) {
+                        let name = &self.function.name;
+                        let text = format!("Function '{name}' is run by another host for now.");
+                        self.line(Level::Information, text);
+                    }
+                    sleep(TURN_CHECK).await;
+                }
+                Err(why) => {
+                    let name = &self.function.name;
+                    let text = format!("Other hosts may run function '{name}' as well: {why}.");
+                    self.line(Level::Warning, text);
+                    return None;
+                }
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! Source: `ScheduleMonitor`, `FileSystemScheduleMonitor` of the timer extension.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -77,6 +78,12 @@ pub(super) fn round_trip(time: OffsetDateTime) -> String {
     format!("{}.{:07}+00:00", date_time(time), time.nanosecond() / 100)
 }
 
+/// The right to run a timer. The system takes it back when this is dropped, or the process ends.
+#[derive(Debug)]
+pub(crate) struct Turn(
+    #[expect(dead_code, reason = "the lock lives as long as the file")] Option<File>,
+);
+
 /// Keeps the status of every timer of a host.
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
@@ -90,6 +97,22 @@ impl Monitor {
         Self {
             directory: directory.map(|directory| directory.join("timers")),
             known: Mutex::default(),
+        }
+    }
+
+    /// The right to run the timer of `function`, unless another host has it. The error says why that
+    /// is not known.
+    pub(crate) fn turn(&self, function: &str) -> Result<Option<Turn>, String> {
+        let Some(directory) = &self.directory else { return Ok(Some(Turn(None))) };
+        let path = directory.join(format!("{function}.lock"));
+        let unusable =
+            |error: std::io::Error| format!("{} cannot be used: {error}", path.display());
+        std::fs::create_dir_all(directory).map_err(unusable)?;
+        let file = File::options().create(true).append(true).open(&path).map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Turn(Some(file)))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(unusable(error)),
         }
     }
 
@@ -174,6 +197,12 @@ mod tests {
                 "LastUpdated": "2026-03-01T09:55:00.1234567+00:00" })
         );
         assert_eq!(std::fs::read_dir(directory.join("timers")).unwrap().count(), 1, "nothing else");
+        let other = Monitor::new(Some(&directory));
+        let turn = monitor.turn("Tick").unwrap().unwrap();
+        assert!(other.turn("Tick").unwrap().is_none(), "one host at a time");
+        assert!(other.turn("Tock").unwrap().is_some());
+        drop(turn);
+        assert!(other.turn("Tick").unwrap().is_some());
         std::fs::write(&file, "{").unwrap();
         let broken = Monitor::new(Some(&directory)).load("Tick").await.unwrap_err();
         assert!(broken.contains("Tick.json cannot be used"), "{broken}");

@@ -21,7 +21,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::app::PATIENCE;
 
 /// A store with the database `shop` and its container `orders`, partitioned by `/pk`.
-pub(super) struct Store {
+pub(crate) struct Store {
     address: SocketAddr,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: CancellationToken,
@@ -31,7 +31,7 @@ pub(super) struct Store {
 const CONTAINER: &str = r#"{ "id": "orders", "partitionKey": { "paths": ["/pk"] } }"#;
 
 impl Store {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let container: Value = serde_json::from_str(CONTAINER).unwrap();
         let account = json!({ "databases": [{ "id": "shop", "containers": [container] }] });
         let account = serde_json::from_value(account).unwrap();
@@ -45,12 +45,12 @@ impl Store {
         }
     }
 
-    pub(super) async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
     }
 
-    pub(super) fn connection_string(&self) -> String {
+    pub(crate) fn connection_string(&self) -> String {
         connection_string(self.address)
     }
 
@@ -59,7 +59,7 @@ impl Store {
         Relay::start(self.address).await
     }
 
-    pub(super) async fn create(&self, document: Value) {
+    pub(crate) async fn create(&self, document: Value) {
         let key = json!([document["pk"]]).to_string();
         let key = [("x-ms-documentdb-partitionkey", key.as_str())];
         self.expect(201, "POST", "/dbs/shop/colls/orders/docs", &key, document.to_string()).await;
