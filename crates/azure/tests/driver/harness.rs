@@ -109,7 +109,7 @@ pub(crate) fn impatient() -> OperationOptions {
 /// Status and substatus of a refusal.
 pub(crate) fn code<T>(result: Result<T, CosmosError>) -> (u16, u32) {
     let error = result.err().expect("this should have been refused");
-    let substatus = error.response().and_then(|response| response.headers().substatus.clone());
+    let substatus = error.response().and_then(|response| response.headers().substatus);
     let status = u16::from(error.status().status_code());
     (status, substatus.map_or(0, |substatus| u32::from(substatus.value())))
 }
