@@ -99,15 +99,25 @@ export async function submit(order, key = newKey()) {
 /** Sends of one submit while the server asks to wait. */
 const SENDS_MAX = 5;
 
-/** @type {Promise<boolean> | undefined} */
-let local;
-
-/** Whether a stack on this desk is behind the API, which knows its processes; asked until it is known. */
-export function isLocal() {
-  const asked = (local ??= get('/api/ops/system').then(({ body }) => body.local));
-  asked.catch(() => (local = undefined));
-  return asked;
+/**
+ * Asks until there is an answer, and no more.
+ * @param {() => Promise<boolean>} ask
+ */
+function once(ask) {
+  /** @type {Promise<boolean> | undefined} */
+  let asked;
+  return () => {
+    const answer = (asked ??= ask());
+    answer.catch(() => (asked = undefined));
+    return answer;
+  };
 }
+
+/** Whether a stack on this desk is behind the API, which knows its processes. */
+export const isLocal = once(() => get('/api/ops/system').then(({ body }) => body.local));
+
+/** Whether failures may be ordered here. */
+export const areFaultsAllowed = once(() => get('/api/products').then(({ body }) => body.faultsAllowed));
 
 export const newKey = () => crypto.randomUUID();
 

@@ -59,7 +59,7 @@ export const EXPERIMENTS = [
       const [id = ''] = it.ids;
       const before = await read(id);
       say('Completed. Now its event comes a second time.');
-      for (let n = 0; n < 3; n += 1) await post(`/api/ops/orders/${id}/duplicate`);
+      for (let n = 0; n < 3; n += 1) await post(`/api/ops/orders/${id}/duplicate`, { reason: 'Experiment: duplicate delivery' });
       await until(async () => (await get('/api/ops/system')).body.subscriptions.every((/** @type {any} */ { waiting }) => waiting === 0), 'the copies are handled');
       const after = await read(id);
       const attempts = (/** @type {any} */ of) => SERVICES.map((service) => of.stage[service].attempt).join();

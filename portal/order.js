@@ -4,7 +4,7 @@
  * done now.
  */
 
-import { asProblem, get, isLocal, orderPath, post, submit } from './api.js';
+import { areFaultsAllowed, asProblem, get, isLocal, orderPath, post, submit } from './api.js';
 import { attribute, button, chip, copyButton, curl, empty, fill, fillIf, h, icon, loading, relativeTime, sure, trouble } from './dom.js';
 import { listen } from './feed.js';
 import { OrderHull } from './hull.js';
@@ -20,6 +20,7 @@ const GROW_EVERY_MS = 1_000;
 
 export class OrderPage extends HTMLElement {
   #id = query('id');
+  #faultsAllowed = false;
   #stop = () => {};
   #timer = 0;
   /** @type {Order | undefined} */
@@ -66,6 +67,7 @@ export class OrderPage extends HTMLElement {
         this.#draw(body);
         // Customers may not see the record; what they see is whole without it.
         this.#record = (await get(`/api/ops/orders/${this.#id}`).catch(() => undefined))?.body;
+        this.#faultsAllowed = await areFaultsAllowed().catch(() => false);
         this.#draw(body);
         void this.#readLogs();
       } catch (error) {
@@ -137,11 +139,12 @@ export class OrderPage extends HTMLElement {
   /** @param {Order} order */
   #drawActions(order) {
     const [sealed] = sealedOf(order);
-    fillIf(this.#actions, [sealed, isCancellable(order), isClosed(order)], () => [
+    const twice = this.#faultsAllowed && !!this.#record;
+    fillIf(this.#actions, [sealed, isCancellable(order), isClosed(order), twice], () => [
       sealed && h('a', { class: 'more', href: `/dead-letters?source=${sealed}-sub&order=${this.#id}` }, icon('sealed'), `Find ${sealed}'s dead letter`),
       isCancellable(order) && button('Cancel order', () => this.#cancel(), { class: 'quiet' }, 'undone'),
       button('Order the same again', () => this.#act(async () => go(`/order?id=${(await submit(asNew(order))).orderId}`)), { class: 'quiet' }, 'plus'),
-      button('Deliver its event twice', () => this.#act(() => post(`/api/ops/orders/${this.#id}/duplicate`), 'The topic has the event a second time, under another message id. The services know the event id: nothing may change but their logs.'), { class: 'quiet' }, 'retry'),
+      twice && button('Deliver its event twice', () => this.#act(() => post(`/api/ops/orders/${this.#id}/duplicate`, { reason: 'Delivered twice from the order page' }), 'The topic has the event a second time, under another message id. The services know the event id: nothing may change but their logs.'), { class: 'quiet' }, 'retry'),
       copyButton('Copy as curl', () => curl('GET', orderPath(this.#id))),
       copyButton('Copy id', () => this.#id),
     ]);

@@ -167,3 +167,29 @@ async fn one_customer_cannot_take_the_share_of_the_others() {
     other["customerId"] = "c-other".into();
     assert_eq!(stack.post(&other, &[]).await.status, 202, "nobody pays for another");
 }
+
+#[tokio::test]
+async fn a_document_that_somebody_has_spoilt_hides_no_other() {
+    let stack = TestStack::start().await;
+    let [spoilt, sound] = [stack.submit(&order()).await, stack.submit(&order()).await];
+    for id in [&spoilt, &sound] {
+        stack.until_quiet(id).await;
+    }
+    let orders = stack.store().container("orders");
+    let spoil = azure::cosmos::Patch::new().set("/customerId", json!(7));
+    let done = orders.patch::<Value>(&spoilt, &spoilt, &spoil).await.unwrap();
+    assert!(matches!(done, azure::cosmos::PatchOutcome::Applied(_)), "{done:?}");
+
+    let page = stack.get("/api/orders?limit=100").await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let listed = page.json();
+    let ids: Vec<&Value> =
+        listed["orders"].as_array().unwrap().iter().map(|order| &order["orderId"]).collect();
+    assert_eq!(ids, [sound.as_str()]);
+    // A full page has a successor, though it shows less.
+    let first = stack.get("/api/orders?limit=1").await.json();
+    assert!(first["next"].is_string(), "{first:#}");
+    assert!(stack.full_log().contains("a document cannot be read"), "{}", stack.log());
+    let next = stack.submit(&order()).await;
+    stack.until_completed(&next).await;
+}

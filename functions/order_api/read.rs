@@ -98,16 +98,16 @@ pub(super) async fn list(
     });
     let wanted =
         query.and_then(|parameters| Wanted::parse(&parameters).map_err(Problem::invalid_query))?;
-    let orders = api
+    let page = api
         .store
         .newest(wanted.limit, wanted.after.as_deref(), customer)
         .await
         .map_err(|error| store_problem(&error))?;
     // A full page may have a successor; a short one is the last.
-    let next = (orders.len() == wanted.limit)
-        .then(|| orders.last().map(|order| URL_SAFE_NO_PAD.encode(&order.sort_key)))
+    let next = (page.of == wanted.limit)
+        .then(|| page.found.last().map(|order| URL_SAFE_NO_PAD.encode(&order.sort_key)))
         .flatten();
-    let orders = orders.into_iter().map(OrderView::line).collect();
+    let orders = page.found.into_iter().map(OrderView::line).collect();
     let body = serde_json::to_vec(&Page { orders, next }).unwrap_or_default();
     let etag = content_etag(&body);
     if let Some(unchanged) = not_modified(&headers, &etag) {

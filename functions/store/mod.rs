@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod changed;
 mod guard;
+mod readable;
 pub mod stock;
 pub mod watched;
 
@@ -17,6 +18,9 @@ use serde::de::IgnoredAny;
 
 use crate::chain::chain;
 use crate::clock;
+use readable::readable;
+
+pub use readable::Readable;
 
 /// Seconds that a published event stays in the outbox, so that it can be published again on an
 /// operator's wish: seven days, the longest duplicate-detection window and then some.
@@ -123,7 +127,7 @@ impl OrderStore {
         limit: usize,
         after: Option<&str>,
         customer: Option<&CustomerId>,
-    ) -> Result<Vec<Order>, StoreError> {
+    ) -> Result<Readable<Order>, StoreError> {
         let continued = if after.is_some() { " AND c.sortKey < @after" } else { "" };
         let of_one = if customer.is_some() { " AND c.customerId = @customer" } else { "" };
         let mut query = Query::new(format!(
@@ -136,7 +140,7 @@ impl OrderStore {
         if let Some(customer) = customer {
             query = query.with("@customer", customer.as_str());
         }
-        self.orders.query(&query, Scope::All, limit).await
+        readable(&self.orders, &query, Scope::All, limit).await
     }
 
     /// Applies a move where its guard admits it, together with the event that tells of it.
@@ -242,7 +246,7 @@ impl OrderStore {
              AND c.createdAt < @before ORDER BY c.createdAt ASC"
         ))
         .with("@before", before.to_string());
-        self.orders.query(&query, Scope::All, limit).await
+        Ok(readable(&self.orders, &query, Scope::All, limit).await?.found)
     }
 
     /// At most `limit` events that were taken out of the way, newest first.
@@ -254,7 +258,7 @@ impl OrderStore {
             "SELECT TOP {limit} * FROM c WHERE c.type = 'event' AND c.state = 'parked' \
              ORDER BY c.createdAt DESC"
         ));
-        self.orders.query(&query, Scope::All, limit).await
+        Ok(readable(&self.orders, &query, Scope::All, limit).await?.found)
     }
 
     /// At most `limit` orders that were accepted before `before` and are still open, oldest first.
@@ -271,7 +275,7 @@ impl OrderStore {
              AND c.createdAt < @before ORDER BY c.createdAt ASC"
         ))
         .with("@before", before.to_string());
-        self.orders.query(&query, Scope::All, limit).await
+        Ok(readable(&self.orders, &query, Scope::All, limit).await?.found)
     }
 
     /// Everything that can be bought.
@@ -280,7 +284,7 @@ impl OrderStore {
     /// The store did not answer.
     pub async fn products(&self) -> Result<Vec<Product>, StoreError> {
         let query = Query::new("SELECT * FROM c WHERE c.type = 'product'");
-        self.stock.query(&query, Scope::All, PRODUCTS_MAX).await
+        Ok(readable(&self.stock, &query, Scope::All, PRODUCTS_MAX).await?.found)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::OrderStore;
+use super::readable::readable;
 
 /// Events of one order that are shown: it has two in an ordinary life, and one more per refusal.
 const EVENTS_MAX: usize = 32;
@@ -49,7 +50,7 @@ impl OrderStore {
              WHERE c.type = 'order' AND c._ts >= @since ORDER BY c._ts ASC"
         ))
         .with("@since", since);
-        self.orders.query(&query, Scope::All, limit).await
+        Ok(readable(&self.orders, &query, Scope::All, limit).await?.found)
     }
 
     /// The orders with these ids, in any order; those that are not there are left out.
@@ -66,7 +67,7 @@ impl OrderStore {
             .into_iter()
             .zip(ids)
             .fold(Query::new(text), |query, (name, id)| query.with(name, id.to_string()));
-        self.orders.query(&query, Scope::All, ids.len()).await
+        Ok(readable(&self.orders, &query, Scope::All, ids.len()).await?.found)
     }
 
     /// At most `limit` orders that are open.
@@ -77,7 +78,7 @@ impl OrderStore {
         let query = Query::new(format!(
             "SELECT TOP {limit} c.status FROM c WHERE c.type = 'order' AND c.overall = 'accepted'"
         ));
-        self.orders.query(&query, Scope::All, limit).await
+        Ok(readable(&self.orders, &query, Scope::All, limit).await?.found)
     }
 
     /// The document of an order as it is stored, or `None`.
@@ -96,7 +97,8 @@ impl OrderStore {
     pub async fn events_of(&self, order_id: OrderId) -> Result<Vec<OutboxEvent>, StoreError> {
         let query = Query::new("SELECT * FROM c WHERE c.type = 'event'");
         let scope = Scope::Partition(order_id.to_string());
-        let mut events: Vec<OutboxEvent> = self.orders.query(&query, scope, EVENTS_MAX).await?;
+        let mut events: Vec<OutboxEvent> =
+            readable(&self.orders, &query, scope, EVENTS_MAX).await?.found;
         events.sort_by_key(|event| event.created_at);
         Ok(events)
     }

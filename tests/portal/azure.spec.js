@@ -65,6 +65,8 @@ test('the parts that need a stack are hidden, and the others are there', async (
   await expect(page.getByRole('heading', { name: 'History' })).toBeVisible();
   await expect(page.getByRole('heading', { name: 'Logs of this order' })).toBeHidden();
   await page.getByRole('button', { name: 'Copy as curl' }).click();
+  await expect(page.getByRole('heading', { name: 'Document' })).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Deliver its event twice' })).toHaveCount(0);
 });
 
 test('a stream that has had its time ends politely, and the next goes on where it was', async ({ page, api }) => {
