@@ -34,7 +34,7 @@ def test_messages_receipts_and_counts_outlive_the_process(tmp_path, end):
         queue.set_queue_metadata({"owner": "me"})
         process.send_signal(end)
         process.wait(10)
-    assert (tmp_path / "data" / "queue").is_dir()
+    assert any((tmp_path / "data").iterdir())
     with stand_in(tmp_path, data) as (process, address):
         queue = client(address)
         properties = queue.get_queue_properties()
