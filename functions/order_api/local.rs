@@ -97,6 +97,8 @@ pub(super) async fn local(
             // The store was away; perhaps it was this very switch that brought it back.
             entry.outcome = outcome;
             deed::note(&api, &entry).await;
+            // What was begun may have reached the store after all, before this.
+            deed::end(&api, &entry, outcome).await;
         }
     };
     if timeout(WRITTEN_WITHIN, written).await.is_err() {
