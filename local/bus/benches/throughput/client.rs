@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::process::{Process, own_seconds};
+use crate::process::{Broker, Door, own_seconds};
 use crate::wire::{Prepared, Said, Wire, put_accepted, put_credit};
 
 /// Sends that have not been answered, and receiver credit.
@@ -36,17 +35,17 @@ impl Load {
     /// Runs something that carries so many messages.
     #[expect(clippy::cast_precision_loss, reason = "a count of messages, for people")]
     pub(crate) fn of(
-        process: &Process,
+        broker: &impl Broker,
         messages: usize,
-        run: impl FnOnce(SocketAddr) -> Result<()>,
+        run: impl FnOnce(&Door) -> Result<()>,
     ) -> Result<Load> {
-        let (broker, client, begun) = (process.seconds()?, own_seconds()?, Instant::now());
-        run(process.address())?;
+        let (before, client, begun) = (broker.seconds()?, own_seconds()?, Instant::now());
+        run(broker.door())?;
         let seconds = begun.elapsed().as_secs_f64();
         let each = |spent: f64| spent * 1e6 / messages as f64;
         Ok(Load {
             rate: messages as f64 / seconds,
-            broker_us: each(process.seconds()? - broker),
+            broker_us: each(broker.seconds()? - before),
             client_us: each(own_seconds()? - client),
         })
     }
@@ -61,13 +60,13 @@ impl fmt::Display for Load {
 
 /// Messages sent singly, peek-locked and completed; each pair on a queue of its own.
 pub(crate) fn pairs(
-    process: &Process,
+    broker: &impl Broker,
     pairs: usize,
     messages: usize,
     body_bytes: usize,
 ) -> Result<Load> {
     let each = messages / pairs;
-    Load::of(process, each * pairs, |address| {
+    Load::of(broker, each * pairs, |door| {
         std::thread::scope(|scope| {
             let mut running = Vec::new();
             for pair in 0..pairs {
@@ -75,10 +74,10 @@ pub(crate) fn pairs(
                 let to = queue.clone();
                 running.push(scope.spawn(move || {
                     let message = Prepared::single(&vec![7; body_bytes]);
-                    send(Wire::sender(address, &to)?, &message, each, WINDOW)
+                    send(Wire::sender(door, &to)?, &message, each, WINDOW)
                 }));
                 running.push(
-                    scope.spawn(move || receive(Wire::receiver(address, &queue)?, each, |_| ())),
+                    scope.spawn(move || receive(Wire::receiver(door, &queue)?, each, |_| ())),
                 );
             }
             running.into_iter().try_for_each(join)
@@ -112,13 +111,16 @@ fn send(mut wire: Wire, message: &Prepared, count: usize, window: u32) -> Result
     Ok(())
 }
 
-/// Receives and completes, each message by itself, until every completion is answered.
+/// Receives and completes, each message by itself, until every completion is answered by a broker
+/// that answers them.
 fn receive(mut wire: Wire, count: usize, mut seen: impl FnMut(&[u8])) -> Result<()> {
     let count = u32::try_from(count)?;
-    let (mut received, mut settled, mut limit) = (0, 0, 0);
+    let answered = wire.answers_settlement;
+    let (mut received, mut settled, mut limit) = (0, 0, 0_u32);
     let mut out = Vec::new();
     while settled < count {
-        if limit - received <= WINDOW / 2 && limit < count {
+        // Other brokers may deliver more than they were asked for.
+        if limit.saturating_sub(received) <= WINDOW / 2 && limit < count {
             put_credit(&mut out, received, WINDOW);
             limit = received + WINDOW;
         }
@@ -130,31 +132,33 @@ fn receive(mut wire: Wire, count: usize, mut seen: impl FnMut(&[u8])) -> Result<
                 Said::Delivery { id, stamp } => {
                     received += 1;
                     seen(stamp);
-                    put_accepted(&mut out, id);
+                    put_accepted(&mut out, id, !answered);
+                    settled += u32::from(!answered);
                 }
                 Said::Settled(count) => settled += count,
                 Said::Other => {}
             }
         }
     }
-    Ok(())
+    // What nobody answers is still to be sent.
+    Ok(wire.stream.write_all(&out)?)
 }
 
 /// Received and completed from what is there.
-pub(crate) fn drain(process: &Process, queue: &str, count: usize) -> Result<Load> {
-    Load::of(process, count, |address| receive(Wire::receiver(address, queue)?, count, |_| ()))
+pub(crate) fn drain(broker: &impl Broker, queue: &str, count: usize) -> Result<Load> {
+    Load::of(broker, count, |door| receive(Wire::receiver(door, queue)?, count, |_| ()))
 }
 
 /// Sent in batches, each batch answered.
 pub(crate) fn batches(
-    process: &Process,
+    broker: &impl Broker,
     queue: &str,
     count: usize,
     per_batch: usize,
 ) -> Result<Load> {
     let batch = Prepared::batch(&[7; 1_024], per_batch);
-    Load::of(process, count, |address| {
-        send(Wire::sender(address, queue)?, &batch, count / per_batch, BATCH_WINDOW)
+    Load::of(broker, count, |door| {
+        send(Wire::sender(door, queue)?, &batch, count / per_batch, BATCH_WINDOW)
     })
 }
 
@@ -190,12 +194,12 @@ impl fmt::Display for Latency {
     clippy::cast_sign_loss,
     reason = "positive counts far below the limit"
 )]
-pub(crate) fn latency(process: &Process, rate: f64, lasting: Duration) -> Result<Latency> {
+pub(crate) fn latency(broker: &impl Broker, rate: f64, lasting: Duration) -> Result<Latency> {
     let count = (rate * lasting.as_secs_f64()) as usize;
     let (mut times, mut late) = (Vec::with_capacity(count), Vec::new());
-    let load = Load::of(process, count, |address| {
-        let receiver = Wire::receiver(address, "latency")?;
-        let sender = Wire::sender(address, "latency")?;
+    let load = Load::of(broker, count, |door| {
+        let receiver = Wire::receiver(door, "latency")?;
+        let sender = Wire::sender(door, "latency")?;
         let origin = Instant::now();
         let times = &mut times;
         let answered = AtomicU32::new(0);

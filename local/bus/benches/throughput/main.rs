@@ -4,7 +4,8 @@
 //! `cargo bench -p bus -- singles memory` runs parts: `idle`, `singles`, `latency`, `batches`,
 //! `backlog`, each for the ways to keep messages that are named: `durable`, `no-fsync`, `memory`.
 //! `latency` takes 70 % of 25,000 messages a second, or of what is reached if that is less, unless
-//! `rate=10000` says otherwise.
+//! `rate=10000` says otherwise. `rabbitmq=127.0.0.1:5672` runs the single messages alone, on a
+//! RabbitMQ 3 with its AMQP 1.0 plugin, for comparison.
 //!
 //! The broker is a process of its own (this executable again), the load another, both on the same
 //! machine over TCP, with peek-lock and every settlement answered. Beside the rate stands what a
@@ -17,7 +18,7 @@ mod wire;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use process::{Mode, Process};
+use process::{Broker, Door, Elsewhere, Mode, Process};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -50,6 +51,11 @@ fn main() -> Result<()> {
     let known = |name: &str| PARTS.contains(&name) || Mode::ALL.iter().any(|m| m.name() == name);
     let mut rate = None;
     for argument in &arguments {
+        if let Some(address) = argument.strip_prefix("rabbitmq=") {
+            println!("RabbitMQ, transient messages");
+            let door = Door::rabbitmq(address.parse()?);
+            return singles(&Elsewhere { door, process_name: "beam.smp" }).map(drop);
+        }
         match argument.strip_prefix("rate=") {
             Some(text) => rate = Some(text.parse::<f64>()?),
             None if known(argument) => {}
@@ -72,7 +78,7 @@ fn main() -> Result<()> {
         }
         let mut load = rate;
         if part("singles") {
-            let reached = singles(each)?;
+            let reached = singles(&Process::start(each)?)?;
             load = load.or(Some(reached.min(AIM) * LATENCY_SHARE));
         }
         if part("latency") {
@@ -92,12 +98,11 @@ fn main() -> Result<()> {
 }
 
 /// The best rate of one pair with a kilobyte.
-fn singles(mode: Mode) -> Result<f64> {
-    let process = Process::start(mode)?;
+fn singles(broker: &impl Broker) -> Result<f64> {
     let mut best = 0.0;
     for (pairs, body) in [(1, 1_024), (2, 1_024), (1, 12)] {
         for _ in 0..2 {
-            let load = client::pairs(&process, pairs, SINGLE, body)?;
+            let load = client::pairs(broker, pairs, SINGLE, body)?;
             println!("single, {pairs} pair(s), {body:>5} B, window 200 {load}");
             if (pairs, body) == (1, 1_024) {
                 best = load.rate.max(best);

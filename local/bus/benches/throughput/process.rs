@@ -72,13 +72,77 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     })
 }
 
+/// What a client has to know of a broker.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    pub(crate) user: String,
+    pub(crate) password: String,
+    /// What stands before the name of a queue in its address.
+    pub(crate) prefix: &'static str,
+    /// Whether it answers what a receiver settles (`rcv-settle-mode` second).
+    pub(crate) answers_settlement: bool,
+}
+
+impl Door {
+    /// RabbitMQ with its AMQP 1.0 plugin, as it is installed; version 3 declares a queue that is
+    /// addressed so.
+    pub(crate) fn rabbitmq(address: SocketAddr) -> Door {
+        let guest = || "guest".to_owned();
+        let (user, password, prefix) = (guest(), guest(), "/queue/");
+        Door { address, user, password, prefix, answers_settlement: false }
+    }
+}
+
+/// A broker under load, and who knows what it costs.
+pub(crate) trait Broker {
+    /// How to reach it.
+    fn door(&self) -> &Door;
+
+    /// Processor time it has taken, in seconds.
+    fn seconds(&self) -> Result<f64>;
+}
+
+/// A broker that somebody else has started: its processes are those of that name.
+pub(crate) struct Elsewhere {
+    pub(crate) door: Door,
+    pub(crate) process_name: &'static str,
+}
+
+impl Broker for Elsewhere {
+    fn door(&self) -> &Door {
+        &self.door
+    }
+
+    fn seconds(&self) -> Result<f64> {
+        let mut seconds = 0.0;
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if name.trim() == self.process_name {
+                seconds += seconds_of(&entry.path().join("stat").display().to_string())?;
+            }
+        }
+        Ok(seconds)
+    }
+}
+
 /// A running broker; killed when dropped, its files gone.
 pub(crate) struct Process {
     mode: Mode,
     data: PathBuf,
     child: Child,
-    address: SocketAddr,
+    door: Door,
     keep: bool,
+}
+
+impl Broker for Process {
+    fn door(&self) -> &Door {
+        &self.door
+    }
+
+    fn seconds(&self) -> Result<f64> {
+        seconds_of(&format!("/proc/{}/stat", self.child.id()))
+    }
 }
 
 impl Process {
@@ -97,8 +161,15 @@ impl Process {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let address = line.trim().parse()?;
-        Ok(Process { mode, data, child, address, keep: false })
+        let known = Options::default();
+        let door = Door {
+            address: line.trim().parse()?,
+            user: known.shared_access_key_name,
+            password: known.shared_access_key,
+            prefix: "",
+            answers_settlement: true,
+        };
+        Ok(Process { mode, data, child, door, keep: false })
     }
 
     /// Kills it and starts it again with the same journal.
@@ -107,15 +178,6 @@ impl Process {
         let (mode, data) = (self.mode, self.data.clone());
         drop(self);
         Process::start_in(mode, data)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Processor time it has taken, in seconds.
-    pub(crate) fn seconds(&self) -> Result<f64> {
-        seconds_of(&format!("/proc/{}/stat", self.child.id()))
     }
 
     /// Resident memory, as Linux counts it.

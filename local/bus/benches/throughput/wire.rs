@@ -5,11 +5,10 @@
 //! one transfer for each message, one disposition for each settlement, flows for credit.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-
-use bus::Options;
+use std::net::TcpStream;
 
 use crate::Result;
+use crate::process::Door;
 
 /// The message format of a batch: data sections, each one message.
 const BATCH_FORMAT: u32 = 0x8001_3700;
@@ -120,14 +119,15 @@ fn data(body: &[u8]) -> Vec<u8> {
     [&[0x00, 0x53, 0x75, 0xb0][..], &length, body].concat()
 }
 
-/// The answer to one delivery of the broker: accepted, and to be answered.
-pub(crate) fn put_accepted(out: &mut Vec<u8>, delivery_id: u32) {
-    // role receiver, first, last null, settled false, accepted.
+/// The answer to one delivery of the broker: accepted; settled by it, or to be answered.
+pub(crate) fn put_accepted(out: &mut Vec<u8>, delivery_id: u32, settled: bool) {
+    // role receiver, first, last null, settled, accepted.
     let mut body = *b"\x00\x00\x00\x1c\x02\x00\x00\x00\x00\x53\x15\xc0\x0f\x05\x41\x70\
                       \x00\x00\x00\x00\x40\x42\x00\x53\x24\x45";
     body[3] = u8::try_from(body.len()).unwrap_or(u8::MAX);
     body[12] = body[3] - 13;
     body[16..20].copy_from_slice(&delivery_id.to_be_bytes());
+    body[21] = if settled { TRUE[0] } else { FALSE[0] };
     out.extend_from_slice(&body);
 }
 
@@ -153,6 +153,8 @@ pub(crate) enum Said<'a> {
 /// One connection with one link.
 pub(crate) struct Wire {
     pub(crate) stream: TcpStream,
+    /// Whether the broker answers what is settled.
+    pub(crate) answers_settlement: bool,
     input: Vec<u8>,
     /// What of `input` was looked at, and what of it was read.
     at: usize,
@@ -160,31 +162,29 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn sender(address: SocketAddr, queue: &str) -> Result<Wire> {
-        let target = described(0x29, &[text(queue)]);
+    pub(crate) fn sender(door: &Door, queue: &str) -> Result<Wire> {
+        let target = described(0x29, &[text(&format!("{}{queue}", door.prefix))]);
         let source = described(0x28, &[text("load")]);
-        Wire::open(address, &FALSE, &NULL, source, target)
+        Wire::open(door, &FALSE, &NULL, source, target)
     }
 
     /// For peek-lock, without credit.
-    pub(crate) fn receiver(address: SocketAddr, queue: &str) -> Result<Wire> {
-        let source = described(0x28, &[text(queue)]);
+    pub(crate) fn receiver(door: &Door, queue: &str) -> Result<Wire> {
+        let source = described(0x28, &[text(&format!("{}{queue}", door.prefix))]);
         let target = described(0x29, &[text("load")]);
-        Wire::open(address, &TRUE, &[0x50, 1], source, target)
+        Wire::open(door, &TRUE, &[0x50, u8::from(door.answers_settlement)], source, target)
     }
 
     fn open(
-        address: SocketAddr,
+        door: &Door,
         role: &[u8],
         settle: &[u8],
         source: Vec<u8>,
         target: Vec<u8>,
     ) -> Result<Wire> {
-        let stream = TcpStream::connect(address)?;
+        let stream = TcpStream::connect(door.address)?;
         stream.set_nodelay(true)?;
-        let known = Options::default();
-        let (name, key) = (known.shared_access_key_name, known.shared_access_key);
-        let plain = short(0xa0, format!("\0{name}\0{key}").as_bytes());
+        let plain = short(0xa0, format!("\0{}\0{}", door.user, door.password).as_bytes());
         let window = uint(WINDOW_FRAMES);
         let attach = [
             text("link"),
@@ -206,7 +206,9 @@ impl Wire {
             amqp(BEGIN, &[NULL.to_vec(), uint(0), window.clone(), window]),
             amqp(ATTACH, &attach),
         ];
-        let mut wire = Wire { stream, input: vec![0; 4 * FRAME_BYTES], at: 0, end: 0 };
+        let answers_settlement = door.answers_settlement;
+        let input = vec![0; 4 * FRAME_BYTES];
+        let mut wire = Wire { stream, answers_settlement, input, at: 0, end: 0 };
         wire.stream.write_all(&hello.concat())?;
         let mut attached = false;
         while !attached {
