@@ -14,6 +14,10 @@ pub struct Store {
     /// is in memory.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Answers once the system has it and does not wait for the disk: what was answered outlives the
+    /// process, and not the machine.
+    #[arg(long)]
+    no_fsync: bool,
     /// Keeps everything in memory; nothing outlives the process.
     #[arg(long, conflicts_with = "data")]
     ephemeral: bool,
@@ -52,6 +56,7 @@ impl Store {
             account,
             key: self.account_key.unwrap_or_else(|| COSMOS_KEY.to_owned()),
             data: self.data,
+            fsync: !self.no_fsync,
             read_only_key: self.read_only_key,
             entra_tenant: self.entra_tenant,
             partition_key_ranges: self.ranges,

@@ -81,9 +81,11 @@ impl StorageError {
     }
 }
 
-/// When files are rolled, texts leave memory and files are given up.
+/// When files are synced and rolled, texts leave memory and files are given up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
+    /// Whether an answer waits until the machine has it on the disk, and not the system alone.
+    pub(crate) fsync: bool,
     pub(crate) segment_bytes: u64,
     pub(crate) recent_bytes: usize,
     pub(crate) outdated_bytes: u64,
@@ -92,6 +94,7 @@ pub(crate) struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
+            fsync: true,
             segment_bytes: MAX_SEGMENT_BYTES,
             recent_bytes: MAX_RECENT_TEXT_BYTES,
             outdated_bytes: MIN_OUTDATED_BYTES,

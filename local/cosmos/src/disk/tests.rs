@@ -20,7 +20,8 @@ use crate::store::{
 const NOW_MS: u64 = 1_767_225_600_000;
 
 /// Small enough that a few dozen writes fill several files.
-const SIZES: Sizes = Sizes { segment_bytes: 3000, recent_bytes: 900, outdated_bytes: 2000 };
+const SIZES: Sizes =
+    Sizes { fsync: true, segment_bytes: 3000, recent_bytes: 900, outdated_bytes: 2000 };
 
 struct Folder(PathBuf);
 

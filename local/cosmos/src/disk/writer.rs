@@ -223,7 +223,9 @@ impl Shared {
     fn write(&self, chunks: &[Chunk], new_file: bool) -> std::io::Result<()> {
         for chunk in chunks {
             chunk.segment.write(chunk.offset, &chunk.bytes)?;
-            chunk.segment.sync()?;
+            if self.sizes.fsync {
+                chunk.segment.sync()?;
+            }
         }
         if new_file { sync_directory(&self.directory) } else { Ok(()) }
     }

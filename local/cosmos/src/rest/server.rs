@@ -62,6 +62,9 @@ pub struct Options {
     pub clock: Clock,
     /// The directory that keeps everything; `None` keeps it in memory and in [`Options::log`].
     pub data: Option<PathBuf>,
+    /// Whether an answer waits for the disk. Without it a change outlives this process, and not the
+    /// machine.
+    pub fsync: bool,
     /// Takes every change before it becomes visible, unless a directory does.
     pub log: Box<dyn CommitLog>,
     /// Makes resource ids and ETags differ from those of other runs. The same one, with the same
@@ -92,6 +95,7 @@ impl Default for Options {
             key: EMULATOR_KEY.to_owned(),
             clock: Clock::system(),
             data: None,
+            fsync: true,
             log: Box::new(Volatile),
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             request_units_per_second: None,
@@ -161,8 +165,8 @@ impl Server {
                 (Store::new(options.incarnation, log), None)
             }
             Some(directory) => {
-                let (store, compactor) =
-                    disk::open(directory, options.incarnation, disk::Sizes::default())?;
+                let sizes = disk::Sizes { fsync: options.fsync, ..disk::Sizes::default() };
+                let (store, compactor) = disk::open(directory, options.incarnation, sizes)?;
                 (store, Some(compactor))
             }
         };

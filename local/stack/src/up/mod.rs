@@ -137,6 +137,10 @@ impl Stack {
         further.extend(arguments("--data", &self.data.join("cosmos")));
         // The portal's experiments order some; nothing else does.
         further.push("--faults".to_owned());
+        if self.options.data.is_none() {
+            // What goes with the stack has to outlive processes, not the machine.
+            further.push("--no-fsync".to_owned());
+        }
         let cosmos = self.launch("cosmos", self.options.cosmos_port, further).await?;
         let (databases, containers) = self.topology.containers();
         let text = format!("{databases} database, {containers} containers");
@@ -146,7 +150,6 @@ impl Stack {
         further.extend(arguments("--data", &self.data.join("bus")));
         further.extend(["--operations", "127.0.0.1:0", "--faults"].map(str::to_owned));
         if self.options.data.is_none() {
-            // What goes with the stack has to outlive processes, not the machine.
             further.push("--no-fsync".to_owned());
         }
         let bus = self.launch("bus", self.options.bus_port, further).await?;
