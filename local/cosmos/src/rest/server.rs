@@ -192,6 +192,8 @@ impl Server {
         let tasks = TaskTracker::new();
         tasks.spawn(sweep(self.state.clone(), shutdown.clone()));
         let state = self.state;
+        // The log is closed with the last of these: not while somebody still watches it.
+        let _open = state.clone();
         let durability = state.durability.clone();
         let service = move |request| {
             let state = state.clone();

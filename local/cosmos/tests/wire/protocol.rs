@@ -206,3 +206,16 @@ async fn offers_are_enough_for_throughput_calls() {
     let again = service.send("GET", &path, &[], "").await.json();
     assert_eq!(again["content"]["offerThroughput"], 900);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_no_failure_of_the_data_directory() {
+    let folder = std::env::temp_dir().join(format!("cosmos-stop-{}", uuid::Uuid::new_v4()));
+    // Often, because it is a matter of who is told first.
+    for _ in 0..30 {
+        let service = start_with(|options| options.data = Some(folder.clone())).await;
+        service.create(json!({"id": uuid::Uuid::new_v4().to_string(), "pk": "a"})).await;
+        service.shutdown.cancel();
+        service.running.await.unwrap().unwrap();
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
