@@ -21,6 +21,9 @@ const CHUNK = 25;
 /** Letters in the page. */
 const PAGE = 200;
 
+/** What did not end well, or has not ended. @type {Record<string, string>} */
+const ENDS = { begun: 'pending', failed: 'warning', refused: 'warning', unknown: 'unknown' };
+
 /** A way on, to one order or to all. @param {string | undefined} orderId @param {string} word */
 const lookAt = (orderId, word) => h('p', {}, h('a', { class: 'more', href: orderId ? `/order?id=${orderId}` : '/orders' }, word));
 
@@ -222,7 +225,7 @@ export class LettersPage extends HTMLElement {
     attribute(this.#audit, 'hidden', body.entries.length === 0);
     fillIf(this.#audit, body.entries, () => [
       h('h2', {}, 'Audit trail'),
-      h('ol', { class: 'history', role: 'list' }, ...body.entries.map((/** @type {any} */ { at, actor, action, source, sequenceNumber, orderId, reason, outcome, detail }) => h('li', {}, icon(outcome === 'failed' || outcome === 'refused' ? 'warning' : 'done'), h('p', {}, h('strong', {}, actor), ` ${action} ${source} ${sequenceNumber ?? ''} `, orderId && h('a', { href: `/order?id=${orderId}` }, shortId(orderId)), h('span', { class: 'muted' }, ` ${outcome}: ${reason} ${detail ?? ''}`)), relativeTime(at)))),
+      h('ol', { class: 'history', role: 'list' }, ...body.entries.map((/** @type {any} */ { at, actor, action, source, sequenceNumber, orderId, reason, outcome, detail }) => h('li', {}, icon(ENDS[outcome] ?? 'done'), h('p', {}, h('strong', {}, actor), ` ${action} ${source} ${sequenceNumber ?? ''} `, orderId && h('a', { href: `/order?id=${orderId}` }, shortId(orderId)), h('span', { class: 'muted' }, ` ${outcome === 'unknown' ? 'outcome unknown' : outcome}: ${reason}${detail ? `; ${detail}` : ''}`)), relativeTime(at)))),
     ]);
   }
 }

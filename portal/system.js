@@ -47,9 +47,11 @@ export class SystemPage extends HTMLElement {
   #charts = ['Accepted and closed', 'Commit to last service', 'Backlog'].map(() => h('figure', { class: 'panel' }));
   #processes = h('section', { class: 'panel', hidden: true });
   #notice = h('div');
+  /** What became of a switch: it stays until the next one. */
+  #refused = h('div');
 
   connectedCallback() {
-    fill(this, h('h1', {}, 'System'), h('p', { class: 'lede' }, 'What waits where, and since when. Each service has a queue of its own, so that one that stands still holds up nobody else.'), this.#notice, this.#map, h('div', { class: 'charts' }, ...this.#charts), this.#processes);
+    fill(this, h('h1', {}, 'System'), h('p', { class: 'lede' }, 'What waits where, and since when. Each service has a queue of its own, so that one that stands still holds up nobody else.'), this.#notice, this.#map, h('div', { class: 'charts' }, ...this.#charts), this.#refused, this.#processes);
     void this.#read();
   }
 
@@ -100,11 +102,15 @@ export class SystemPage extends HTMLElement {
       for (const at of moments) counts.set(Math.floor(at / 1000), (counts.get(Math.floor(at / 1000)) ?? 0) + 1);
       return seconds.map((second) => counts.get(second) ?? 0);
     };
-    const share = (/** @type {number} */ of) =>
-      seconds.map((second) => {
-        const took = [...ends.values()].filter(({ at }) => at / 1000 <= second + 1 && at / 1000 > second - 9).map((end) => end.took).sort((a, b) => a - b);
-        return took[Math.floor((took.length - 1) * of)] ?? 0;
-      });
+    const byEnd = [...ends.values()].sort((a, b) => a.at - b.at);
+    // Of the ten seconds up to each; both edges only move on.
+    let [from, to] = [0, 0];
+    const lately = seconds.map((second) => {
+      while (byEnd[to] && byEnd[to].at <= 1_000 * (second + 1)) to += 1;
+      while (from < to && byEnd[from].at <= 1_000 * (second - 9)) from += 1;
+      return byEnd.slice(from, to).map(({ took }) => took).sort((a, b) => a - b);
+    });
+    const share = (/** @type {number} */ of) => lately.map((took) => took[Math.floor((took.length - 1) * of)] ?? 0);
     const [rates, times, open] = /** @type {[Element, Element, Element]} */ (this.#charts);
     chart(rates, 'Orders a second', [per([...begun.values()]), per([...ends.values()].map(({ at }) => at))], number, ['accepted', 'closed']);
     chart(times, 'From commit to the last service', [share(0.5), share(0.95)], duration, ['p50', 'p95']);
@@ -119,8 +125,9 @@ export class SystemPage extends HTMLElement {
       if (verb === 'kill' && !(await sure(`Kill ${name}?`, 'It ends at once, whatever it is doing. The stack starts it again, and what it had in hand is delivered anew.', 'Kill'))) return;
       try {
         await post(`/api/ops/local/processes/${name}/${verb}`, body);
+        fill(this.#refused);
       } catch (error) {
-        fill(this.#notice, trouble(asProblem(error)));
+        fill(this.#refused, trouble(asProblem(error), `${name}: the switch did not move.`));
       }
     };
     fillIf(this.#processes, processes, () => [
