@@ -45,6 +45,8 @@ async function show(isOther) {
   const [title, element, module] = PAGES[place] ?? ['Shop', 'shop-page', './shop.js'];
   document.title = `${title} · Bulkhead`;
   for (const anchor of document.querySelectorAll('nav a')) attribute(anchor, 'aria-current', anchor.getAttribute('href') === place && 'page');
+  // On a phone the menu is wider than the screen.
+  document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
   const page = /** @type {any} */ (main.firstElementChild);
   if (!isOther && page?.localName === element) return page.refresh?.();
   const path = location.pathname;

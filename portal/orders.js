@@ -25,7 +25,7 @@ export class OrdersPage extends HTMLElement {
   /** Filtered by nothing but the text, for the counts. @type {Map<string, number>} */
   #counts = new Map();
   #stop = () => {};
-  #next = 0;
+  #isDue = false;
   /** Until there is a row to be measured; on a phone it is another. */
   #rowHeight = 44;
   #search = h('input', { type: 'search', id: 'search', placeholder: 'Customer or order id', 'aria-label': 'Search customer or order id', oninput: () => this.#filter('text', this.#search.value) });
@@ -59,7 +59,6 @@ export class OrdersPage extends HTMLElement {
 
   disconnectedCallback() {
     this.#stop();
-    clearTimeout(this.#next);
     removeEventListener('scroll', this.#scroll);
     removeEventListener('resize', this.#scroll);
   }
@@ -108,10 +107,16 @@ export class OrdersPage extends HTMLElement {
     });
   }
 
-  /** Draws in a task of its own: what the browser makes of it is another. */
+  /** Draws after the next frame, in a task of its own: what the browser makes of a slice is another. */
   #later() {
-    clearTimeout(this.#next);
-    this.#next = window.setTimeout(() => this.#draw());
+    if (this.#isDue) return;
+    this.#isDue = true;
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        this.#isDue = false;
+        if (this.isConnected) this.#draw();
+      }),
+    );
   }
 
   /**

@@ -88,7 +88,7 @@ export class SystemPage extends HTMLElement {
         return h('div', { class: 'node app' }, h('strong', {}, name), process ? chip(stateOf(process)) : h('span', { class: 'hint' }, 'Function App'), process?.restarts + process?.handlerRestarts > 0 && h('span', { class: 'hint' }, `started again ${process.restarts + process.handlerRestarts}×`));
       };
       const edge = () => h('span', { class: 'edge', 'aria-hidden': 'true' });
-      const lane = (/** @type {string[]} */ [name = '', reader = '']) => h('div', { class: 'flow' }, queue(place(name)), edge(), app(reader), ...(reader === 'billing' ? [edge(), queue(place('payments'), 'payments-poison'), edge(), app('payments')] : []));
+      const lane = (/** @type {string[]} */ [name = '', reader = '']) => h('div', { class: 'flow' }, edge(), queue(place(name)), edge(), app(reader), ...(reader === 'billing' ? [edge(), queue(place('payments'), 'payments-poison'), edge(), app('payments')] : []));
       return [h('div', { class: 'flow' }, app('order-api'), edge(), queue({ ...outbox, name: 'outbox' }), edge(), h('div', { class: 'node queue' }, h('strong', {}, topic), h('span', { class: 'hint' }, 'topic, to each subscription'))), h('div', { class: 'lanes' }, ...READERS.map(lane))];
     });
   }
@@ -113,7 +113,7 @@ export class SystemPage extends HTMLElement {
     const share = (/** @type {number} */ of) => lately.map((took) => took[Math.floor((took.length - 1) * of)] ?? 0);
     const [rates, times, open] = /** @type {[Element, Element, Element]} */ (this.#charts);
     chart(rates, 'Orders a second', [per([...begun.values()]), per([...ends.values()].map(({ at }) => at))], number, ['accepted', 'closed']);
-    chart(times, 'From commit to the last service', [share(0.5), share(0.95)], duration, ['p50', 'p95']);
+    chart(times, 'From commit to the last service', [share(0.5), share(0.95)], (ms) => (ms ? duration(ms) : 'none'), ['p50', 'p95']);
     chart(open, 'Backlog', [backlog], number, ['orders open']);
   }
 

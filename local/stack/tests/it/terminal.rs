@@ -24,14 +24,14 @@ fn answering(document: &str) -> (String, Receiver<String>) {
     let document = document.to_owned();
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            answer(connection, &document, &heads);
+            answer(&connection, &document, &heads);
         }
     });
     (url, received)
 }
 
-fn answer(connection: TcpStream, document: &str, heads: &Sender<String>) {
-    let lines = BufReader::new(&connection).lines().map_while(Result::ok);
+fn answer(connection: &TcpStream, document: &str, heads: &Sender<String>) {
+    let lines = BufReader::new(connection).lines().map_while(Result::ok);
     let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     // The test may be over.
     let _ = heads.send(head.join("\n"));
@@ -40,7 +40,8 @@ fn answer(connection: TcpStream, document: &str, heads: &Sender<String>) {
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
          connection: close\r\n\r\n{document}"
     );
-    let _ = (&connection).write_all(text.as_bytes());
+    let mut connection = connection;
+    let _ = connection.write_all(text.as_bytes());
 }
 
 const COMPLETED: &str = r#"{"orderId": "o-1", "overall": "completed", "createdAt": "2026-03-01T10:00:00Z",
