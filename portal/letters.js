@@ -18,8 +18,11 @@ const ASK_EVERY_MS = 4_000;
 /** Letters of one request: small enough that progress is seen, large enough to be quick. */
 const CHUNK = 25;
 
-/** Letters in the page. */
+/** Letters in the page, and of one look for all of them. */
 const PAGE = 200;
+
+/** Letters of one action: as many as the API looks at in one source. */
+const LETTERS_MAX = 4_000;
 
 /** What did not end well, or has not ended. @type {Record<string, string>} */
 const ENDS = { begun: 'pending', failed: 'warning', refused: 'warning', unknown: 'unknown' };
@@ -35,6 +38,8 @@ export class LettersPage extends HTMLElement {
   #letters = [];
   /** @type {Set<number>} */
   #chosen = new Set();
+  /** How many there are, also beyond the page. */
+  #total = '';
   #more = false;
   #sources = h('div', { class: 'sources', role: 'group', 'aria-label': 'Sources' }, loading('Counting dead letters', 2));
   #groups = h('div', { class: 'filters', role: 'group', 'aria-label': 'Reasons' });
@@ -112,7 +117,9 @@ export class LettersPage extends HTMLElement {
         h('button', { type: 'button', class: 'panel source', 'aria-pressed': source === chosen, 'data-tone': unavailable ? 'busy' : count ? 'bad' : 'good', onclick: () => this.#go({ source, reason: '', number: '', order: '' }) }, h('strong', { class: 'hero figure' }, unavailable ? '?' : `${number(count)}${atLeast ? '+' : ''}`), h('span', {}, source), h('span', { class: 'muted' }, unavailable ?? (oldestAt ? h('span', {}, 'oldest ', relativeTime(oldestAt)) : 'nothing waits'))),
       ),
     );
-    const groups = sources.find(({ source }) => source === chosen)?.groups ?? [];
+    const { count = 0, atLeast, groups = [] } = sources.find(({ source }) => source === chosen) ?? {};
+    const group = groups.find((/** @type {any} */ { reason }) => reason === query('reason'));
+    this.#total = `${number(group?.count ?? count)}${atLeast ? '+' : ''}`;
     fillIf(this.#groups, [groups, query('reason')], () =>
       groups.length ? [{ reason: '', count: '' }, ...groups].map(({ reason, count }) => h('button', { type: 'button', 'aria-pressed': (reason ?? '') === query('reason'), onclick: () => this.#go({ reason: reason ?? '', number: '' }) }, reason || 'Every reason', h('span', { class: 'figure' }, ` ${count}`))) : [],
     );
@@ -125,10 +132,28 @@ export class LettersPage extends HTMLElement {
     this.refresh();
   }
 
+  /** @param {string} source @param {string} [after] */
+  #page(source, after = '') {
+    const reason = query('reason');
+    return get(`/api/ops/dead-letters/${source}?limit=${PAGE}${reason && `&reason=${encodeURIComponent(reason)}`}${after && `&after=${after}`}`);
+  }
+
+  /** The numbers of all that the filter lets through, page after page. @param {string} source */
+  async #every(source) {
+    /** @type {number[]} */
+    const numbers = [];
+    let after = '';
+    do {
+      const { body } = await this.#page(source, after);
+      numbers.push(...body.deadLetters.map((/** @type {Letter} */ { sequenceNumber }) => sequenceNumber));
+      after = body.next ?? '';
+    } while (after && numbers.length < LETTERS_MAX);
+    return numbers;
+  }
+
   /** @param {string} source */
   async #readLetters(source) {
-    const reason = query('reason');
-    const { body } = await get(`/api/ops/dead-letters/${source}?limit=${PAGE}${reason && `&reason=${encodeURIComponent(reason)}`}`);
+    const { body } = await this.#page(source);
     const order = query('order');
     this.#take(order ? body.deadLetters.filter((/** @type {Letter} */ { orderId }) => orderId === order) : body.deadLetters, Boolean(body.next), source);
     const [only] = this.#letters;
@@ -168,12 +193,17 @@ export class LettersPage extends HTMLElement {
     this.#refreshBar();
   }
 
+  /** Whether what is done is done to those beyond the page as well. */
+  #isEverything() {
+    return this.#more && this.#chosen.size === 0 && !query('order');
+  }
+
   #refreshBar() {
     const many = this.#chosen.size;
     const all = many === 0 || many === this.#letters.length;
     this.#all.checked = many > 0 && all;
     this.#all.indeterminate = many > 0 && !all;
-    const what = all ? `all ${number(this.#letters.length)}${this.#more ? ' here' : ''}` : number(many);
+    const what = this.#isEverything() ? `all ${this.#total}` : all ? `all ${number(this.#letters.length)}${this.#more ? ' here' : ''}` : number(many);
     say(/** @type {Node} */ (this.#replay.lastChild), `Replay ${what}`);
     say(/** @type {Node} */ (this.#discard.lastChild), `Discard ${what}`);
   }
@@ -185,7 +215,9 @@ export class LettersPage extends HTMLElement {
     fill(this.#reasonError, !why && 'Say why: it is kept in the audit trail.');
     if (!why) return this.#reason.focus();
     const source = query('source') || this.#letters[0]?.source || '';
-    const numbers = this.#chosen.size ? [...this.#chosen] : this.#letters.map(({ sequenceNumber }) => sequenceNumber);
+    const shown = this.#chosen.size ? [...this.#chosen] : this.#letters.map(({ sequenceNumber }) => sequenceNumber);
+    const numbers = this.#isEverything() ? await this.#every(source).catch((error) => void fill(this.#progress, trouble(asProblem(error), 'Nothing was done.'))) : shown;
+    if (!numbers) return;
     const word = action === 'replay' ? 'Replay' : 'Discard';
     const what = action === 'replay' ? `Each becomes a new message for ${source} alone${this.#withoutFault.checked ? ', without the failure that its order asks for' : ''}.` : 'They are removed for good. The orders stay as they are.';
     if (await sure(`${word} ${counted(numbers.length, 'dead letter')} of ${source}?`, what, word)) void this.#run(action, source, numbers, why);
