@@ -8,7 +8,7 @@ import { attribute, button, chip, empty, fill, fillIf, h, icon, keyed, loading, 
 import { listen } from './feed.js';
 import { LetterPanel } from './letter.js';
 import { query, setQuery } from './route.js';
-import { counted, number, shortId } from './words.js';
+import { counted, enumerate, number, shortId } from './words.js';
 
 /** @typedef {{ source: string, sequenceNumber: number, messageId: string, eventType: string | null, orderId: string | null, reason: string | null, description: string | null, deliveryCount: number, enqueuedAt: string | null, replays: number }} Letter */
 
@@ -27,6 +27,9 @@ const LETTERS_MAX = 4_000;
 /** What did not end well, or has not ended. @type {Record<string, string>} */
 const ENDS = { begun: 'pending', failed: 'warning', refused: 'warning', unknown: 'unknown' };
 
+/** What the API puts before the words of a problem. */
+const PROBLEM = /^\/problems\/[a-z-]+: /;
+
 /** A way on, to one order or to all. @param {string | undefined} orderId @param {string} word */
 const lookAt = (orderId, word) => h('p', {}, h('a', { class: 'more', href: orderId ? `/order?id=${orderId}` : '/orders' }, word));
 
@@ -41,6 +44,8 @@ export class LettersPage extends HTMLElement {
   /** How many there are, also beyond the page. */
   #total = '';
   #more = false;
+  /** Sources that cannot be looked at, and why. @type {string[][]} */
+  #unknown = [];
   #sources = h('div', { class: 'sources', role: 'group', 'aria-label': 'Sources' }, loading('Counting dead letters', 2));
   #groups = h('div', { class: 'filters', role: 'group', 'aria-label': 'Reasons' });
   #list = h('tbody');
@@ -98,7 +103,9 @@ export class LettersPage extends HTMLElement {
       const filled = body.sources.find((/** @type {any} */ { count }) => count > 0)?.source ?? '';
       const source = query('source') || filled;
       this.#drawSources(body.sources, source);
-      if (source) await this.#readLetters(source);
+      // What was known of it stays while it cannot be looked at.
+      if (this.#unknown.some(([name]) => name === source)) this.#drawNotice(source);
+      else if (source) await this.#readLetters(source);
       else this.#take([], false, source);
       const number = Number(query('number'));
       await this.#panel.show(source, query('number') && this.#letters.some(({ sequenceNumber }) => sequenceNumber === number) ? number : undefined);
@@ -114,11 +121,12 @@ export class LettersPage extends HTMLElement {
   #drawSources(sources, chosen) {
     fillIf(this.#sources, [sources.map(({ source, count, oldestAt, unavailable }) => [source, count, oldestAt, unavailable]), chosen], () =>
       sources.map(({ source, count, atLeast, oldestAt, unavailable }) =>
-        h('button', { type: 'button', class: 'panel source', 'aria-pressed': source === chosen, 'data-tone': unavailable ? 'busy' : count ? 'bad' : 'good', onclick: () => this.#go({ source, reason: '', number: '', order: '' }) }, h('strong', { class: 'hero figure' }, unavailable ? '?' : `${number(count)}${atLeast ? '+' : ''}`), h('span', {}, source), h('span', { class: 'muted' }, unavailable ?? (oldestAt ? h('span', {}, 'oldest ', relativeTime(oldestAt)) : 'nothing waits'))),
+        h('button', { type: 'button', class: 'panel source', 'aria-pressed': source === chosen, 'data-tone': unavailable ? 'busy' : count ? 'bad' : 'good', onclick: () => this.#go({ source, reason: '', number: '', order: '' }) }, h('strong', { class: 'hero figure' }, unavailable ? '?' : `${number(count)}${atLeast ? '+' : ''}`), h('span', {}, source), h('span', { class: 'muted' }, unavailable ? 'cannot be counted now' : (oldestAt ? h('span', {}, 'oldest ', relativeTime(oldestAt)) : 'nothing waits'))),
       ),
     );
     const { count = 0, atLeast, groups = [] } = sources.find(({ source }) => source === chosen) ?? {};
     const group = groups.find((/** @type {any} */ { reason }) => reason === query('reason'));
+    this.#unknown = sources.filter(({ unavailable }) => unavailable).map(({ source, unavailable }) => [source, unavailable.replace(PROBLEM, '')]);
     this.#total = `${number(group?.count ?? count)}${atLeast ? '+' : ''}`;
     fillIf(this.#groups, [groups, query('reason')], () =>
       groups.length ? [{ reason: '', count: '' }, ...groups].map(({ reason, count }) => h('button', { type: 'button', 'aria-pressed': (reason ?? '') === query('reason'), onclick: () => this.#go({ reason: reason ?? '', number: '' }) }, reason || 'Every reason', h('span', { class: 'figure' }, ` ${count}`))) : [],
@@ -172,11 +180,21 @@ export class LettersPage extends HTMLElement {
     });
     attribute(this.#table, 'hidden', letters.length === 0);
     attribute(this.#bar, 'hidden', letters.length === 0);
-    const order = query('order');
-    fillIf(this.#notice, [letters.length, source, order], () =>
-      letters.length ? [] : [source && order ? empty('It is not here any more.', 'The message was replayed or discarded; the audit trail below says by whom.', h('p', {}, h('a', { class: 'more', href: `/order?id=${order}` }, 'Look at the order'))) : empty('No dead letters.', 'Every message was handled. To see one, order something in the shop with billing set to “Fails every time”.', h('a', { class: 'more', href: '/' }, 'Break something'))],
-    );
+    this.#drawNotice(source);
     this.#refreshBar();
+  }
+
+  /** @param {string} source */
+  #drawNotice(source) {
+    const { length } = this.#letters;
+    const order = query('order');
+    const [[, why] = []] = this.#unknown;
+    fillIf(this.#notice, [length, source, order, this.#unknown], () => {
+      if (why) return [h('p', { class: 'notice', 'data-tone': 'busy', role: 'status' }, icon('warning'), h('span', {}, h('strong', {}, `${enumerate(this.#unknown.map(([name = '']) => name))} cannot be looked at. `), `${why} This page goes on by itself; `, h('a', { href: '/system' }, 'look at the system'), ' for what stands still.'))];
+      if (length) return [];
+      if (source && order) return [empty('It is not here any more.', 'The message was replayed or discarded; the audit trail below says by whom.', h('p', {}, h('a', { class: 'more', href: `/order?id=${order}` }, 'Look at the order')))];
+      return [empty('No dead letters.', 'Every message was handled. To see one, order something in the shop with billing set to “Fails every time”.', h('a', { class: 'more', href: '/' }, 'Break something'))];
+    });
   }
 
   /** @param {Letter} letter */

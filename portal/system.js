@@ -83,13 +83,17 @@ export class SystemPage extends HTMLElement {
       const dead = (/** @type {string} */ source) => letters.find((found) => found.source === source)?.count ?? 0;
       const queue = (/** @type {any} */ { name, waiting = 0, atLeast, scheduled = 0, oldestAt, unavailable }, /** @type {string} */ source = name) =>
         h('div', { class: 'node queue', 'data-tone': unavailable ? 'bad' : waiting ? 'busy' : 'good' }, h('strong', {}, name), unavailable ? h('span', {}, icon('warning'), ` ${unavailable}`) : h('span', {}, h('span', { class: 'figure' }, `${number(waiting)}${atLeast ? '+' : ''} waiting`), oldestAt && h('span', {}, ', oldest ', relativeTime(oldestAt))), scheduled > 0 && h('span', { class: 'hint' }, `${scheduled} come back later`), dead(source) > 0 && h('a', { href: `/dead-letters?source=${source}` }, icon('sealed'), `${number(dead(source))} dead-lettered`));
+      const stateIn = (/** @type {string} */ name) => {
+        const process = processes.find((found) => found.name === name);
+        return process && process.state !== 'running' && chip(stateOf(process));
+      };
       const app = (/** @type {string} */ name) => {
         const process = processes.find((found) => found.name === name);
         return h('div', { class: 'node app' }, h('strong', {}, name), process ? chip(stateOf(process)) : h('span', { class: 'hint' }, 'Function App'), process?.restarts + process?.handlerRestarts > 0 && h('span', { class: 'hint' }, `started again ${process.restarts + process.handlerRestarts}×`));
       };
       const edge = () => h('span', { class: 'edge', 'aria-hidden': 'true' });
       const lane = (/** @type {string[]} */ [name = '', reader = '']) => h('div', { class: 'flow' }, edge(), queue(place(name)), edge(), app(reader), ...(reader === 'billing' ? [edge(), queue(place('payments'), 'payments-poison'), edge(), app('payments')] : []));
-      return [h('div', { class: 'flow' }, app('order-api'), edge(), queue({ ...outbox, name: 'outbox' }), edge(), h('div', { class: 'node queue' }, h('strong', {}, topic), h('span', { class: 'hint' }, 'topic, to each subscription'))), h('div', { class: 'lanes' }, ...READERS.map(lane))];
+      return [h('div', { class: 'flow' }, app('order-api'), edge(), queue({ ...outbox, name: 'outbox' }), edge(), h('div', { class: 'node queue' }, h('strong', {}, topic), stateIn('bus'), h('span', { class: 'hint' }, 'topic, to each subscription'))), h('div', { class: 'lanes' }, ...READERS.map(lane))];
     });
   }
 
@@ -113,7 +117,7 @@ export class SystemPage extends HTMLElement {
     const share = (/** @type {number} */ of) => lately.map((took) => took[Math.floor((took.length - 1) * of)] ?? 0);
     const [rates, times, open] = /** @type {[Element, Element, Element]} */ (this.#charts);
     chart(rates, 'Orders a second', [per([...begun.values()]), per([...ends.values()].map(({ at }) => at))], number, ['accepted', 'closed']);
-    chart(times, 'From commit to the last service', [share(0.5), share(0.95)], (ms) => (ms ? duration(ms) : 'none'), ['p50', 'p95']);
+    chart(times, 'From commit to the last service', [share(0.5), share(0.95)], (ms) => (ms ? duration(ms) : '–'), ['p50', 'p95']);
     chart(open, 'Backlog', [backlog], number, ['orders open']);
   }
 
