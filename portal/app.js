@@ -39,14 +39,17 @@ const main = byId('main');
 /** Whether any page was: the first one leaves the focus where the browser puts it. */
 let shown = false;
 
+/** On a phone the menu is wider than the screen. */
+const showEntry = () => document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+addEventListener('resize', showEntry);
+
 /** @param {boolean} isOther */
 async function show(isOther) {
   const place = location.pathname.startsWith(PROBLEMS) ? '/contract' : location.pathname;
   const [title, element, module] = PAGES[place] ?? ['Shop', 'shop-page', './shop.js'];
   document.title = `${title} · Bulkhead`;
   for (const anchor of document.querySelectorAll('nav a')) attribute(anchor, 'aria-current', anchor.getAttribute('href') === place && 'page');
-  // On a phone the menu is wider than the screen.
-  document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+  showEntry();
   const page = /** @type {any} */ (main.firstElementChild);
   if (!isOther && page?.localName === element) return page.refresh?.();
   const path = location.pathname;

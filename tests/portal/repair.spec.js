@@ -46,6 +46,8 @@ test('billing fails, its message is found, understood and replayed, and the orde
 test('one of several is discarded with a reason, another replayed as edited', async ({ page, api }) => {
   const [kept, edited] = [await api.deadLetter(), await api.deadLetter()];
   await page.goto(`/dead-letters?source=billing-sub`);
+  await page.getByRole('group', { name: 'Reasons' }).getByRole('button', { name: /^MaxDeliveryCountExceeded/ }).click();
+  await expect(page).toHaveURL(/reason=MaxDeliveryCountExceeded/);
   await page.getByRole('checkbox', { name: `Choose ${short(kept)}` }).check();
   await page.getByLabel('Why, for the audit trail').fill('the customer called');
   await page.getByRole('button', { name: 'Discard 1' }).click();
