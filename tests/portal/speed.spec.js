@@ -27,12 +27,12 @@ test('script and style stay within their budget on their way', async ({ page }) 
   }
   const files = [...sizes].filter(([name]) => /\.(js|css)$/.test(name));
   const total = files.reduce((sum, [, size]) => sum + size, 0);
-  console.log(`  script and style: ${(total / 1024).toFixed(1)} KB on their way in ${files.length} files, headers included`);
+  console.log(`  script and style: ${(total / 1000).toFixed(1)} KB on their way in ${files.length} files, headers included`);
   expect(files.length).toBeGreaterThan(15);
   expect(total).toBeLessThan(BUDGET_BYTES);
   const request = page.context().request;
   const written = await Promise.all(files.map(async ([name]) => (await (await request.get(name)).body()).length));
-  console.log(`  script and style: ${(written.reduce((sum, size) => sum + size, 0) / 1024).toFixed(1)} KB as written, comments included`);
+  console.log(`  script and style: ${(written.reduce((sum, size) => sum + size, 0) / 1000).toFixed(1)} KB as written, comments included`);
 });
 
 test('the first paint comes soon', async ({ page }) => {
