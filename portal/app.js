@@ -5,7 +5,7 @@
 
 import { get, isLocal } from './api.js';
 import { attribute, fill, fillIf, h, icon, say, trouble } from './dom.js';
-import { link, listen, orders, resume } from './feed.js';
+import { ORDERS_MAX, link, listen, loaded, orders, resume } from './feed.js';
 import { go, start } from './route.js';
 import { overallOf, sealedOf, shortId } from './words.js';
 
@@ -39,12 +39,17 @@ const main = byId('main');
 /** Whether any page was: the first one leaves the focus where the browser puts it. */
 let shown = false;
 
+/** On a phone the menu is wider than the screen. */
+const showEntry = () => document.querySelector('nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
+addEventListener('resize', showEntry);
+
 /** @param {boolean} isOther */
 async function show(isOther) {
   const place = location.pathname.startsWith(PROBLEMS) ? '/contract' : location.pathname;
   const [title, element, module] = PAGES[place] ?? ['Shop', 'shop-page', './shop.js'];
   document.title = `${title} · Bulkhead`;
   for (const anchor of document.querySelectorAll('nav a')) attribute(anchor, 'aria-current', anchor.getAttribute('href') === place && 'page');
+  showEntry();
   const page = /** @type {any} */ (main.firstElementChild);
   if (!isOther && page?.localName === element) return page.refresh?.();
   const path = location.pathname;
@@ -59,30 +64,40 @@ async function show(isOther) {
   shown = true;
 }
 
-/** @type {string[]} */
-let waiting = [];
+/** The last word about each order, until it is said. @type {Map<string, string>} */
+const waiting = new Map();
 
-/** Says something to people who do not see the page. @param {string} sentence */
-function announce(sentence) {
-  if (waiting.push(sentence) > 1) return;
+/** Says something to people who do not see the page. @param {string} id @param {string} word */
+function announce(id, word) {
+  const isFirst = waiting.size === 0;
+  waiting.set(id, `Order ${shortId(id)}: ${word}.`);
+  if (!isFirst) return;
   setTimeout(() => {
-    say(byId('announcer'), waiting.length > 3 ? `${waiting.length} orders changed.` : waiting.join(' '));
-    waiting = [];
+    say(byId('announcer'), waiting.size > 3 ? `${waiting.size} orders changed.` : [...waiting.values()].join(' '));
+    waiting.clear();
   }, ANNOUNCE_AFTER_MS);
 }
 
-/** @type {Map<string, string>} */
+/** What was said of an order, or would have been. @type {Map<string, string>} */
 const told = new Map();
 
+/** Older orders come page by page when the list is read; that they are there is no news. */
+let newest = '';
+let wasLoaded = false;
+
 listen((changed) => {
-  const first = told.size === 0;
+  const known = wasLoaded && newest;
+  wasLoaded = loaded;
   for (const id of changed) {
     const order = orders.get(id);
     if (!order) continue;
     const { word } = overallOf(order);
-    if (!first && told.get(id) !== word) announce(`Order ${shortId(id)}: ${word}.`);
+    const isNews = told.has(id) ? told.get(id) !== word : known && order.createdAt > known;
+    if (isNews) announce(id, word);
     told.set(id, word);
+    if (order.createdAt > newest) newest = order.createdAt;
   }
+  if (told.size > 2 * ORDERS_MAX) for (const id of told.keys()) if (!orders.has(id)) told.delete(id);
   const sealed = [...orders.values()].filter((order) => sealedOf(order).length > 0).length;
   attribute(byId('sealed'), 'hidden', sealed === 0);
   fillIf(byId('sealed'), sealed, () => [String(sealed), h('span', { class: 'unseen' }, ' orders wait')]);

@@ -17,7 +17,7 @@ export function chart(parent, title, series, format, names) {
       h('h2', {}, title),
       h('p', { class: 'figure' }, ...names.map((name, at) => h('span', { class: `key key-${at}` }, `${format(series[at]?.at(-1) ?? 0)} ${name} `))),
       svg('svg', { viewBox: '0 0 100 40', preserveAspectRatio: 'none', 'aria-hidden': 'true', class: 'chart' }, ...series.map(line)),
-      h('p', { class: 'hint figure' }, `most ${format(most < 1e-6 ? 0 : most)} in two minutes`),
+      h('p', { class: 'hint figure' }, most < 1e-6 ? 'nothing in two minutes' : `most ${format(most)} in two minutes`),
     ];
   });
 }

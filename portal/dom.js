@@ -47,11 +47,14 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** @param {Element} parent @param {...Child} children */
-export const fill = (parent, ...children) => parent.replaceChildren(...present(children));
-
-/** What was drawn last, by element. @type {WeakMap<Element, string>} */
+/** What {@link fillIf} drew last, by element. @type {WeakMap<Element, string>} */
 const drawn = new WeakMap();
+
+/** @param {Element} parent @param {...Child} children */
+export function fill(parent, ...children) {
+  drawn.delete(parent);
+  parent.replaceChildren(...present(children));
+}
 
 /**
  * Fills an element anew if what it shows has changed, so that focus and selection survive a poll.
@@ -62,8 +65,8 @@ const drawn = new WeakMap();
 export function fillIf(parent, shown, make) {
   const look = JSON.stringify(shown);
   if (drawn.get(parent) === look) return;
-  drawn.set(parent, look);
   fill(parent, ...make());
+  drawn.set(parent, look);
 }
 
 /** @param {string} name @param {Record<string, string | number>} attributes @param {...Node} children */

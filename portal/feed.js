@@ -57,6 +57,8 @@ let quiet = 0;
 let streamAgainAt = 0;
 let paused = false;
 let loading = false;
+/** Whether the list has to be read, perhaps once more. */
+let isStale = false;
 /** What the stream told while the list was on its way, which is newer. @type {Set<string>} */
 let streamed = new Set();
 
@@ -211,16 +213,25 @@ async function read() {
   trim();
 }
 
+/** Reads the list while a stream is open, until that has worked. */
 async function load() {
+  isStale = true;
   if (loading) return;
   loading = true;
-  try {
-    await read();
-  } catch (error) {
-    to({ ...link, problem: asProblem(error) });
-  } finally {
-    loading = false;
+  while (isStale) {
+    isStale = false;
+    try {
+      await read();
+      if (link.problem && link.state === 'live') to({ state: 'live' });
+    } catch (error) {
+      // Polling reads it by itself.
+      if (link.state !== 'live') break;
+      to({ ...link, problem: asProblem(error) });
+      isStale = true;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MAX_MS));
+    }
   }
+  loading = false;
 }
 
 document.addEventListener('visibilitychange', () => (document.hidden ? rest() : open()));

@@ -8,7 +8,7 @@ import { attribute, button, chip, empty, fill, fillIf, h, icon, keyed, loading, 
 import { listen } from './feed.js';
 import { LetterPanel } from './letter.js';
 import { query, setQuery } from './route.js';
-import { counted, number, shortId } from './words.js';
+import { counted, enumerate, number, shortId } from './words.js';
 
 /** @typedef {{ source: string, sequenceNumber: number, messageId: string, eventType: string | null, orderId: string | null, reason: string | null, description: string | null, deliveryCount: number, enqueuedAt: string | null, replays: number }} Letter */
 
@@ -18,8 +18,17 @@ const ASK_EVERY_MS = 4_000;
 /** Letters of one request: small enough that progress is seen, large enough to be quick. */
 const CHUNK = 25;
 
-/** Letters in the page. */
+/** Letters in the page, and of one look for all of them. */
 const PAGE = 200;
+
+/** Letters of one action: as many as the API looks at in one source. */
+const LETTERS_MAX = 4_000;
+
+/** What did not end well, or has not ended. @type {Record<string, string>} */
+const ENDS = { begun: 'pending', failed: 'warning', refused: 'warning', unknown: 'unknown' };
+
+/** What the API puts before the words of a problem. */
+const PROBLEM = /^\/problems\/[a-z-]+: /;
 
 /** A way on, to one order or to all. @param {string | undefined} orderId @param {string} word */
 const lookAt = (orderId, word) => h('p', {}, h('a', { class: 'more', href: orderId ? `/order?id=${orderId}` : '/orders' }, word));
@@ -32,7 +41,11 @@ export class LettersPage extends HTMLElement {
   #letters = [];
   /** @type {Set<number>} */
   #chosen = new Set();
+  /** How many there are, also beyond the page. */
+  #total = '';
   #more = false;
+  /** Sources that cannot be looked at, and why. @type {string[][]} */
+  #unknown = [];
   #sources = h('div', { class: 'sources', role: 'group', 'aria-label': 'Sources' }, loading('Counting dead letters', 2));
   #groups = h('div', { class: 'filters', role: 'group', 'aria-label': 'Reasons' });
   #list = h('tbody');
@@ -90,7 +103,9 @@ export class LettersPage extends HTMLElement {
       const filled = body.sources.find((/** @type {any} */ { count }) => count > 0)?.source ?? '';
       const source = query('source') || filled;
       this.#drawSources(body.sources, source);
-      if (source) await this.#readLetters(source);
+      // What was known of it stays while it cannot be looked at.
+      if (this.#unknown.some(([name]) => name === source)) this.#drawNotice(source);
+      else if (source) await this.#readLetters(source);
       else this.#take([], false, source);
       const number = Number(query('number'));
       await this.#panel.show(source, query('number') && this.#letters.some(({ sequenceNumber }) => sequenceNumber === number) ? number : undefined);
@@ -106,10 +121,13 @@ export class LettersPage extends HTMLElement {
   #drawSources(sources, chosen) {
     fillIf(this.#sources, [sources.map(({ source, count, oldestAt, unavailable }) => [source, count, oldestAt, unavailable]), chosen], () =>
       sources.map(({ source, count, atLeast, oldestAt, unavailable }) =>
-        h('button', { type: 'button', class: 'panel source', 'aria-pressed': source === chosen, 'data-tone': unavailable ? 'busy' : count ? 'bad' : 'good', onclick: () => this.#go({ source, reason: '', number: '', order: '' }) }, h('strong', { class: 'hero figure' }, unavailable ? '?' : `${number(count)}${atLeast ? '+' : ''}`), h('span', {}, source), h('span', { class: 'muted' }, unavailable ?? (oldestAt ? h('span', {}, 'oldest ', relativeTime(oldestAt)) : 'nothing waits'))),
+        h('button', { type: 'button', class: 'panel source', 'aria-pressed': source === chosen, 'data-tone': unavailable ? 'busy' : count ? 'bad' : 'good', onclick: () => this.#go({ source, reason: '', number: '', order: '' }) }, h('strong', { class: 'hero figure' }, unavailable ? '?' : `${number(count)}${atLeast ? '+' : ''}`), h('span', {}, source), h('span', { class: 'muted' }, unavailable ? 'cannot be counted now' : (oldestAt ? h('span', {}, 'oldest ', relativeTime(oldestAt)) : 'nothing waits'))),
       ),
     );
-    const groups = sources.find(({ source }) => source === chosen)?.groups ?? [];
+    const { count = 0, atLeast, groups = [] } = sources.find(({ source }) => source === chosen) ?? {};
+    const group = groups.find((/** @type {any} */ { reason }) => reason === query('reason'));
+    this.#unknown = sources.filter(({ unavailable }) => unavailable).map(({ source, unavailable }) => [source, unavailable.replace(PROBLEM, '')]);
+    this.#total = `${number(group?.count ?? count)}${atLeast ? '+' : ''}`;
     fillIf(this.#groups, [groups, query('reason')], () =>
       groups.length ? [{ reason: '', count: '' }, ...groups].map(({ reason, count }) => h('button', { type: 'button', 'aria-pressed': (reason ?? '') === query('reason'), onclick: () => this.#go({ reason: reason ?? '', number: '' }) }, reason || 'Every reason', h('span', { class: 'figure' }, ` ${count}`))) : [],
     );
@@ -122,10 +140,28 @@ export class LettersPage extends HTMLElement {
     this.refresh();
   }
 
+  /** @param {string} source @param {string} [after] */
+  #page(source, after = '') {
+    const reason = query('reason');
+    return get(`/api/ops/dead-letters/${source}?limit=${PAGE}${reason && `&reason=${encodeURIComponent(reason)}`}${after && `&after=${after}`}`);
+  }
+
+  /** The numbers of all that the filter lets through, page after page. @param {string} source */
+  async #every(source) {
+    /** @type {number[]} */
+    const numbers = [];
+    let after = '';
+    do {
+      const { body } = await this.#page(source, after);
+      numbers.push(...body.deadLetters.map((/** @type {Letter} */ { sequenceNumber }) => sequenceNumber));
+      after = body.next ?? '';
+    } while (after && numbers.length < LETTERS_MAX);
+    return numbers;
+  }
+
   /** @param {string} source */
   async #readLetters(source) {
-    const reason = query('reason');
-    const { body } = await get(`/api/ops/dead-letters/${source}?limit=${PAGE}${reason && `&reason=${encodeURIComponent(reason)}`}`);
+    const { body } = await this.#page(source);
     const order = query('order');
     this.#take(order ? body.deadLetters.filter((/** @type {Letter} */ { orderId }) => orderId === order) : body.deadLetters, Boolean(body.next), source);
     const [only] = this.#letters;
@@ -144,11 +180,21 @@ export class LettersPage extends HTMLElement {
     });
     attribute(this.#table, 'hidden', letters.length === 0);
     attribute(this.#bar, 'hidden', letters.length === 0);
-    const order = query('order');
-    fillIf(this.#notice, [letters.length, source, order], () =>
-      letters.length ? [] : [source && order ? empty('It is not here any more.', 'The message was replayed or discarded; the audit trail below says by whom.', h('p', {}, h('a', { class: 'more', href: `/order?id=${order}` }, 'Look at the order'))) : empty('No dead letters.', 'Every message was handled. To see one, order something in the shop with billing set to “Fails every time”.', h('a', { class: 'more', href: '/' }, 'Break something'))],
-    );
+    this.#drawNotice(source);
     this.#refreshBar();
+  }
+
+  /** @param {string} source */
+  #drawNotice(source) {
+    const { length } = this.#letters;
+    const order = query('order');
+    const [[, why] = []] = this.#unknown;
+    fillIf(this.#notice, [length, source, order, this.#unknown], () => {
+      if (why) return [h('p', { class: 'notice', 'data-tone': 'busy', role: 'status' }, icon('warning'), h('span', {}, h('strong', {}, `${enumerate(this.#unknown.map(([name = '']) => name))} cannot be looked at. `), `${why} This page goes on by itself; `, h('a', { href: '/system' }, 'look at the system'), ' for what stands still.'))];
+      if (length) return [];
+      if (source && order) return [empty('It is not here any more.', 'The message was replayed or discarded; the audit trail below says by whom.', h('p', {}, h('a', { class: 'more', href: `/order?id=${order}` }, 'Look at the order')))];
+      return [empty('No dead letters.', 'Every message was handled. To see one, order something in the shop with billing set to “Fails every time”.', h('a', { class: 'more', href: '/' }, 'Break something'))];
+    });
   }
 
   /** @param {Letter} letter */
@@ -165,12 +211,17 @@ export class LettersPage extends HTMLElement {
     this.#refreshBar();
   }
 
+  /** Whether what is done is done to those beyond the page as well. */
+  #isEverything() {
+    return this.#more && this.#chosen.size === 0 && !query('order');
+  }
+
   #refreshBar() {
     const many = this.#chosen.size;
     const all = many === 0 || many === this.#letters.length;
     this.#all.checked = many > 0 && all;
     this.#all.indeterminate = many > 0 && !all;
-    const what = all ? `all ${number(this.#letters.length)}${this.#more ? ' here' : ''}` : number(many);
+    const what = this.#isEverything() ? `all ${this.#total}` : all ? `all ${number(this.#letters.length)}${this.#more ? ' here' : ''}` : number(many);
     say(/** @type {Node} */ (this.#replay.lastChild), `Replay ${what}`);
     say(/** @type {Node} */ (this.#discard.lastChild), `Discard ${what}`);
   }
@@ -182,7 +233,9 @@ export class LettersPage extends HTMLElement {
     fill(this.#reasonError, !why && 'Say why: it is kept in the audit trail.');
     if (!why) return this.#reason.focus();
     const source = query('source') || this.#letters[0]?.source || '';
-    const numbers = this.#chosen.size ? [...this.#chosen] : this.#letters.map(({ sequenceNumber }) => sequenceNumber);
+    const shown = this.#chosen.size ? [...this.#chosen] : this.#letters.map(({ sequenceNumber }) => sequenceNumber);
+    const numbers = this.#isEverything() ? await this.#every(source).catch((error) => void fill(this.#progress, trouble(asProblem(error), 'Nothing was done.'))) : shown;
+    if (!numbers) return;
     const word = action === 'replay' ? 'Replay' : 'Discard';
     const what = action === 'replay' ? `Each becomes a new message for ${source} alone${this.#withoutFault.checked ? ', without the failure that its order asks for' : ''}.` : 'They are removed for good. The orders stay as they are.';
     if (await sure(`${word} ${counted(numbers.length, 'dead letter')} of ${source}?`, what, word)) void this.#run(action, source, numbers, why);
@@ -222,7 +275,7 @@ export class LettersPage extends HTMLElement {
     attribute(this.#audit, 'hidden', body.entries.length === 0);
     fillIf(this.#audit, body.entries, () => [
       h('h2', {}, 'Audit trail'),
-      h('ol', { class: 'history', role: 'list' }, ...body.entries.map((/** @type {any} */ { at, actor, action, source, sequenceNumber, orderId, reason, outcome, detail }) => h('li', {}, icon(outcome === 'failed' || outcome === 'refused' ? 'warning' : 'done'), h('p', {}, h('strong', {}, actor), ` ${action} ${source} ${sequenceNumber ?? ''} `, orderId && h('a', { href: `/order?id=${orderId}` }, shortId(orderId)), h('span', { class: 'muted' }, ` ${outcome}: ${reason} ${detail ?? ''}`)), relativeTime(at)))),
+      h('ol', { class: 'history', role: 'list' }, ...body.entries.map((/** @type {any} */ { at, actor, action, source, sequenceNumber, orderId, reason, outcome, detail }) => h('li', {}, icon(ENDS[outcome] ?? 'done'), h('p', {}, h('strong', {}, actor), ` ${action} ${source} ${sequenceNumber ?? ''} `, orderId && h('a', { href: `/order?id=${orderId}` }, shortId(orderId)), h('span', { class: 'muted' }, ` ${outcome === 'unknown' ? 'outcome unknown' : outcome}: ${reason}${detail ? `; ${detail}` : ''}`)), relativeTime(at)))),
     ]);
   }
 }

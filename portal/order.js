@@ -74,7 +74,7 @@ export class OrderPage extends HTMLElement {
         const problem = asProblem(error);
         if (this.#order) fill(this.#said, trouble(problem, 'What is shown may be old.'));
         else if (problem.status === 404) fill(this, h('h1', {}, 'Order'), empty('There is no such order.', `${this.#id || 'No id'} is not known here. An order that was never answered with 202 does not exist; one of another customer is not shown.`, h('a', { class: 'more', href: '/orders' }, 'All orders')));
-        else fill(this, h('h1', {}, 'Order'), trouble(problem, 'The order cannot be read.'), button('Try again', () => this.#read(), { class: 'quiet' }, 'retry'));
+        else fill(this, h('h1', {}, 'Order'), trouble(problem, 'The order cannot be read.'), h('p', {}, button('Try again', () => this.#read(), { class: 'quiet' }, 'retry')));
       }
     }
     this.#reading = false;

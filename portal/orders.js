@@ -10,8 +10,11 @@ import { SERVICES, STATES, capital, money, number, overallOf, shortId, stateOf }
 
 /** @typedef {import('./api.js').Order} Order */
 
-/** Rows made in one frame: the rest follows in the next, so that a quick scroll never stands still. */
-const ROWS_PER_FRAME = 12;
+/**
+ * How long rows are made at a stretch; the rest follows in a task of its own, so that a scroll or a
+ * key never waits, however slow the machine. Half a frame: the browser lays out and paints as well.
+ */
+const SLICE_MS = 8;
 
 /** Rows beyond those in sight, on both sides: a quick scroll and the arrow keys find them there. */
 const OVERSCAN = 8;
@@ -22,15 +25,14 @@ export class OrdersPage extends HTMLElement {
   /** Filtered by nothing but the text, for the counts. @type {Map<string, number>} */
   #counts = new Map();
   #stop = () => {};
-  #frame = 0;
-  #rowHeight = 0;
+  #isDue = false;
+  /** Until there is a row to be measured; on a phone it is another. */
+  #rowHeight = 44;
   #search = h('input', { type: 'search', id: 'search', placeholder: 'Customer or order id', 'aria-label': 'Search customer or order id', oninput: () => this.#filter('text', this.#search.value) });
   #chips = h('div', { class: 'filters', role: 'group', 'aria-label': 'State' });
   #pause = h('button', { type: 'button', class: 'quiet', onclick: () => (link.state === 'paused' ? resume() : pause()) });
-  #above = h('tbody', { 'aria-hidden': 'true' });
   #rows = h('tbody');
-  #below = h('tbody', { 'aria-hidden': 'true' });
-  #table = h('table', { class: 'orders' }, h('caption', { class: 'unseen' }, 'Orders, newest first'), h('thead', {}, h('tr', {}, ...['Order', 'Age', 'Customer', 'Total', ...SERVICES.map(capital), 'State'].map((name) => h('th', { scope: 'col' }, name)))), this.#above, this.#rows, this.#below);
+  #table = h('table', { class: 'orders' }, h('caption', { class: 'unseen' }, 'Orders, newest first'), h('thead', {}, h('tr', {}, ...['Order', 'Age', 'Customer', 'Total', ...SERVICES.map(capital), 'State'].map((name) => h('th', { scope: 'col' }, name)))), this.#rows);
   #notice = h('div');
   #count = h('span', { class: 'count', role: 'status' });
   #scroll = () => this.#later();
@@ -47,7 +49,7 @@ export class OrdersPage extends HTMLElement {
     this.#rows.addEventListener('keydown', (event) => this.#key(event));
     this.#rows.addEventListener('click', (event) => {
       const target = /** @type {Element} */ (event.target);
-      const id = target.closest('tr')?.dataset.key;
+      const id = target.closest('tr:not([aria-hidden])')?.getAttribute('data-key');
       if (id && !target.closest('a') && !getSelection()?.toString()) go(`/order?id=${id}`);
     });
     addEventListener('scroll', this.#scroll, { passive: true });
@@ -91,7 +93,7 @@ export class OrdersPage extends HTMLElement {
     const paused = link.state === 'paused';
     fillIf(this.#pause, paused, () => [paused ? 'Resume updates' : 'Pause updates']);
     this.#drawNotice(all.length, text || wanted);
-    this.#draw();
+    this.#later();
   }
 
   /** @param {number} all @param {string} filtered */
@@ -105,51 +107,92 @@ export class OrdersPage extends HTMLElement {
     });
   }
 
+  /** Draws after the next frame, in a task of its own: what the browser makes of a slice is another. */
   #later() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = requestAnimationFrame(() => this.#draw());
+    if (this.#isDue) return;
+    this.#isDue = true;
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        this.#isDue = false;
+        if (this.isConnected) this.#draw();
+      }),
+    );
   }
 
+  /**
+   * Puts the rows in sight into the table, with gaps as high as what is not drawn. What is there stays,
+   * so does whatever has the focus; what a slice has no time for is made by the next.
+   */
   #draw() {
     if (this.#shown.length === 0) return fill(this.#rows);
-    if (!this.#rowHeight && this.#rows.firstElementChild) this.#rowHeight = this.#rows.firstElementChild.getBoundingClientRect().height;
-    const height = this.#rowHeight || 44;
+    const there = new Map([...this.#rows.children].map((element) => [element.getAttribute('data-key') ?? '', /** @type {HTMLElement} */ (element)]));
+    const focused = this.#rows.querySelector('tr:focus-within');
+    this.#rowHeight = this.#rows.querySelector('a')?.closest('tr')?.getBoundingClientRect().height ?? this.#rowHeight;
+    const height = this.#rowHeight;
     const top = -this.#table.getBoundingClientRect().top;
     const first = Math.max(0, Math.floor(top / height) - OVERSCAN);
-    const wanted = this.#shown.slice(first, Math.ceil((top + innerHeight) / height) + OVERSCAN);
-    const there = new Set([...this.#rows.children].map((row) => row.getAttribute('data-key')));
+    const last = Math.min(this.#shown.length, Math.ceil((top + innerHeight) / height) + OVERSCAN);
+    const places = Array.from({ length: Math.max(0, last - first) }, (_, nth) => first + nth);
+    const kept = focused ? this.#shown.findIndex(({ orderId }) => orderId === focused.getAttribute('data-key')) : -1;
+    if (kept >= last) places.push(kept);
+    else if (kept >= 0 && kept < first) places.unshift(kept);
+    const until = performance.now() + SLICE_MS;
     let made = 0;
-    const rest = wanted.findIndex(({ orderId }) => !there.has(orderId) && (made += 1) > ROWS_PER_FRAME);
-    const inSight = rest < 0 ? wanted : wanted.slice(0, rest);
-    if (rest >= 0) this.#later();
-    const gap = (/** @type {HTMLElement} */ body, /** @type {number} */ rows) => {
-      if (!body.firstChild) body.append(h('tr', {}, h('td', { colspan: 8 })));
-      /** @type {HTMLElement} */ (body.firstChild).style.height = `${rows * height}px`;
-      attribute(body, 'hidden', rows === 0);
-    };
-    gap(this.#above, first);
-    gap(this.#below, this.#shown.length - first - inSight.length);
+    let end = 0;
+    /** @type {{ key: string, at: number, order?: Order }[]} */
+    const rows = [];
+    for (const at of places) {
+      const order = /** @type {Order} */ (this.#shown[at]);
+      const key = order.orderId;
+      if (!there.has(key)) {
+        if (made > 0 && performance.now() > until) continue;
+        made += 1;
+        there.set(key, row(order));
+      }
+      if (at > end) rows.push({ key: `before ${key}`, at: at - end });
+      rows.push({ key, at, order });
+      end = at + 1;
+    }
+    const drawn = rows.filter(({ order }) => order);
+    if (drawn.length < places.length) this.#later();
+    if (end < this.#shown.length) rows.push({ key: 'after', at: this.#shown.length - end });
     attribute(this.#table, 'aria-rowcount', this.#shown.length + 1);
-    let index = first + 1;
-    keyed(this.#rows, inSight, (order) => order.orderId, row, (element, order) => {
-      attribute(element, 'aria-rowindex', (index += 1));
+    keyed(this.#rows, rows, ({ key }) => key, ({ key, order }) => (order && there.get(key)) || gap(), (element, { order, at }) => {
+      if (!order) return void (element.style.height = `${at * height}px`);
+      // The first line has the names of the columns.
+      attribute(element, 'aria-rowindex', at + 2);
       update(element, order);
     });
+    // What had the focus does not fit the filter any more: the one that has taken its place has it now.
+    if (focused && kept < 0) this.#focus((drawn.find(({ at }) => at + 2 >= Number(focused.ariaRowIndex)) ?? drawn.at(-1))?.key);
+  }
+
+  /** @param {string | undefined} id */
+  #focus(id) {
+    /** @type {HTMLElement | null} */ (this.#rows.querySelector(`[data-key="${id}"] a`))?.focus({ preventScroll: true });
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
+    const step = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
     const row = /** @type {Element} */ (event.target).closest('tr');
-    const next = event.key === 'ArrowDown' || event.key === 'j' ? row?.nextElementSibling : event.key === 'ArrowUp' || event.key === 'k' ? row?.previousElementSibling : undefined;
-    if (!next) return;
+    const next = step && this.#shown[this.#shown.findIndex(({ orderId }) => orderId === row?.dataset.key) + step];
+    if (!row || !next) return;
     event.preventDefault();
-    next.querySelector('a')?.focus();
+    const link = this.#rows.querySelector(`[data-key="${next.orderId}"] a`);
+    // It is not drawn where one has scrolled away from it: back to where the focus is.
+    if (link instanceof HTMLElement) link.focus();
+    else row.scrollIntoView({ block: 'center' });
   }
 }
 
+/** Stands for orders that are not drawn. */
+const gap = () => h('tr', { 'aria-hidden': 'true' }, h('td', { colspan: 8 }));
+
 /** @param {Order} order */
-function row({ orderId, createdAt, customerId, totalMinor, currency }) {
-  return h(
+function row(order) {
+  const { orderId, createdAt, customerId, totalMinor, currency } = order;
+  const element = h(
     'tr',
     {},
     h('th', { scope: 'row' }, h('a', { href: `/order?id=${orderId}`, title: orderId }, shortId(orderId))),
@@ -159,6 +202,8 @@ function row({ orderId, createdAt, customerId, totalMinor, currency }) {
     ...SERVICES.map((service) => h('td', { 'data-name': capital(service) })),
     h('td', {}),
   );
+  update(element, order);
+  return element;
 }
 
 /** @param {HTMLElement} element @param {Order} order */

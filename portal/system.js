@@ -47,9 +47,11 @@ export class SystemPage extends HTMLElement {
   #charts = ['Accepted and closed', 'Commit to last service', 'Backlog'].map(() => h('figure', { class: 'panel' }));
   #processes = h('section', { class: 'panel', hidden: true });
   #notice = h('div');
+  /** What became of a switch: it stays until the next one. */
+  #refused = h('div');
 
   connectedCallback() {
-    fill(this, h('h1', {}, 'System'), h('p', { class: 'lede' }, 'What waits where, and since when. Each service has a queue of its own, so that one that stands still holds up nobody else.'), this.#notice, this.#map, h('div', { class: 'charts' }, ...this.#charts), this.#processes);
+    fill(this, h('h1', {}, 'System'), h('p', { class: 'lede' }, 'What waits where, and since when. Each service has a queue of its own, so that one that stands still holds up nobody else.'), this.#notice, this.#map, h('div', { class: 'charts' }, ...this.#charts), this.#refused, this.#processes);
     void this.#read();
   }
 
@@ -81,13 +83,17 @@ export class SystemPage extends HTMLElement {
       const dead = (/** @type {string} */ source) => letters.find((found) => found.source === source)?.count ?? 0;
       const queue = (/** @type {any} */ { name, waiting = 0, atLeast, scheduled = 0, oldestAt, unavailable }, /** @type {string} */ source = name) =>
         h('div', { class: 'node queue', 'data-tone': unavailable ? 'bad' : waiting ? 'busy' : 'good' }, h('strong', {}, name), unavailable ? h('span', {}, icon('warning'), ` ${unavailable}`) : h('span', {}, h('span', { class: 'figure' }, `${number(waiting)}${atLeast ? '+' : ''} waiting`), oldestAt && h('span', {}, ', oldest ', relativeTime(oldestAt))), scheduled > 0 && h('span', { class: 'hint' }, `${scheduled} come back later`), dead(source) > 0 && h('a', { href: `/dead-letters?source=${source}` }, icon('sealed'), `${number(dead(source))} dead-lettered`));
+      const stateIn = (/** @type {string} */ name) => {
+        const process = processes.find((found) => found.name === name);
+        return process && process.state !== 'running' && chip(stateOf(process));
+      };
       const app = (/** @type {string} */ name) => {
         const process = processes.find((found) => found.name === name);
         return h('div', { class: 'node app' }, h('strong', {}, name), process ? chip(stateOf(process)) : h('span', { class: 'hint' }, 'Function App'), process?.restarts + process?.handlerRestarts > 0 && h('span', { class: 'hint' }, `started again ${process.restarts + process.handlerRestarts}×`));
       };
       const edge = () => h('span', { class: 'edge', 'aria-hidden': 'true' });
-      const lane = (/** @type {string[]} */ [name = '', reader = '']) => h('div', { class: 'flow' }, queue(place(name)), edge(), app(reader), ...(reader === 'billing' ? [edge(), queue(place('payments'), 'payments-poison'), edge(), app('payments')] : []));
-      return [h('div', { class: 'flow' }, app('order-api'), edge(), queue({ ...outbox, name: 'outbox' }), edge(), h('div', { class: 'node queue' }, h('strong', {}, topic), h('span', { class: 'hint' }, 'topic, to each subscription'))), h('div', { class: 'lanes' }, ...READERS.map(lane))];
+      const lane = (/** @type {string[]} */ [name = '', reader = '']) => h('div', { class: 'flow' }, edge(), queue(place(name)), edge(), app(reader), ...(reader === 'billing' ? [edge(), queue(place('payments'), 'payments-poison'), edge(), app('payments')] : []));
+      return [h('div', { class: 'flow' }, app('order-api'), edge(), queue({ ...outbox, name: 'outbox' }), edge(), h('div', { class: 'node queue' }, h('strong', {}, topic), stateIn('bus'), h('span', { class: 'hint' }, 'topic, to each subscription'))), h('div', { class: 'lanes' }, ...READERS.map(lane))];
     });
   }
 
@@ -100,14 +106,18 @@ export class SystemPage extends HTMLElement {
       for (const at of moments) counts.set(Math.floor(at / 1000), (counts.get(Math.floor(at / 1000)) ?? 0) + 1);
       return seconds.map((second) => counts.get(second) ?? 0);
     };
-    const share = (/** @type {number} */ of) =>
-      seconds.map((second) => {
-        const took = [...ends.values()].filter(({ at }) => at / 1000 <= second + 1 && at / 1000 > second - 9).map((end) => end.took).sort((a, b) => a - b);
-        return took[Math.floor((took.length - 1) * of)] ?? 0;
-      });
+    const byEnd = [...ends.values()].sort((a, b) => a.at - b.at);
+    // Of the ten seconds up to each; both edges only move on.
+    let [from, to] = [0, 0];
+    const lately = seconds.map((second) => {
+      while (byEnd[to] && byEnd[to].at <= 1_000 * (second + 1)) to += 1;
+      while (from < to && byEnd[from].at <= 1_000 * (second - 9)) from += 1;
+      return byEnd.slice(from, to).map(({ took }) => took).sort((a, b) => a - b);
+    });
+    const share = (/** @type {number} */ of) => lately.map((took) => took[Math.floor((took.length - 1) * of)] ?? 0);
     const [rates, times, open] = /** @type {[Element, Element, Element]} */ (this.#charts);
     chart(rates, 'Orders a second', [per([...begun.values()]), per([...ends.values()].map(({ at }) => at))], number, ['accepted', 'closed']);
-    chart(times, 'From commit to the last service', [share(0.5), share(0.95)], duration, ['p50', 'p95']);
+    chart(times, 'From commit to the last service', [share(0.5), share(0.95)], (ms) => (ms ? duration(ms) : '–'), ['p50', 'p95']);
     chart(open, 'Backlog', [backlog], number, ['orders open']);
   }
 
@@ -119,8 +129,9 @@ export class SystemPage extends HTMLElement {
       if (verb === 'kill' && !(await sure(`Kill ${name}?`, 'It ends at once, whatever it is doing. The stack starts it again, and what it had in hand is delivered anew.', 'Kill'))) return;
       try {
         await post(`/api/ops/local/processes/${name}/${verb}`, body);
+        fill(this.#refused);
       } catch (error) {
-        fill(this.#notice, trouble(asProblem(error)));
+        fill(this.#refused, trouble(asProblem(error), `${name}: the switch did not move.`));
       }
     };
     fillIf(this.#processes, processes, () => [

@@ -53,6 +53,30 @@ export function lane(order, service, published, now) {
   return stretches;
 }
 
+/**
+ * Where a moment lies, in percent. The wait for an operator says nothing about the system: when it is
+ * longer than all the rest, it is drawn half as long as the rest, so that attempts stay in sight.
+ * @param {number} start @param {number} end
+ * @param {Stretch[]} stretches
+ * @returns {{ place: (at: number) => number, shortened: number }} milliseconds that are drawn short
+ */
+export function scale(start, end, stretches) {
+  const work = stretches.filter(({ tone }) => tone !== 'wait' && tone !== 'stuck').sort((a, b) => a.from - b.from);
+  let [from, to, at] = [start, start, start];
+  for (const { from: next, to: over } of [...work, { from: end, to: end }]) {
+    for (const stuck of stretches.filter(({ tone }) => tone === 'stuck')) {
+      const [begins, ends] = [Math.max(at, stuck.from), Math.min(next, stuck.to)];
+      if (ends - begins > to - from) [from, to] = [begins, ends];
+    }
+    at = Math.max(at, over);
+  }
+  const long = to - from;
+  const rest = end - start - long;
+  const drawn = long > rest ? rest / 2 : long;
+  const place = (/** @type {number} */ moment) => (100 * (moment - start - (1 - drawn / (long || 1)) * Math.min(long, Math.max(0, moment - from)))) / (rest + drawn);
+  return { place, shortened: drawn < long ? long : 0 };
+}
+
 export class OrderWaterfall extends HTMLElement {
   #detail = h('p', { class: 'detail', role: 'status' });
 
@@ -63,22 +87,24 @@ export class OrderWaterfall extends HTMLElement {
     const lanes = SERVICES.map((service) => /** @type {const} */ ([service, lane(order, service, published, now)]));
     const ends = lanes.flatMap(([, stretches]) => stretches.map(({ to }) => to));
     const end = Math.max(start + 1, published, ...ends, ...(order.history ?? []).map(({ at }) => Date.parse(at)));
+    const accepted = { from: start, to: Math.max(start, published), tone: 'busy', word: 'accepted and committed, then published', note: '' };
+    const { place, shortened } = scale(start, end, [accepted, ...lanes.flatMap(([, stretches]) => stretches)]);
     const part = (/** @type {Stretch} */ { from, to, tone, word, note, open }) => {
       const took = `${word}, ${duration(to - from)}${open ? ' so far' : ''}`;
       const about = `${capital(took)}${note && `: ${note}`}`;
       const bar = h('button', { type: 'button', class: 'stretch', 'data-tone': tone, 'aria-label': about, title: about, onclick: () => fill(this.#detail, h('strong', {}, capital(took)), ` from +${duration(from - start)}, ${exact(from)}. ${note}`) });
-      bar.style.left = `${(100 * (from - start)) / (end - start)}%`;
-      bar.style.width = `max(4px, ${(100 * (to - from)) / (end - start)}%)`;
+      bar.style.left = `${place(from)}%`;
+      bar.style.width = `max(4px, ${place(to) - place(from)}%)`;
       return h('li', {}, bar);
     };
     const row = (/** @type {string} */ name, /** @type {Stretch[]} */ stretches) => h('div', { class: 'lane' }, h('span', {}, name), h('ol', { role: 'list', 'aria-label': name }, ...stretches.map(part)));
     const focused = [...this.querySelectorAll('button')].indexOf(/** @type {any} */ (document.activeElement));
     fill(
       this,
-      row('Order', [{ from: start, to: Math.max(start, published), tone: 'busy', word: 'accepted and committed, then published', note: '' }]),
+      row('Order', [accepted]),
       ...lanes.map(([service, stretches]) => row(capital(service), stretches)),
-      h('p', { class: 'axis figure', 'aria-hidden': 'true' }, h('span', {}, '0'), h('span', {}, duration((end - start) / 2)), h('span', {}, duration(end - start))),
-      h('p', { class: 'legend' }, ...[['wait', 'waiting'], ['busy', 'at work'], ['good', 'done'], ['bad', 'failed'], ['stuck', 'waiting for an operator']].map(([tone, word]) => h('span', {}, h('i', { 'data-tone': tone }), word)), h('span', { class: 'muted' }, icon('chevron'), 'choose a bar for what it is')),
+      h('p', { class: 'axis figure', 'aria-hidden': 'true' }, h('span', {}, '0'), shortened ? '' : h('span', {}, duration((end - start) / 2)), h('span', {}, duration(end - start))),
+      h('p', { class: 'legend' }, ...[['wait', 'waiting'], ['busy', 'at work'], ['good', 'done'], ['bad', 'failed'], ['stuck', 'waiting for an operator']].map(([tone, word]) => h('span', {}, h('i', { 'data-tone': tone }), word)), shortened > 0 && h('span', {}, `The ${duration(shortened)} of waiting for an operator are drawn short.`), h('span', { class: 'muted' }, icon('chevron'), 'choose a bar for what it is')),
       this.#detail,
     );
     this.querySelectorAll('button')[focused]?.focus();

@@ -237,4 +237,4 @@ export function verdict(order) {
 export const workOf = (order) => (order.history ?? []).reduce((sum, { at, since }) => sum + (since ? Math.max(0, Date.parse(at) - Date.parse(since)) : 0), 0);
 
 /** Milliseconds from the acceptance to the last change of a service. @param {Order} order */
-export const tookOf = (order) => Math.max(...SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? '') || 0)) - Date.parse(order.createdAt);
+export const tookOf = (order) => Math.max(0, Math.max(...SERVICES.map((service) => Date.parse(order.stage?.[service]?.updatedAt ?? '') || 0)) - Date.parse(order.createdAt));

@@ -136,12 +136,20 @@ async fn every_switch_of_the_local_stack_is_in_the_trail() {
     );
     // The store itself can be paused, and brought back by who can no longer be written down first.
     assert_eq!(push("processes/cosmos/pause", OPERATOR, &pause).await.status, 200);
+    // It was begun before the store stood still; its end can only be written afterwards.
     assert_eq!(push("processes/cosmos/resume", OPERATOR, &json!({})).await.status, 200);
     eventually("the store answers, and knows who brought it back", || async {
         let entries = deeds(&stack, "local").await;
         entries
             .into_iter()
             .find(|e| e["source"] == "processes/cosmos/resume" && e["outcome"] == "done")
+    })
+    .await;
+    eventually("the end of the pause is written down as well", || async {
+        let entries = deeds(&stack, "local").await;
+        entries
+            .into_iter()
+            .find(|e| e["source"] == "processes/cosmos/pause" && e["outcome"] == "done")
     })
     .await;
     let refused = stack.send(Method::DELETE, "/api/ops/local/processes", &[], "").await;

@@ -3,6 +3,7 @@
 //!
 //! The portal could not ask the stack itself: its policy allows requests to this origin only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,7 +13,9 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Client, Url};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::ops::deed::{self, Intent};
@@ -21,7 +24,7 @@ use super::{OrderApi, Shared, submit};
 use crate::access::Principal;
 use crate::chain::chain;
 use crate::problem::{Kind, Problem};
-use crate::store::audit::{Deed, Outcome};
+use crate::store::audit::{AuditEntry, Deed, Outcome};
 
 /// How long the stack may take: a process that is stopped has ten seconds to finish its work.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -30,20 +33,39 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// is moved all the same: one of the switches brings back a store that is paused.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long the end of a switch is offered to a store that is away. A pause ends by itself after two
+/// minutes; a store that is killed is back sooner.
+const OFFERED_FOR: Duration = Duration::from_secs(300);
+
+/// Pause between two offers.
+const OFFER_EVERY: Duration = Duration::from_secs(1);
+
+/// Ends that wait for the store at once. Somebody who moves more switches while it is away finds the
+/// others told as unknown.
+const ENDS_WAITING_MAX: usize = 64;
+
 /// A way to the stack.
 #[derive(Debug)]
-pub(super) struct Local(Option<(Client, Url)>);
+pub(super) struct Local {
+    way: Option<(Client, Url)>,
+    /// Ends of switches on their way to the audit trail. Nobody waits for them when the process
+    /// stops: what is left is told as unknown.
+    ends: TaskTracker,
+    room: Arc<Semaphore>,
+}
 
 impl Local {
     /// A way to the stack at `url`, if there is one.
     pub(super) fn new(url: Option<&Url>) -> Self {
         let client = || Client::builder().timeout(ANSWER_WITHIN).no_proxy().build();
-        Self(url.and_then(|url| Some((client().ok()?, url.clone()))))
+        let way = url.and_then(|url| Some((client().ok()?, url.clone())));
+        let room = Arc::new(Semaphore::new(ENDS_WAITING_MAX));
+        Self { way, ends: TaskTracker::new(), room }
     }
 
     fn way(&self) -> Result<&(Client, Url), Problem> {
         let nothing = || Problem::not_found("Nothing local is here: setting STACK_URL is not set.");
-        self.0.as_ref().ok_or_else(nothing)
+        self.way.as_ref().ok_or_else(nothing)
     }
 }
 
@@ -90,21 +112,39 @@ pub(super) async fn local(
         Err(problem) => (Outcome::Failed, Some(problem.summary())),
     };
     entry.detail = detail;
-    let written = async {
-        if let Ok(Ok(())) = begun {
-            deed::end(&api, &entry, outcome).await;
-        } else {
-            // The store was away; perhaps it was this very switch that brought it back.
-            entry.outcome = outcome;
-            deed::note(&api, &entry).await;
-            // What was begun may have reached the store after all, before this.
-            deed::end(&api, &entry, outcome).await;
+    entry.outcome = outcome;
+    let (actor, source) = (entry.actor.clone(), entry.source.clone());
+    if let Ok(room) = Arc::clone(&api.local.room).try_acquire_owned() {
+        let is_there = matches!(begun, Ok(Ok(())));
+        let written = api.local.ends.spawn({
+            let api = Arc::clone(&api);
+            async move {
+                write_end(&api, entry, is_there).await;
+                drop(room);
+            }
+        });
+        // It goes on by itself: perhaps it was this very switch that paused the store.
+        if timeout(WRITTEN_WITHIN, written).await.is_err() {
+            warn!(actor, source, "the end of a switch waits for the audit trail");
         }
-    };
-    if timeout(WRITTEN_WITHIN, written).await.is_err() {
-        warn!(actor = entry.actor, source = entry.source, "a switch is not in the audit trail");
+    } else {
+        warn!(actor, source, "too many wait: the end of a switch is not in the audit trail");
     }
     answer
+}
+
+/// Offers the end of a switch to the audit trail until it is taken, or the store has stayed away for
+/// too long.
+async fn write_end(api: &OrderApi, entry: AuditEntry, is_there: bool) {
+    let began = Instant::now();
+    while let Err(error) = deed::settle(api, &entry, is_there).await {
+        if began.elapsed() > OFFERED_FOR {
+            let (actor, source) = (entry.actor, entry.source);
+            warn!(error = %chain(&error), actor, source, "a switch is not in the audit trail");
+            return;
+        }
+        sleep(OFFER_EVERY).await;
+    }
 }
 
 /// The body, if this may go to the stack at all.

@@ -219,7 +219,7 @@ impl Problem {
     pub fn unavailable(retry_after: Duration) -> Self {
         let title = "The order store cannot be reached at the moment.";
         let mut problem = Self::new(Kind::STORE_UNAVAILABLE, title)
-            .detail("Send the same request again later, with the same Idempotency-Key.");
+            .detail("Send the same request again later, an order with the same Idempotency-Key.");
         problem.0.retry_after = Some(retry_after);
         problem
     }
@@ -229,7 +229,7 @@ impl Problem {
     pub fn too_many_orders(retry_after: Duration) -> Self {
         let title = "This customer sends more orders than its rate allows.";
         let mut problem = Self::new(Kind::TOO_MANY_ORDERS, title)
-            .detail("Send the same request again later, with the same Idempotency-Key.");
+            .detail("Send the same request again later, an order with the same Idempotency-Key.");
         problem.0.retry_after = Some(retry_after);
         problem
     }
@@ -239,7 +239,7 @@ impl Problem {
     pub fn overloaded(retry_after: Duration) -> Self {
         let title = "More orders are on their way to the store than it takes.";
         let mut problem = Self::new(Kind::OVERLOADED, title)
-            .detail("Send the same request again later, with the same Idempotency-Key.");
+            .detail("Send the same request again later, an order with the same Idempotency-Key.");
         problem.0.retry_after = Some(retry_after);
         problem
     }

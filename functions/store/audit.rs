@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::OrderStore;
 use crate::clock;
 
+/// What stands beside an outcome that nobody knows.
+const NO_END: &str =
+    "its end was not written down: the process that did it ended, or the store stayed away";
+
 /// How long an action that has begun is left alone before somebody else may take it over: longer
 /// than the broker and the store together may take for one message.
 const LEASE_MS: i64 = 15_000;
@@ -97,6 +101,9 @@ pub enum Outcome {
     Failed,
     /// Not begun: `detail` says why.
     Refused,
+    /// Begun, and its end was never written down. Never stored: it is what [`AuditEntry::as_told`]
+    /// makes of the first when nobody can be at it any more.
+    Unknown,
 }
 
 impl Outcome {
@@ -109,6 +116,7 @@ impl Outcome {
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Refused => "refused",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -208,6 +216,17 @@ impl AuditEntry {
         let id = format!("refused:{}", uuid::Uuid::now_v7());
         let detail = detail.chars().take(orders::limits::ERROR_CHARS_MAX).collect();
         Self::new(subject, id, day(clock::now()), Outcome::Refused, Some(detail))
+    }
+
+    /// The entry as it is told at `now`: what has begun, and can have nobody at it any more, came to
+    /// an end that is not known.
+    #[must_use]
+    pub fn as_told(mut self, now: Timestamp) -> Self {
+        if self.outcome == Outcome::Begun && self.lease_until < now.epoch_ms() {
+            self.outcome = Outcome::Unknown;
+            self.detail.get_or_insert_with(|| NO_END.to_owned());
+        }
+        self
     }
 
     fn new(
@@ -418,6 +437,13 @@ mod tests {
         assert_eq!((one.id.as_str(), one.day.as_str()), ("replay:billing-sub:7", "2026-03-01"));
         assert_eq!((&one.id, &one.day), (&two.id, &two.day));
         assert_ne!(one.owner, two.owner);
+        let begun = || one.clone();
+        assert_eq!(begun().as_told(one.at), one, "somebody may be at it");
+        let after = one.at.plus_ms(LEASE_MS + 1);
+        let told = begun().as_told(after);
+        assert_eq!((told.outcome, told.detail.as_deref()), (Outcome::Unknown, Some(NO_END)));
+        let done = AuditEntry { outcome: Outcome::Done, ..begun() };
+        assert_eq!(done.clone().as_told(after), done);
         let refused = [(); 2].map(|()| AuditEntry::refused(&subject, &"x".repeat(2_000)));
         assert_ne!(refused[0].id, refused[1].id);
         assert_eq!(refused[0].detail.as_ref().map(String::len), Some(512));

@@ -5,11 +5,21 @@ import { expect, live, picture, test } from './portal.js';
 test('two hundred orders are accepted and counted until all are done', async ({ page }) => {
   await page.goto('/');
   await live(page);
-  await page.getByRole('slider', { name: 'How many orders' }).evaluate((slider) => {
-    /** @type {HTMLInputElement} */ (slider).value = String(Math.log10(200));
-    slider.dispatchEvent(new Event('input', { bubbles: true }));
-  });
-  await page.getByRole('button', { name: 'Submit 200 orders' }).click();
+  const slider = page.getByRole('slider', { name: 'How many orders' });
+  const slide = () =>
+    slider.evaluate((input) => {
+      /** @type {HTMLInputElement} */ (input).value = String(Math.log10(200));
+      input.dispatchEvent(new Event('input', { bubbles: true }));
+    });
+  await slide();
+  const submit = page.getByRole('button', { name: /^Submit/ });
+  await expect(submit).toHaveText('Submit 200 orders');
+  for (const [key, text] of [['End', 'Submit 1,000 orders'], ['Home', 'Submit order']]) {
+    await slider.press(key);
+    await expect(submit).toHaveText(text);
+  }
+  await slide();
+  await submit.click();
   const box = page.getByRole('region', { name: 'Burst of 200' });
   await expect(box).toContainText('200 of 200 accepted', { timeout: 60_000 });
   await expect(box).toContainText('and at rest', { timeout: 120_000 });

@@ -50,6 +50,7 @@ for (const [path, title] of PAGES) {
     await page.emulateMedia({ colorScheme: 'light' });
     await page.setViewportSize({ width: 360, height: 740 });
     await expect.poll(() => tooWide(page)).toEqual([]);
+    await expect(page.locator('nav [aria-current=page]')).toBeInViewport({ ratio: 0.9 });
     await accessible(page);
     await picture(page, `${name}-360`);
   });
@@ -241,4 +242,13 @@ test('an operation is tried, and a log line leads to its order', async ({ page, 
   await page.getByLabel('App').selectOption('billing');
   await expect(page).toHaveURL(/app=billing/);
   await expect(page.getByRole('list', { name: 'Log lines' }).getByText('order accepted')).toHaveCount(0);
+  await page.goto('/logs?text=order%20accepted');
+  await page.getByRole('list', { name: 'Log lines' }).getByRole('link', { name: short(id) }).click();
+  await expect(page).toHaveURL(`/logs?order=${id}`);
+  await expect(page.getByLabel('Order id')).toHaveValue(id);
+  await page.goto('/logs');
+  await expect(page.locator('.log [data-level=info]').first()).toBeVisible();
+  await page.getByLabel('Level').selectOption('warn');
+  await expect(page).toHaveURL(/level=warn/);
+  await expect(page.locator('.log [data-level=info]')).toHaveCount(0);
 });

@@ -46,6 +46,8 @@ test('billing fails, its message is found, understood and replayed, and the orde
 test('one of several is discarded with a reason, another replayed as edited', async ({ page, api }) => {
   const [kept, edited] = [await api.deadLetter(), await api.deadLetter()];
   await page.goto(`/dead-letters?source=billing-sub`);
+  await page.getByRole('group', { name: 'Reasons' }).getByRole('button', { name: /^MaxDeliveryCountExceeded/ }).click();
+  await expect(page).toHaveURL(/reason=MaxDeliveryCountExceeded/);
   await page.getByRole('checkbox', { name: `Choose ${short(kept)}` }).check();
   await page.getByLabel('Why, for the audit trail').fill('the customer called');
   await page.getByRole('button', { name: 'Discard 1' }).click();
@@ -66,6 +68,21 @@ test('one of several is discarded with a reason, another replayed as edited', as
   await body.fill(text);
   await page.getByRole('button', { name: 'Replay as edited' }).click();
   await expect(page.getByText('Replayed as edited')).toBeVisible();
+});
+
+test('all are replayed, also those beyond the page', async ({ page, api }) => {
+  const ids = [await api.deadLetter(), await api.deadLetter(), await api.deadLetter()];
+  // Pages of two, as if there were hundreds.
+  await page.route('**/billing-sub?limit=*', (route) => route.continue({ url: route.request().url().replace(/limit=\d+/, 'limit=2') }));
+  await page.goto('/dead-letters?source=billing-sub');
+  await expect(page.locator('.letters tbody tr')).toHaveCount(2);
+  const { sources } = await api.get('/api/ops/dead-letters');
+  const { count } = sources.find((/** @type {any} */ { source }) => source === 'billing-sub');
+  await page.getByLabel('Why, for the audit trail').fill('all of them');
+  await page.getByRole('button', { name: `Replay all ${count}`, exact: true }).click();
+  await page.getByRole('dialog', { name: `Replay ${count} dead letters of billing-sub?` }).getByRole('button', { name: 'Replay' }).click();
+  await expect(page.getByRole('heading', { name: `Replayed ${count} of ${count}` })).toBeVisible();
+  for (const id of ids) await api.until(id, ({ overall }) => overall === 'completed');
 });
 
 test('a body of sixty kilobytes is shown whole, and the page stays in shape', async ({ page, api }) => {

@@ -171,7 +171,7 @@ pub(super) fn schemas() -> Value {
             "orderId": nullable("string"),
             "reason": {"type": "string"},
             "outcome": {"type": "string", "enum": [
-                "begun", "sent", "replayed", "discarded", "done", "failed", "refused",
+                "begun", "sent", "replayed", "discarded", "done", "failed", "refused", "unknown",
             ]},
             "detail": nullable("string"),
             "replayedAs": nullable("string"),

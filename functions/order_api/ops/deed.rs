@@ -1,6 +1,7 @@
 //! What is done besides dead letters, in the audit trail: written down before it is done, and what
 //! came of it afterwards; and whatever was refused.
 
+use azure::cosmos::StoreError;
 use tracing::{error, warn};
 
 use super::super::{OrderApi, store_problem};
@@ -70,6 +71,19 @@ pub(in crate::order_api) async fn end(api: &OrderApi, entry: &AuditEntry, outcom
         error!(error = %chain(&error), entry = entry.id, ?outcome,
             "the audit trail is behind what was done");
     }
+}
+
+/// Writes down the end that `entry` has by now, also where it is not certain that its beginning was.
+pub(in crate::order_api) async fn settle(
+    api: &OrderApi,
+    entry: &AuditEntry,
+    is_there: bool,
+) -> Result<(), StoreError> {
+    if !is_there {
+        // What was begun may have reached the store after all: then this changes nothing.
+        api.ops.audit.note(entry).await?;
+    }
+    api.ops.audit.mark(entry, entry.outcome, None).await
 }
 
 /// Writes an entry that nothing depends on.

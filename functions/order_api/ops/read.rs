@@ -260,7 +260,7 @@ pub(super) async fn one(
         body,
         body_encoding,
         order: order.map(|document| OrderView::whole(document.value)),
-        audit: entries.into_iter().map(AuditLine::from).collect(),
+        audit: lines(entries),
     })))
 }
 
@@ -330,8 +330,13 @@ pub(super) async fn audit(State(api): Shared, query: Parameters) -> Result<Respo
     let next = (entries.len() == wanted.limit)
         .then(|| entries.last().map(|entry| URL_SAFE_NO_PAD.encode(&entry.sort_key)))
         .flatten();
-    let entries: Vec<AuditLine> = entries.into_iter().map(AuditLine::from).collect();
-    Ok(fresh(Json(serde_json::json!({ "entries": entries, "next": next }))))
+    Ok(fresh(Json(serde_json::json!({ "entries": lines(entries), "next": next }))))
+}
+
+/// Entries as clients see them, at this moment.
+fn lines(entries: Vec<AuditEntry>) -> Vec<AuditLine> {
+    let now = crate::clock::now();
+    entries.into_iter().map(|entry| AuditLine::from(entry.as_told(now))).collect()
 }
 
 fn sort_key(continuation: &str) -> Option<String> {

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::output;
 use crate::ports::check_free;
 use crate::serve::settings;
 use crate::signal::stop_signal;
@@ -110,7 +111,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
         hosts.spawn(host.run(stop.clone()));
     }
-    println!("{} instances behind http://{}", hosts.len(), shown());
+    output::note(format_args!("{} instances behind http://{}", hosts.len(), shown()));
     hosts.spawn({
         let stop = stop.clone();
         async move {
@@ -205,7 +206,6 @@ async fn pass_on(front: TcpListener, behind: Vec<SocketAddr>, stop: Cancellation
 
 /// Host log lines on standard output, errors included, as `func` prints them.
 fn print(instance: &str, line: &LogLine) {
-    use std::io::Write as _;
     let level = match line.level {
         Level::Debug => return,
         Level::Information => "",
@@ -213,8 +213,7 @@ fn print(instance: &str, line: &LogLine) {
         Level::Error => "error: ",
     };
     let who = if instance.is_empty() { String::new() } else { format!("[{instance}] ") };
-    // A closed pipe means that nobody reads any more.
-    let _ = writeln!(std::io::stdout().lock(), "{who}{level}{}", line.text);
+    output::note(format_args!("{who}{level}{}", line.text));
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::{Client, Url};
 use serde_json::Value;
@@ -12,6 +13,27 @@ use crate::table::text;
 
 /// How long an answer may take: a replay of the largest selection takes a few seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// What every command says of the running system that it asks.
+#[derive(Debug, Args)]
+pub(crate) struct System {
+    /// The system's address.
+    #[arg(long, global = true, default_value = "http://localhost:7071")]
+    url: String,
+    /// A header for every request, e.g. 'authorization: Bearer …'; may be repeated.
+    #[arg(long, global = true, value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// Prints JSON, as the API answers, instead of a table; of lines, one object each.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+impl System {
+    /// The way to it.
+    pub(crate) fn api(&self) -> Api {
+        Api { url: self.url.clone(), headers: self.header.clone() }
+    }
+}
 
 /// A running system.
 pub(crate) struct Api {

@@ -5,6 +5,9 @@
 //! from the environment. It has never heard of an order, but for [`slo`], [`dlq`], [`order`] and [`logs`],
 //! which are clients of the running system's API like any other.
 
+// A closed pipe must not end in a panic: see `output` and `report`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod app;
 pub mod bank;
 pub mod child;
@@ -19,6 +22,7 @@ pub mod fault;
 pub mod lines;
 pub mod logs;
 pub mod order;
+pub mod output;
 pub mod package;
 pub mod ports;
 pub mod report;

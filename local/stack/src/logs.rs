@@ -1,14 +1,14 @@
 //! `cargo stack logs`: what the processes of a running stack print, filtered by order, app, level or
 //! any text, from the stack's own memory of the last lines.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use clap::Parser;
 use serde_json::Value;
 
-use crate::client::Api;
+use crate::client::System;
 use crate::fault::Fault;
+use crate::output;
 use crate::table::text;
 
 /// Pause between two questions while following.
@@ -35,12 +35,8 @@ pub struct Options {
     /// Goes on with what comes, until Ctrl-C.
     #[arg(long, short)]
     follow: bool,
-    /// The system's address.
-    #[arg(long, default_value = "http://localhost:7071")]
-    url: String,
-    /// Prints one JSON object per line.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    system: System,
 }
 
 /// Prints lines, oldest first.
@@ -48,7 +44,7 @@ pub struct Options {
 /// # Errors
 /// The system does not answer, or is none that `stack up` has started.
 pub async fn logs(options: &Options) -> Result<(), Fault> {
-    let api = Api { url: options.url.clone(), headers: Vec::new() };
+    let api = options.system.api();
     let mut after: Option<u64> = None;
     loop {
         let parameters = [
@@ -60,15 +56,10 @@ pub async fn logs(options: &Options) -> Result<(), Fault> {
             ("after", after.map(|seq| seq.to_string())),
         ];
         let answer = api.get("/api/ops/local/logs", &parameters).await?;
-        let mut out = std::io::stdout().lock();
         for record in answer["records"].as_array().into_iter().flatten() {
-            let line = if options.json { record.to_string() } else { shown(record) };
-            // A closed pipe ends the command; nothing is lost by it.
-            if writeln!(out, "{line}").is_err() {
-                return Ok(());
-            }
+            let line = if options.system.json { record.to_string() } else { shown(record) };
+            output::line(line);
         }
-        drop(out);
         if !options.follow {
             return Ok(());
         }

@@ -1,14 +1,19 @@
 //! `cargo stack`: the whole system on one machine.
 
+// A closed pipe must not end in a panic: see `output` and `report`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
 use stack::fault::Fault;
+use stack::report::Report;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
 use stack::{
-    app, declare, dlq, doctor, emulators, logs, order, package, serve, settings, slo, stage, up,
+    app, declare, dlq, doctor, emulators, logs, order, output, package, serve, settings, slo,
+    stage, up,
 };
 
 /// As in the handlers: the services build and drop many small things.
@@ -62,7 +67,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("no runtime: {error}");
+            Report::default().line(&format!("no runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -72,11 +77,11 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(Failure::Fault(fault)) => {
-            eprintln!("\n  (x) Failed: {fault}");
+            Report::default().line(&format!("\n  (x) Failed: {fault}"));
             ExitCode::FAILURE
         }
         Err(Failure::Other(error)) => {
-            eprintln!("{error:#}");
+            Report::default().line(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -102,7 +107,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let handler = if release { workspace.release_handler() } else { workspace.handler() };
             let into = &workspace.apps;
             for directory in stage::stage_with(&workspace, &topology, &apps, &handler, into)? {
-                println!("{}", directory.display());
+                output::line(directory.display());
             }
         }
         Cli::Package(options) => {
@@ -110,28 +115,29 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
             let topology = Topology::read(&workspace.topology())?;
             for package in package::package(&workspace, &topology, &options)? {
                 let (path, bytes) = (package.path.display(), package.bytes);
-                println!("{path}  {bytes} bytes  sha256 {}", package.sha256);
+                output::line(format_args!("{path}  {bytes} bytes  sha256 {}", package.sha256));
             }
         }
         Cli::Settings { set } => {
             let settings = settings::local(&Workspace::locate()?, &set)?;
-            println!("{settings:#}");
+            output::line(format_args!("{settings:#}"));
         }
         Cli::Emulators => {
             let topology = Topology::read(&Workspace::locate()?.topology())?;
             let config = emulators::bus(&topology)?;
             for lowered in &config.lowered {
-                eprintln!("lowered for the emulator: {lowered}");
+                Report::default().line(&format!("lowered for the emulator: {lowered}"));
             }
-            println!("{:#}", config.document);
+            output::line(format_args!("{:#}", config.document));
         }
         Cli::Declare(options) => {
             let workspace = Workspace::locate()?;
             let topology = Topology::read(&workspace.topology())?;
             let done = declare::declare(&workspace, &topology, &options).await?;
-            println!("{} created, {} documents written", done.created, done.seeded);
+            let (created, seeded) = (done.created, done.seeded);
+            output::line(format_args!("{created} created, {seeded} documents written"));
         }
-        Cli::Dlq(options) => print!("{}", dlq::dlq(options).await?),
+        Cli::Dlq(options) => output::print(dlq::dlq(options).await?),
         Cli::Logs(options) => logs::logs(&options).await?,
         Cli::Order(options) => order::order(options).await?,
         Cli::Doctor => {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
-use crate::client::{Api, encoded};
+use crate::client::{Api, System, encoded};
 use crate::fault::Fault;
+use crate::output;
 use crate::table::{table, text};
 
 /// Pause between two looks while watching.
@@ -18,12 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct Options {
     #[command(subcommand)]
     verb: Verb,
-    /// The system's address.
-    #[arg(long, global = true, default_value = "http://localhost:7071")]
-    url: String,
-    /// Prints the API's answer instead of a table.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    system: System,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,8 +83,8 @@ fn fault(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// The system does not answer, or refuses; the fault has its words.
 pub async fn order(options: Options) -> Result<(), Fault> {
-    let Options { verb, url, json } = options;
-    let api = Api { url, headers: Vec::new() };
+    let Options { verb, system } = options;
+    let (api, json) = (system.api(), system.json);
     match verb {
         Verb::Submit { items, customer, currency, faults, file, key, watch: goes_on } => {
             let body = match file {
@@ -98,21 +95,21 @@ pub async fn order(options: Options) -> Result<(), Fault> {
             let answer = api.post("/api/orders", &headers, &body).await?;
             let id = text(&answer["orderId"]);
             if json {
-                println!("{answer:#}");
+                output::line(format_args!("{answer:#}"));
             } else {
-                println!("{id}  accepted");
+                output::line(format_args!("{id}  accepted"));
             }
             if goes_on { watch(&api, &id, json).await } else { Ok(()) }
         }
         Verb::Show { id } => {
             let order = one(&api, &id).await?;
-            print!("{}", if json { format!("{order:#}\n") } else { show(&order) });
+            output::print(if json { format!("{order:#}\n") } else { show(&order) });
             Ok(())
         }
         Verb::Watch { id } => watch(&api, &id, json).await,
         Verb::List { limit } => {
             let answer = api.get("/api/orders", &[("limit", Some(limit.to_string()))]).await?;
-            print!("{}", if json { format!("{answer:#}\n") } else { list(&answer) });
+            output::print(if json { format!("{answer:#}\n") } else { list(&answer) });
             Ok(())
         }
     }
@@ -155,12 +152,13 @@ async fn watch(api: &Api, id: &str, json: bool) -> Result<(), Fault> {
         let order = one(api, id).await?;
         let history = order["history"].as_array().cloned().unwrap_or_default();
         for entry in history.iter().skip(told) {
-            println!("{}", if json { entry.to_string() } else { happening(&order, entry) });
+            output::line(if json { entry.to_string() } else { happening(&order, entry) });
         }
         told = history.len();
         if rests(&order) {
             if !json {
-                println!("{id}  {}  {}", text(&order["overall"]), parts(&order));
+                let overall = text(&order["overall"]);
+                output::line(format_args!("{id}  {overall}  {}", parts(&order)));
             }
             return Ok(());
         }

@@ -16,6 +16,8 @@ use crate::bank;
 use crate::child::ready_text;
 use crate::cosmos_role;
 use crate::endpoints::write_ready_file;
+use crate::output;
+use crate::report::Report;
 use crate::signal::stop_signal;
 use crate::subscriber;
 
@@ -236,11 +238,14 @@ impl BusKeeping {
         }
         if self.repair {
             let repaired = bus::repair(&self.data).context("the journal cannot be repaired")?;
+            let report = Report::default();
             for loss in &repaired.losses {
                 let (path, bytes, offset) = (loss.path.display(), loss.bytes, loss.offset);
-                eprintln!("{path}: lost {bytes} bytes at {offset}; the damaged file is beside it");
+                let lost = format!("{path}: lost {bytes} bytes at {offset}");
+                report.line(&format!("{lost}; the damaged file is beside it"));
             }
-            eprintln!("kept {} frames, lost {}", repaired.frames_kept, repaired.losses.len());
+            let (kept, lost) = (repaired.frames_kept, repaired.losses.len());
+            report.line(&format!("kept {kept} frames, lost {lost}"));
         }
         Ok(Some(self.data.clone()))
     }
@@ -441,7 +446,7 @@ pub(crate) fn settings() -> BTreeMap<String, String> {
 
 fn announce(common: &Common, address: SocketAddr, mut ready: Value) -> anyhow::Result<()> {
     ready["address"] = json!(address.to_string());
-    println!("{}", ready_text(&ready));
+    output::note(ready_text(&ready));
     if let Some(path) = &common.ready_file {
         write_ready_file(path, &ready)
             .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -451,13 +456,11 @@ fn announce(common: &Common, address: SocketAddr, mut ready: Value) -> anyhow::R
 
 /// Host log lines on standard output; the parent adds time and app.
 fn print_line(line: &LogLine) {
-    use std::io::Write as _;
     let level = match line.level {
         Level::Debug => return,
         Level::Information => "",
         Level::Warning => "warning: ",
         Level::Error => "error: ",
     };
-    // A closed pipe means that the parent is gone; standard input says so as well.
-    let _ = writeln!(std::io::stdout().lock(), "{level}{}", line.text);
+    output::note(format_args!("{level}{}", line.text));
 }

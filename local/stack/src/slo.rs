@@ -18,6 +18,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::output;
+
 /// Orders of one page: the most that the API gives.
 const PAGE_ORDERS: usize = 100;
 
@@ -119,9 +121,9 @@ pub async fn slo(options: &Options) -> anyhow::Result<bool> {
     let now = OffsetDateTime::now_utc();
     let indicators = judge(&orders, metrics.as_ref(), now);
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&indicators)?);
+        output::line(serde_json::to_string_pretty(&indicators)?);
     } else {
-        print!("{}", Table(&indicators));
+        output::print(Table(&indicators));
     }
     Ok(indicators.iter().all(|indicator| indicator.kept != Some(false)))
 }

@@ -4,10 +4,9 @@
 mod view;
 
 use clap::{Args, Parser, Subcommand};
-use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::client::{Api, encoded, header};
+use crate::client::{Api, System, encoded};
 use crate::fault::Fault;
 use view::{audit, list, overview, report, show};
 
@@ -16,15 +15,8 @@ use view::{audit, list, overview, report, show};
 pub struct Options {
     #[command(subcommand)]
     verb: Verb,
-    /// The system's address.
-    #[arg(long, global = true, default_value = "http://localhost:7071")]
-    url: String,
-    /// Prints the API's answer instead of a table.
-    #[arg(long, global = true)]
-    json: bool,
-    /// A header for every request, e.g. 'authorization: Bearer …'.
-    #[arg(long, global = true, value_parser = header)]
-    header: Vec<(HeaderName, HeaderValue)>,
+    #[command(flatten)]
+    system: System,
 }
 
 #[derive(Debug, Subcommand)]
@@ -128,8 +120,8 @@ impl Chosen {
 /// # Errors
 /// The system does not answer, or refuses; the fault has its words.
 pub async fn dlq(options: Options) -> Result<String, Fault> {
-    let Options { verb, url, json, header } = options;
-    let api = Api { url, headers: header };
+    let Options { verb, system } = options;
+    let (api, json) = (system.api(), system.json);
     let (answer, table): (Value, fn(&Value) -> String) = match verb {
         Verb::List { source: None, .. } => (api.get("/api/ops/dead-letters", &[]).await?, overview),
         Verb::List { source: Some(source), reason, after, limit } => {
@@ -207,7 +199,7 @@ mod tests {
         {
             assert!(parse(line).is_err(), "{line}");
         }
-        assert_eq!(parse("audit").unwrap().url, "http://localhost:7071");
+        assert_eq!(parse("audit").unwrap().system.api().url, "http://localhost:7071");
     }
 
     #[test]

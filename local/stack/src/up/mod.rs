@@ -7,7 +7,6 @@ mod options;
 mod plan;
 mod watch;
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use crate::serve::{BUS_KEY, BUS_KEY_NAME, COSMOS_KEY};
 use crate::signal::stop_signal;
 use crate::topology::Topology;
 use crate::workspace::Workspace;
-use crate::{lines, ports, seed, stage};
+use crate::{lines, output, ports, seed, stage};
 use control::{Control, Known};
 use keys::{Keys, Wish};
 pub use options::{Options, PORTS};
@@ -557,8 +556,7 @@ fn line_sink(verbose: Arc<AtomicBool>, control: Arc<Control>) -> LineSink {
     Arc::new(move |name, line| {
         control.journal.note(name, line, &now());
         if let Some(text) = lines::render(line, verbose.load(Ordering::Relaxed)) {
-            // A closed terminal must not stop the system.
-            let _ = writeln!(std::io::stdout().lock(), "{} {name:<13} {text}", time_of_day());
+            output::note(format_args!("{} {name:<13} {text}", time_of_day()));
         }
     })
 }

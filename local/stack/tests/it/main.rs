@@ -11,3 +11,4 @@ mod package;
 mod queue;
 mod role;
 mod store;
+mod terminal;
