@@ -64,8 +64,13 @@ pub const MAX_ROWS_PER_DOCUMENT: usize = 100_000;
 
 /// Bytes of rows and groups that a page may have to hold before its first result is known: for
 /// DISTINCT, GROUP BY, ORDER BY without an index, and OFFSET. A query that needs more is refused
-/// with 400. Room for about a million small groups.
+/// with 400. Room for about a million small groups. `Options::max_held_bytes` lowers it.
 pub const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the arrays and objects that a query may put together of one row, copies of the item
+/// included. Much more than fits into a page, for what is only counted or searched. A query that
+/// needs more is refused with 400.
+pub const MAX_BUILT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of the string that one SQL string function may produce. A query that makes a longer one is
 /// refused with 400.

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::Sizes;
+use super::Settings;
 use super::catalogue::{Catalogue, sync_directory};
 use super::frame;
 use super::health::Health;
@@ -17,7 +17,7 @@ use crate::store::{Commit, LogError};
 /// What the store side and the commit thread share.
 pub(super) struct Shared {
     pub(super) directory: PathBuf,
-    pub(super) sizes: Sizes,
+    pub(super) settings: Settings,
     pub(super) health: Arc<Health>,
     queue: Mutex<Queue>,
     filled: Condvar,
@@ -61,7 +61,7 @@ pub(super) struct Position {
 impl Shared {
     pub(super) fn new(
         directory: PathBuf,
-        sizes: Sizes,
+        settings: Settings,
         health: Arc<Health>,
         catalogue: Catalogue,
         segments: Vec<Arc<Segment>>,
@@ -82,7 +82,7 @@ impl Shared {
         };
         Self {
             directory,
-            sizes,
+            settings,
             health,
             queue: Mutex::new(queue),
             filled: Condvar::new(),
@@ -106,7 +106,7 @@ impl Shared {
         if queue.unwritten_bytes > MAX_UNWRITTEN_BYTES {
             return Err(refused("the disk does not keep up".to_owned()));
         }
-        if queue.end >= self.sizes.segment_bytes {
+        if queue.end >= self.settings.sizes.segment_bytes {
             self.roll(&mut queue).map_err(|error| refused(error.to_string()))?;
         }
         let (segment, end) = (queue.segment.clone(), queue.end);
@@ -223,7 +223,7 @@ impl Shared {
     fn write(&self, chunks: &[Chunk], new_file: bool) -> std::io::Result<()> {
         for chunk in chunks {
             chunk.segment.write(chunk.offset, &chunk.bytes)?;
-            if self.sizes.fsync {
+            if self.settings.fsync {
                 chunk.segment.sync()?;
             }
         }
