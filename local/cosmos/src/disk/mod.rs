@@ -33,7 +33,7 @@ pub(crate) use segment::Segment;
 
 use crate::limits::{MAX_RECENT_TEXT_BYTES, MAX_SEGMENT_BYTES, MIN_OUTDATED_BYTES};
 use crate::store::{
-    Change, Commit, CommitLog, Document, Durability, LogError, Place, Store, Write,
+    Change, Commit, CommitLog, Document, Durability, Flush, LogError, Place, Store, Write,
 };
 use writer::{Position, Shared};
 
@@ -177,7 +177,7 @@ impl DiskLog {
         document.text.keep(self.slab.split().freeze());
         self.recent_bytes += document.text.len();
         self.recent.push_back(document.clone());
-        let durable = self.shared.health.durable();
+        let durable = self.shared.health.progress().durable();
         while self.recent_bytes > self.shared.settings.sizes.recent_bytes
             && let Some(oldest) = self.recent.pop_front_if(|oldest| oldest.sequence <= durable)
         {
@@ -214,7 +214,10 @@ impl CommitLog for DiskLog {
     }
 
     fn durability(&self) -> Durability {
-        Durability::of(self.shared.health.watch())
+        let progress = self.shared.health.progress().clone();
+        // Without a wait for the disk there is nothing that is better done by another thread.
+        let flush = (!self.shared.settings.fsync).then(|| self.shared.clone() as Arc<dyn Flush>);
+        Durability::of(progress, flush)
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn recover(
     settings: Settings,
 ) -> Result<(Store, Shared), StorageError> {
     let io = |error| StorageError::io(directory, error);
-    let health = Arc::new(Health::new());
+    let health = Arc::new(Health::default());
     let catalogue = match Catalogue::load(directory)? {
         Some(catalogue) => catalogue,
         None => {
@@ -55,7 +55,7 @@ pub(super) fn recover(
         end = HEAD_BYTES as u64;
     }
     sync_directory(directory).map_err(io)?;
-    health.advance(store.sequence());
+    health.progress().advance(store.sequence());
     let Some(current) = segments.last().cloned() else {
         return Err(io(std::io::Error::other("no file to write to")));
     };

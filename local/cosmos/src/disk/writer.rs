@@ -12,7 +12,10 @@ use super::frame;
 use super::health::Health;
 use super::segment::{HEAD_BYTES, Segment};
 use crate::limits::MAX_UNWRITTEN_BYTES;
-use crate::store::{Commit, LogError};
+use crate::store::{Commit, Flush, LogError};
+
+/// Largest buffer that is kept between groups: that of a busy second at most.
+const MAX_SPARE_BYTES: usize = 1024 * 1024;
 
 /// What the store side and the commit thread share.
 pub(super) struct Shared {
@@ -43,12 +46,63 @@ struct Queue {
     synced: u64,
     /// Groups in which they were.
     groups: u64,
+    /// The commit thread sleeps. Waking it costs a system call even if it does not.
+    idle: bool,
+    /// Somebody is writing a group.
+    writing: bool,
+    /// A group could not be written. There will be no other.
+    broken: bool,
+    /// How many threads wait until the queue has been written.
+    awaited: usize,
+    /// A buffer that was written, to be filled again.
+    spare: Vec<u8>,
+}
+
+/// What is written and synced together.
+struct Group {
+    chunks: Vec<Chunk>,
+    /// The last commit in it.
+    sequence: u64,
+    new_file: bool,
+    /// Records queued up to its end, ever.
+    queued: u64,
+}
+
+impl Queue {
+    fn has_work(&self, health: &Health) -> bool {
+        !self.chunks.is_empty() || self.sequence > health.progress().durable()
+    }
+
+    /// Takes everything as the next group to write.
+    fn take(&mut self) -> Group {
+        self.unwritten_bytes = 0;
+        self.writing = true;
+        Group {
+            chunks: std::mem::take(&mut self.chunks),
+            sequence: self.sequence,
+            new_file: std::mem::take(&mut self.new_file),
+            queued: self.queued,
+        }
+    }
+
+    /// Whether the commit thread has to be woken for what there is to do; this is said once.
+    fn wake(&mut self, health: &Health) -> bool {
+        let wanted = !self.writing && (self.closing || self.has_work(health));
+        wanted && std::mem::take(&mut self.idle)
+    }
 }
 
 struct Chunk {
     segment: Arc<Segment>,
     offset: u64,
     bytes: Vec<u8>,
+}
+
+impl Chunk {
+    /// Whether its buffer is worth keeping, and not too large to keep.
+    fn is_handy(&self) -> bool {
+        self.bytes.capacity() <= MAX_SPARE_BYTES
+    }
 }
 
 /// Where a record will be.
@@ -79,6 +133,11 @@ impl Shared {
             queued: 0,
             synced: 0,
             groups: 0,
+            idle: false,
+            writing: false,
+            broken: false,
+            awaited: 0,
+            spare: Vec::new(),
         };
         Self {
             directory,
@@ -99,7 +158,7 @@ impl Shared {
         write: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> Result<(Position, T), LogError> {
         let refused = |why: String| LogError(why);
-        if let Some(failure) = self.health.progress().failure {
+        if let Some(failure) = self.health.progress().failure() {
             return Err(refused(failure.to_string()));
         }
         let mut queue = lock(&self.queue);
@@ -112,8 +171,8 @@ impl Shared {
         let (segment, end) = (queue.segment.clone(), queue.end);
         let open = queue.chunks.last().is_some_and(|last| Arc::ptr_eq(&last.segment, &segment));
         if !open {
-            let chunk = Chunk { segment: segment.clone(), offset: end, bytes: Vec::new() };
-            queue.chunks.push(chunk);
+            let bytes = std::mem::take(&mut queue.spare);
+            queue.chunks.push(Chunk { segment: segment.clone(), offset: end, bytes });
         }
         let Some(chunk) = queue.chunks.last_mut() else {
             return Err(refused("the queue is empty".to_owned()));
@@ -126,8 +185,13 @@ impl Shared {
         queue.unwritten_bytes += grown;
         queue.queued += 1;
         queue.sequence = queue.sequence.max(sequence);
+        // Without a wait for the disk whoever waits for the commit writes it.
+        let due = self.settings.fsync || queue.unwritten_bytes > MAX_SPARE_BYTES;
+        let wake = due && queue.wake(&self.health);
         drop(queue);
-        self.filled.notify_one();
+        if wake {
+            self.filled.notify_one();
+        }
         match result {
             Some(result) => Ok((Position { segment, base }, result)),
             None => Err(refused("nothing was written".to_owned())),
@@ -170,35 +234,54 @@ impl Shared {
     /// The body of the commit thread.
     pub(super) fn run(&self) {
         loop {
-            let (chunks, sequence, new_file, queued) = {
+            let group = {
                 let mut queue = lock(&self.queue);
-                while queue.chunks.is_empty()
-                    && queue.sequence <= self.health.durable()
-                    && !queue.closing
+                while !queue.broken
+                    && (queue.writing || !(queue.has_work(&self.health) || queue.closing))
                 {
+                    queue.idle = true;
                     queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
-                if queue.chunks.is_empty() && queue.sequence <= self.health.durable() {
+                queue.idle = false;
+                if queue.broken || !queue.has_work(&self.health) {
                     return;
                 }
-                queue.unwritten_bytes = 0;
-                let new_file = std::mem::take(&mut queue.new_file);
-                let chunks = std::mem::take(&mut queue.chunks);
-                (chunks, queue.sequence, new_file, queue.queued)
+                queue.take()
             };
-            if let Err(error) = self.write(&chunks, new_file) {
-                self.health.fail(&format!("{}: {error}", self.directory.display()));
-                self.drained.notify_all();
+            if !self.write_group(group) {
                 return;
             }
-            self.health.advance(sequence);
-            {
-                let mut queue = lock(&self.queue);
-                queue.synced = queued;
-                queue.groups += 1;
+        }
+    }
+
+    /// Writes and syncs a group, and says so; whether that went well.
+    fn write_group(&self, mut group: Group) -> bool {
+        if let Err(error) = self.write(&group) {
+            self.health.fail(&format!("{}: {error}", self.directory.display()));
+            lock(&self.queue).broken = true;
+            self.drained.notify_all();
+            self.filled.notify_one();
+            return false;
+        }
+        self.health.progress().advance(group.sequence);
+        let (awaited, wake) = {
+            let mut queue = lock(&self.queue);
+            queue.synced = group.queued;
+            queue.groups += 1;
+            queue.writing = false;
+            if let Some(chunk) = group.chunks.pop().filter(Chunk::is_handy) {
+                queue.spare = chunk.bytes;
+                queue.spare.clear();
             }
+            (queue.awaited > 0, queue.wake(&self.health))
+        };
+        if awaited {
             self.drained.notify_all();
         }
+        if wake {
+            self.filled.notify_one();
+        }
+        true
     }
 
     /// Records synced, and the groups in which they were.
@@ -212,28 +295,44 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let wanted = queue.queued;
         while queue.synced < wanted {
-            if let Some(failure) = self.health.progress().failure {
+            if let Some(failure) = self.health.progress().failure() {
                 return Err(LogError(failure.to_string()));
             }
+            queue.awaited += 1;
+            self.filled.notify_one();
             queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.awaited -= 1;
         }
         Ok(())
     }
 
-    fn write(&self, chunks: &[Chunk], new_file: bool) -> std::io::Result<()> {
-        for chunk in chunks {
+    fn write(&self, group: &Group) -> std::io::Result<()> {
+        for chunk in &group.chunks {
             chunk.segment.write(chunk.offset, &chunk.bytes)?;
             if self.settings.fsync {
                 chunk.segment.sync()?;
             }
         }
-        if new_file { sync_directory(&self.directory) } else { Ok(()) }
+        if group.new_file && self.settings.fsync { sync_directory(&self.directory) } else { Ok(()) }
     }
 
     /// Writes what is queued and ends the commit thread.
     pub(super) fn close(&self) {
         lock(&self.queue).closing = true;
         self.filled.notify_one();
+    }
+}
+
+impl Flush for Shared {
+    fn flush(&self) {
+        let group = {
+            let mut queue = lock(&self.queue);
+            if queue.writing || queue.broken || !queue.has_work(&self.health) {
+                return;
+            }
+            queue.take()
+        };
+        self.write_group(group);
     }
 }
 
