@@ -115,6 +115,10 @@ test("requests that no SDK sends are refused in the shape that SDKs read", async
   const patch = { "content-type": "application/json_patch+json", ...own };
   const set = (target) => `{"operations":[{"op":"replace","path":"${target}","value":1}]}`;
   const docs = `${link}/docs`;
+  const batch = { "x-ms-cosmos-is-batch-request": "True", "x-ms-cosmos-batch-atomic": "True", ...own };
+  const create = { operationType: "Create", resourceBody: { id: "1", pk: "p" } };
+  const elsewhere = { operationType: "Create", resourceBody: { id: "2", pk: "q" } };
+  const large = { operationType: "Create", resourceBody: { id: "3", pk: "p", text: "x".repeat(2 << 20) } };
   await container.items.create({ id: "there", pk: "p" });
   for (const [what, expected, method, resource, location, headers, body] of [
     ["no date", [401, 0, "Unauthorized"], "GET", link, docs, { "x-ms-date": "" }],
@@ -134,6 +138,13 @@ test("requests that no SDK sends are refused in the shape that SDKs read", async
     ["a container that is not there", [404, 1003, "NotFound"], "POST", "dbs/js/colls/none", "dbs/js/colls/none/docs", own, item],
     ["a range that is not there", [410, 1002, "Gone"], "GET", link, docs, { "x-ms-documentdb-partitionkeyrangeid": "99" }],
     ["a broken position", [400, 0, "BadRequest"], "GET", link, docs, { "a-im": "Incremental Feed", "if-none-match": '"x"' }],
+    ["a session that is ahead", [404, 1002, "NotFound"], "GET", `${docs}/there`, `${docs}/there`, { ...own, "x-ms-session-token": "0:-1#1000000" }],
+    ["a session that is none", [400, 0, "BadRequest"], "GET", `${docs}/there`, `${docs}/there`, { ...own, "x-ms-session-token": "x" }],
+    ["a batch of 101", [400, 0, "BadRequest"], "POST", link, docs, batch, JSON.stringify(Array(101).fill(create))],
+    ["a batch across partitions", [400, 1001, "BadRequest"], "POST", link, docs, batch, JSON.stringify([create, elsewhere])],
+    ["a batch of more than 2 MB", [413, 0, "RequestEntityTooLarge"], "POST", link, docs, batch, JSON.stringify([large])],
+    ["a batch of nothing", [400, 0, "BadRequest"], "POST", link, docs, batch, "[]"],
+    ["a batch of something else", [400, 0, "BadRequest"], "POST", link, docs, batch, '[{"operationType":"Sing"}]'],
     ["a broken continuation", [400, 0, "BadRequest"], "GET", link, docs, { "x-ms-continuation": "x" }],
     ["a method that is none", [405, 0, "MethodNotAllowed"], "PUT", link, docs, own, item],
   ]) {

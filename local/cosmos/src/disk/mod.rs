@@ -17,6 +17,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};

@@ -9,6 +9,8 @@ mod commit;
 mod container;
 mod document;
 mod durability;
+#[cfg(test)]
+mod durability_tests;
 mod epk;
 mod error;
 pub mod feed;
