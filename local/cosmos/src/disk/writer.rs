@@ -1,17 +1,19 @@
 //! The commit thread: takes what has been queued, writes it, syncs it, says so.
 //!
 //! While one group is being synced the next one collects, so that groups grow with the load and
-//! with the slowness of the disk, and a lone commit waits for nobody.
+//! with the slowness of the disk, and a lone commit waits for nobody. Without a wait for the disk
+//! whoever wants to know that a commit is written writes it, and the thread does the rest.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::catalogue::{Catalogue, sync_directory};
 use super::frame;
 use super::health::Health;
 use super::segment::{HEAD_BYTES, Segment};
-use crate::limits::MAX_UNWRITTEN_BYTES;
+use crate::limits::{GATHER_QUIET, GATHER_SHARE, MAX_GATHER, MAX_UNWRITTEN_BYTES};
 use crate::store::{Commit, Flush, LogError};
 
 /// Largest buffer that is kept between groups: that of a busy second at most.
@@ -46,8 +48,9 @@ struct Queue {
     synced: u64,
     /// Groups in which they were.
     groups: u64,
-    /// The commit thread sleeps. Waking it costs a system call even if it does not.
-    idle: bool,
+    /// The commit thread sleeps, until so many records were queued, ever. Waking it costs a system
+    /// call even when it is awake.
+    wake_at: Option<u64>,
     /// Somebody is writing a group.
     writing: bool,
     /// A group could not be written. There will be no other.
@@ -66,6 +69,15 @@ struct Group {
     new_file: bool,
     /// Records queued up to its end, ever.
     queued: u64,
+    /// Records in it.
+    records: u64,
+}
+
+/// The last group that was synced: its records, how long it took and when it ended.
+struct Last {
+    records: u64,
+    took: Duration,
+    ended: Instant,
 }
 
 impl Queue {
@@ -82,13 +94,14 @@ impl Queue {
             sequence: self.sequence,
             new_file: std::mem::take(&mut self.new_file),
             queued: self.queued,
+            records: self.queued - self.synced,
         }
     }
 
     /// Whether the commit thread has to be woken for what there is to do; this is said once.
     fn wake(&mut self, health: &Health) -> bool {
         let wanted = !self.writing && (self.closing || self.has_work(health));
-        wanted && std::mem::take(&mut self.idle)
+        wanted && self.wake_at.take_if(|at| *at <= self.queued).is_some()
     }
 }
 
@@ -133,7 +146,7 @@ impl Shared {
             queued: 0,
             synced: 0,
             groups: 0,
-            idle: false,
+            wake_at: None,
             writing: false,
             broken: false,
             awaited: 0,
@@ -233,25 +246,56 @@ impl Shared {
 
     /// The body of the commit thread.
     pub(super) fn run(&self) {
+        let mut last = None;
         loop {
             let group = {
                 let mut queue = lock(&self.queue);
                 while !queue.broken
                     && (queue.writing || !(queue.has_work(&self.health) || queue.closing))
                 {
-                    queue.idle = true;
+                    queue.wake_at = Some(0);
                     queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
-                queue.idle = false;
+                queue.wake_at = None;
                 if queue.broken || !queue.has_work(&self.health) {
                     return;
                 }
+                queue = self.gather(queue, last.as_ref());
                 queue.take()
             };
+            let (begun, records) = (Instant::now(), group.records);
             if !self.write_group(group) {
                 return;
             }
+            let ended = Instant::now();
+            last = self.settings.fsync.then_some(Last { records, took: ended - begun, ended });
         }
+    }
+
+    /// Lets follow what is about to: clients that were answered by the last sync come back at once,
+    /// and all of them should be in the same one. Whoever comes alone does not wait.
+    fn gather<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Queue>,
+        last: Option<&Last>,
+    ) -> MutexGuard<'a, Queue> {
+        let Some(Last { records, took, ended }) = last else { return queue };
+        let wanted = queue.synced + records;
+        let most = (*took / GATHER_SHARE).min(MAX_GATHER);
+        loop {
+            let before = queue.queued;
+            if before >= wanted || ended.elapsed() >= most || queue.closing || queue.awaited > 0 {
+                break;
+            }
+            queue.wake_at = Some(wanted);
+            let waited = self.filled.wait_timeout(queue, GATHER_QUIET);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if queue.queued == before {
+                break;
+            }
+        }
+        queue.wake_at = None;
+        queue
     }
 
     /// Writes and syncs a group, and says so; whether that went well.
