@@ -19,8 +19,12 @@ before(() => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-test("whatever was answered is there after SIGKILL, a batch as a whole", async () => {
-  const data = ["--data", path.join(folder, "data")];
+for (const options of [[], ["--no-fsync"]]) {
+  const name = ["whatever was answered is there after SIGKILL, a batch as a whole", ...options];
+  test(name.join(" "), () => killed(["--data", path.join(folder, `data${options}`), ...options]));
+}
+
+async function killed(data) {
   let service = await start(...data);
   let client = service.client();
   const container = await ownContainer(client, { throughput: 700 });
@@ -63,7 +67,7 @@ test("whatever was answered is there after SIGKILL, a batch as a whole", async (
   assert.deepEqual(feed.result.map((each) => each.n), [2]);
   client.dispose();
   await service.stop();
-});
+}
 
 test("https with the certificate that the service made", async () => {
   const certificate = path.join(folder, "certificate");
