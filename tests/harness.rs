@@ -85,17 +85,24 @@ impl TestStack {
         let points = directory.join("points");
         std::fs::create_dir_all(&points).unwrap();
         let log = std::fs::File::create(directory.join("log")).unwrap();
-        let mut process = Command::new(binary("stack"))
+        // The benchmark wants the stack as people run it; a test wants to read every line, and to
+        // strike at any point.
+        let tested = !arguments.contains(&AS_PEOPLE_RUN_IT);
+        let crash_points = format!("CRASH_POINTS={}", points.display());
+        let mut command = Command::new(binary("stack"));
+        if !tested {
+            // The backtraces of errors that are expected are not what is measured.
+            command.env_remove("RUST_BACKTRACE");
+        }
+        let mut process = command
             .args(["up", "--no-build", "--until-stdin-closes"])
-            // The benchmark wants the stack as people run it; a test wants to read every line.
-            .args((!arguments.contains(&AS_PEOPLE_RUN_IT)).then_some("--verbose"))
+            .args(tested.then_some("--verbose"))
+            .args(["--set", &crash_points].into_iter().filter(|_| tested))
             .args(["--port", "0", "--cosmos-port", "0", "--bus-port", "0"])
             .args(["--queue-port", "0", "--bank-port", "0"])
             .args(["--grid-port", "0", "--subscriber-port", "0"])
             // A killed host leaves its messages invisible for ten minutes, as in Azure.
             .args(["--queue-lease-seconds", "15"])
-            .arg("--set")
-            .arg(format!("CRASH_POINTS={}", points.display()))
             .arg("--apps-dir")
             .arg(directory.join("apps"))
             .arg("--ready-file")

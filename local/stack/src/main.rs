@@ -3,12 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use stack::fault::Fault;
 use stack::topology::Topology;
 use stack::workspace::Workspace;
 use stack::{
     app, declare, dlq, doctor, emulators, logs, order, package, serve, settings, slo, stage, up,
 };
+
+/// As in the handlers: the services build and drop many small things.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Runs Bulkhead on one machine: no Docker, no cloud, no account.
 #[derive(Debug, Parser)]

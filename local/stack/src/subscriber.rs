@@ -9,7 +9,7 @@
 //! | `DELETE /events` | forgets it |
 //! | `PUT`, `GET`, `DELETE /rules` | how it misbehaves |
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -87,11 +87,57 @@ struct Got {
     event: Value,
 }
 
+impl Got {
+    fn is_taken(&self) -> bool {
+        self.status == StatusCode::OK.as_u16()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     total: u64,
     kept: VecDeque<Got>,
+    /// How many of those kept were taken, by the identity of their event.
+    taken: HashMap<Identity, usize>,
     rules: Vec<Rule>,
+}
+
+/// What tells an event from others: its source and id.
+type Identity = (Option<String>, Option<String>);
+
+fn identity(event: &Value) -> Identity {
+    let text = |name: &str| event[name].as_str().map(str::to_owned);
+    (text("source"), text("id"))
+}
+
+impl Inner {
+    /// Keeps a delivery in place of the oldest, and notes whether its event was taken before.
+    fn keep(&mut self, mut got: Got) {
+        if self.kept.len() == KEPT_MAX
+            && let Some(oldest) = self.kept.pop_front()
+            && oldest.is_taken()
+        {
+            let identity = identity(&oldest.event);
+            if let Some(count) = self.taken.get_mut(&identity) {
+                *count -= 1;
+                if *count == 0 {
+                    self.taken.remove(&identity);
+                }
+            }
+        }
+        let identity = identity(&got.event);
+        got.duplicate = self.taken.contains_key(&identity);
+        if got.is_taken() {
+            *self.taken.entry(identity).or_default() += 1;
+        }
+        self.total += 1;
+        self.kept.push_back(got);
+    }
+
+    fn forget(&mut self) {
+        self.kept.clear();
+        self.taken.clear();
+    }
 }
 
 type Shared = Arc<Mutex<Inner>>;
@@ -181,19 +227,9 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> 
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
     let (subscription, delivery_count) =
         (text("aeg-subscription-name"), text("aeg-delivery-count"));
-    let mut inner = lock(&shared);
-    let same = |got: &Got| {
-        got.status == 200
-            && got.event["id"] == event["id"]
-            && got.event["source"] == event["source"]
-    };
-    let duplicate = inner.kept.iter().any(same);
-    if inner.kept.len() == KEPT_MAX {
-        inner.kept.pop_front();
-    }
-    inner.total += 1;
     let at = now();
-    inner.kept.push_back(Got { at, status, duplicate, subscription, delivery_count, event });
+    let got = Got { at, status, duplicate: false, subscription, delivery_count, event };
+    lock(&shared).keep(got);
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if status.is_redirection() {
         return (status, [(header::LOCATION, "/elsewhere")]).into_response();
@@ -234,7 +270,7 @@ async fn show(State(shared): State<Shared>, Query(selection): Query<Selection>) 
 }
 
 async fn forget(State(shared): State<Shared>) -> StatusCode {
-    lock(&shared).kept.clear();
+    lock(&shared).forget();
     StatusCode::NO_CONTENT
 }
 
@@ -275,6 +311,33 @@ fn now() -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_a_duplicate_while_one_like_it_that_was_taken_is_kept() {
+        let mut inner = Inner::default();
+        let mut keep = |id: &str, status| {
+            inner.keep(Got {
+                at: OffsetDateTime::UNIX_EPOCH,
+                status,
+                duplicate: false,
+                subscription: None,
+                delivery_count: None,
+                event: json!({"source": "/orders", "id": id}),
+            });
+            inner.kept.back().unwrap().duplicate
+        };
+        assert!(!keep("a", 503), "the first");
+        assert!(!keep("a", 200), "the first was refused");
+        assert!(keep("a", 200));
+        assert!(!keep("b", 200));
+        for _ in 0..KEPT_MAX {
+            keep("c", 200);
+        }
+        assert!(!keep("a", 200), "it is as if new once those like it are forgotten");
+        assert!(keep("c", 200));
+        inner.forget();
+        assert!(inner.taken.is_empty());
+    }
 
     #[test]
     fn the_first_rule_for_a_subject_decides_until_it_is_used_up() {
