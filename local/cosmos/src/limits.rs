@@ -64,8 +64,13 @@ pub const MAX_ROWS_PER_DOCUMENT: usize = 100_000;
 
 /// Bytes of rows and groups that a page may have to hold before its first result is known: for
 /// DISTINCT, GROUP BY, ORDER BY without an index, and OFFSET. A query that needs more is refused
-/// with 400. Room for about a million small groups.
+/// with 400. Room for about a million small groups. `Options::max_held_bytes` lowers it.
 pub const MAX_HELD_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the arrays and objects that a query may put together of one row, copies of the item
+/// included. Much more than fits into a page, for what is only counted or searched. A query that
+/// needs more is refused with 400.
+pub const MAX_BUILT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of the string that one SQL string function may produce. A query that makes a longer one is
 /// refused with 400.
@@ -133,6 +138,18 @@ pub const MAX_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes that may wait for the disk before writes are refused with 503. Every client waits for its
 /// write, so only a disk that stands still gets this far behind.
 pub const MAX_UNWRITTEN_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest time that a sync waits for those whom the last one has answered, whatever share of a sync
+/// [`GATHER_SHARE`] allows: a write should not wait for others longer than for the disk.
+pub const MAX_GATHER: Duration = Duration::from_millis(2);
+
+/// The wait is at most the time that the last sync took divided by this. Those who come back together
+/// then share a sync; otherwise half of them would wait for the sync of the other half.
+pub const GATHER_SHARE: u32 = 2;
+
+/// Time without any further write after which nobody else is expected. Longer than a client of the
+/// same machine needs to send its next request.
+pub const GATHER_QUIET: Duration = Duration::from_micros(150);
 
 /// Bytes of item texts that stay in memory after they were written. Older ones are read back from
 /// the log, which costs a system call each.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use cosmos::limits::MAX_HELD_BYTES;
 use cosmos::{Account, Options};
 
 use crate::serve::COSMOS_KEY;
@@ -36,6 +37,10 @@ pub struct Store {
     /// Refuses requests with 429 that exceed the throughput offered for their container.
     #[arg(long)]
     enforce_throughput: bool,
+    /// Bytes of rows and groups that a query may hold for ORDER BY, DISTINCT, GROUP BY or OFFSET; one
+    /// that needs more is refused with 400.
+    #[arg(long, default_value_t = MAX_HELD_BYTES)]
+    max_query_bytes: usize,
     /// Lets faults be ordered under /admin/faults.
     #[arg(long)]
     faults: bool,
@@ -61,6 +66,7 @@ impl Store {
             entra_tenant: self.entra_tenant,
             partition_key_ranges: self.ranges,
             enforce_throughput: self.enforce_throughput,
+            max_held_bytes: self.max_query_bytes,
             faults: self.faults,
             certificate: self.certificate,
             ..Options::default()

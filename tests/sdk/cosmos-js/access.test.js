@@ -70,6 +70,31 @@ test("without retries the fault is seen as it is", async () => {
   impatient.dispose();
 });
 
+test("every fault on order comes as what it is, to every kind of request", async () => {
+  const connectionPolicy = { retryOptions: { maxRetryAttemptCount: 0 } };
+  for (const [status, code] of [
+    [408, "RequestTimeout"], [429, "429"], [449, "449"], [503, "ServiceUnavailable"],
+  ]) {
+    const impatient = service.client({ connectionPolicy });
+    const same = impatient.database(container.database.id).container(container.id);
+    await order([{ path: "/docs", fault: { kind: "refuse", status, retryAfterMs: 3 } }]);
+    for (const [what, ask] of [
+      ["create", () => same.items.create({ id: "fault", pk: "p" })],
+      ["patch", () => same.item("1", "p").patch([{ op: "set", path: "/fault", value: 1 }])],
+      ["query", () => same.items.query("SELECT * FROM c", { partitionKey: "p" }).fetchAll()],
+    ]) {
+      const error = await failure(ask());
+      assert.deepEqual([error.code, error.body?.code], [status, code], what);
+      const delay = [429, 449].includes(status) ? "3" : undefined;
+      assert.equal(error.headers?.["x-ms-retry-after-ms"], delay, `${status} ${what}`);
+    }
+    impatient.dispose();
+    await order([]);
+  }
+  assert.equal((await container.item("fault", "p").read()).statusCode, 404, "nothing was applied");
+  assert.equal((await container.item("1", "p").read()).resource.fault, undefined);
+});
+
 test("an answer that is lost was nevertheless given", async () => {
   await order([{ method: "POST", path: "/docs", times: 1, fault: { kind: "drop" } }]);
   await container.items.create({ id: "lost", pk: "p" }).catch(() => undefined);

@@ -18,7 +18,7 @@ const repository = path.resolve(here, "../../..");
 const target = process.env.CARGO_TARGET_DIR ?? path.join(repository, "target");
 const command =
   process.env.BULKHEAD_COSMOS_COMMAND ??
-  `${path.join(target, "debug", "stack")} serve cosmos --listen 127.0.0.1:0 --ephemeral ` +
+  `${path.join(target, "debug", "stack")} serve cosmos --listen 127.0.0.1:0 ` +
     "--topology {topology} --ready-file {ready}";
 const startDeadlineMs = 30_000;
 export const ranges = Number(process.env.BULKHEAD_COSMOS_RANGES ?? 1);
@@ -52,9 +52,9 @@ export async function start(...options) {
   return {
     endpoint,
     client: (settings = {}) => new CosmosClient({ endpoint, key, ...settings }),
-    stop: async () => {
+    stop: async (signal = "SIGTERM") => {
       const gone = new Promise((resolve) => child.once("exit", resolve));
-      child.kill();
+      child.kill(signal);
       await gone;
       rmSync(folder, { recursive: true, force: true });
     },
@@ -82,4 +82,19 @@ export async function failure(promise) {
     return error;
   }
   throw new Error("this should have failed");
+}
+
+/** Polls until `condition` resolves to something true, and returns it. */
+export async function eventually(condition, what) {
+  const end = Date.now() + startDeadlineMs;
+  for (;;) {
+    const result = await condition();
+    if (result) {
+      return result;
+    }
+    if (Date.now() > end) {
+      throw new Error(`${what} did not happen`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }

@@ -13,4 +13,5 @@
 mod feeds;
 mod harness;
 mod items;
+mod rules;
 mod trouble;

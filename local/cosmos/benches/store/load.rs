@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 const FEED: &str = "/dbs/db/colls/c/docs";
 
-/// Connections of the generator.
+/// Connections of the generator unless told otherwise.
 pub(crate) const CONNECTIONS: usize = 64;
 
 /// Documents whose requests are prepared for one sample. They lie all over the container.
@@ -37,12 +37,15 @@ pub(crate) enum Kind {
     Batch,
     /// Counts one property of a document up.
     Patch,
+    /// Asks the change feed for what is new, which is nothing.
+    Poll,
     /// Creates a hundred documents, each in a partition of its own.
     Fill,
 }
 
 pub(crate) struct Load {
     address: SocketAddr,
+    connections: usize,
     /// Single documents that were created, `d0` and so on.
     singles: Rc<Cell<usize>>,
     batches: Rc<Cell<usize>>,
@@ -80,8 +83,8 @@ impl Done {
 }
 
 impl Load {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, singles: Rc::default(), batches: Rc::default() }
+    pub(crate) fn new(address: SocketAddr, connections: usize) -> Self {
+        Self { address, connections, singles: Rc::default(), batches: Rc::default() }
     }
 
     /// Goes on with a service that was started again.
@@ -111,11 +114,11 @@ impl Load {
                 let count = PREPARED.min(known);
                 Rc::new((0..count).map(|n| prepare(kind, n * known / count, &date)).collect())
             }
-            Kind::Create | Kind::Batch | Kind::Fill => Rc::default(),
+            Kind::Create | Kind::Batch | Kind::Poll | Kind::Fill => Rc::default(),
         };
         let (begun, taken) = (Instant::now(), Rc::new(Cell::new(0)));
         let mut all = JoinSet::new();
-        for connection in 0..CONNECTIONS {
+        for connection in 0..self.connections {
             let (prepared, taken) = (prepared.clone(), taken.clone());
             let (singles, batches) = (self.singles.clone(), self.batches.clone());
             let mut client = Client::connect(self.address, &date).await;
@@ -139,6 +142,7 @@ impl Load {
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                     match kind {
                         Kind::Create => client.create(singles.replace(singles.get() + 1)).await,
+                        Kind::Poll => client.poll().await,
                         Kind::Batch => client.batch(batches.replace(batches.get() + 1)).await,
                         Kind::Fill => {
                             client.fill(singles.replace(singles.get() + FILLED_AT_ONCE)).await;
@@ -204,6 +208,7 @@ struct Client {
     date: String,
     /// The signature of requests to the feed of documents: always the same.
     feed_token: String,
+    poll_token: String,
     /// A document of 1 KB from behind its id and key.
     rest: String,
     request: Vec<u8>,
@@ -216,11 +221,13 @@ impl Client {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let feed_token = auth::sign(EMULATOR_KEY, "POST", FEED, date);
+        let poll_token = auth::sign(EMULATOR_KEY, "GET", FEED, date);
         let rest = json!({"n": 0, "type": "bench", "text": "x".repeat(950)}).to_string();
         Self {
             stream,
             date: date.to_owned(),
             feed_token,
+            poll_token,
             rest: rest[1..].to_owned(),
             request: Vec::new(),
             body: String::new(),
@@ -247,6 +254,16 @@ impl Client {
         self.body.push(']');
         let headers = "x-ms-cosmos-is-batch-request: True\r\nx-ms-cosmos-batch-atomic: True\r\n";
         self.post(Some(&key), headers, b"200").await;
+    }
+
+    async fn poll(&mut self) {
+        let (date, token) = (&self.date, &self.poll_token);
+        let headers = "a-im: Incremental Feed\r\nif-none-match: *\r\n";
+        let mut request = std::mem::take(&mut self.request);
+        request.clear();
+        Head { method: "GET", id: "", token, date, headers }.write(None, 0, &mut request);
+        self.send(&request, b"304").await;
+        self.request = request;
     }
 
     async fn fill(&mut self, first: usize) {

@@ -4,8 +4,9 @@
 //! `cargo bench -p cosmos` prints the figures and asserts nothing: machines differ. The service is
 //! a process of its own (this executable again), the load generator this one; both share the
 //! machine, so the processor time of each is printed beside the rates. It takes about four minutes
-//! with a million documents. Arguments after `--`: `documents=100000` and `seconds=2` (per sample)
-//! change how much, and any of `create`, `paced`, `read`, `batch`, `patch`, `restart` what.
+//! with a million documents. Arguments after `--`: `documents=100000`, `seconds=2` (per sample) and
+//! `connections=4` change how much, any of `create`, `paced`, `read`, `batch`, `patch`, `poll`,
+//! `restart` what, and `no-fsync` lets the service answer without waiting for the disk.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
@@ -22,7 +23,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 const SERVE: &str = "serve";
-const PARTS: [&str; 6] = ["create", "paced", "read", "batch", "patch", "restart"];
+const NO_FSYNC: &str = "no-fsync";
+const PARTS: [&str; 7] = ["create", "paced", "read", "batch", "patch", "poll", "restart"];
 const DOCUMENTS: usize = 1_000_000;
 const FEW_DOCUMENTS: usize = 10_000;
 const SECONDS: u64 = 5;
@@ -35,21 +37,26 @@ fn main() {
     if let Some(at) = arguments.iter().position(|word| word == SERVE) {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.enable_all().build().unwrap();
-        return runtime.block_on(serve(Path::new(&arguments[at + 1])));
+        return runtime.block_on(serve(Path::new(&arguments[at + 1]), !has(&arguments, NO_FSYNC)));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let measuring = Measuring::new(&arguments);
     runtime.block_on(tokio::task::LocalSet::new().run_until(measuring.run()));
 }
 
-async fn serve(folder: &Path) {
+fn has(arguments: &[String], word: &str) -> bool {
+    arguments.iter().any(|argument| argument == word)
+}
+
+async fn serve(folder: &Path, fsync: bool) {
     let account: Account =
         serde_json::from_value(json!({"databases": [{"id": "db", "containers": [
             {"id": "c", "partitionKey": {"paths": ["/pk"]}},
         ]}]}))
         .unwrap();
     let data = Some(folder.join("data"));
-    let server = Server::bind(Options { account, data, ..Options::default() }).await.unwrap();
+    let server =
+        Server::bind(Options { account, data, fsync, ..Options::default() }).await.unwrap();
     std::fs::write(folder.join("address.tmp"), server.local_addr().to_string()).unwrap();
     std::fs::rename(folder.join("address.tmp"), folder.join("address")).unwrap();
     server.run(CancellationToken::new()).await.unwrap();
@@ -67,6 +74,8 @@ impl Drop for Folder {
 struct Measuring {
     documents: usize,
     sample: Duration,
+    connections: usize,
+    fsync: bool,
     parts: Vec<String>,
 }
 
@@ -81,6 +90,8 @@ impl Measuring {
         Self {
             documents: number("documents=").map_or(DOCUMENTS, |count| count as usize),
             sample: Duration::from_secs(number("seconds=").unwrap_or(SECONDS)),
+            connections: number("connections=").map_or(CONNECTIONS, |count| count as usize),
+            fsync: !has(arguments, NO_FSYNC),
             parts: if chosen.is_empty() { PARTS.map(str::to_owned).to_vec() } else { chosen },
         }
     }
@@ -93,11 +104,12 @@ impl Measuring {
         let folder = std::env::temp_dir().join(format!("cosmos-bench-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&folder).unwrap();
         let folder = Folder(folder);
-        let mut service = Service::start(&folder.0).await;
+        let mut service = Service::start(&folder.0, self.fsync).await;
         let (started, resident) = (service.started_in, service.resident_mb());
         println!("start, empty: {started:.1?}, {resident:.1} MB resident");
-        println!("{CONNECTIONS} connections, documents of 1 KB; processor time per request");
-        let mut load = Load::new(service.address);
+        let connections = self.connections;
+        println!("{connections} connections, documents of 1 KB; processor time per request");
+        let mut load = Load::new(service.address, connections);
         for documents in [FEW_DOCUMENTS.min(self.documents), self.documents / 2, self.documents] {
             let filled = load.fill(documents).await;
             let rate = filled.rate() * 100.0;
@@ -108,7 +120,7 @@ impl Measuring {
                 let resident = service.resident_mb();
                 drop(service);
                 println!("\n{} documents: {resident:.0} MB resident", load.documents());
-                service = Service::start(&folder.0).await;
+                service = Service::start(&folder.0, self.fsync).await;
                 let (started, resident) = (service.started_in, service.resident_mb());
                 let used = processor_time(service.id()).as_secs_f64();
                 println!(
@@ -130,6 +142,7 @@ impl Measuring {
             ("read", Kind::Read),
             ("batch", Kind::Batch),
             ("patch", Kind::Patch),
+            ("poll", Kind::Poll),
         ] {
             if !self.wants(part) {
                 continue;

@@ -17,13 +17,14 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) async fn start(folder: &Path) -> Self {
+    pub(crate) async fn start(folder: &Path, fsync: bool) -> Self {
         let ready = folder.join("address");
         let _ = std::fs::remove_file(&ready);
         let begun = Instant::now();
         let process = Command::new(std::env::current_exe().unwrap())
             .arg(super::SERVE)
             .arg(folder)
+            .args((!fsync).then_some(super::NO_FSYNC))
             .stdout(Stdio::null())
             .spawn()
             .unwrap();

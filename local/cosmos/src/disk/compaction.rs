@@ -61,7 +61,8 @@ impl Compactor {
     /// Whether so much is out of date that the oldest file should go.
     pub(crate) fn is_wanted(&self) -> bool {
         let stats = self.stats();
-        stats.files > 1 && stats.bytes > 2 * stats.live_bytes + self.shared.sizes.outdated_bytes
+        stats.files > 1
+            && stats.bytes > 2 * stats.live_bytes + self.shared.settings.sizes.outdated_bytes
     }
 
     /// Appends again what is current in the oldest file, then deletes the file. Blocks.

@@ -17,6 +17,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
@@ -33,7 +35,7 @@ pub(crate) use segment::Segment;
 
 use crate::limits::{MAX_RECENT_TEXT_BYTES, MAX_SEGMENT_BYTES, MIN_OUTDATED_BYTES};
 use crate::store::{
-    Change, Commit, CommitLog, Document, Durability, LogError, Place, Store, Write,
+    Change, Commit, CommitLog, Document, Durability, Flush, LogError, Place, Store, Write,
 };
 use writer::{Position, Shared};
 
@@ -81,11 +83,23 @@ impl StorageError {
     }
 }
 
-/// When files are synced and rolled, texts leave memory and files are given up.
+/// How the log is kept: when an answer may leave, and the sizes at which things move.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sizes {
+pub(crate) struct Settings {
     /// Whether an answer waits until the machine has it on the disk, and not the system alone.
     pub(crate) fsync: bool,
+    pub(crate) sizes: Sizes,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { fsync: true, sizes: Sizes::default() }
+    }
+}
+
+/// When files are rolled, texts leave memory and files are given up, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
     pub(crate) segment_bytes: u64,
     pub(crate) recent_bytes: usize,
     pub(crate) outdated_bytes: u64,
@@ -94,7 +108,6 @@ pub(crate) struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self {
-            fsync: true,
             segment_bytes: MAX_SEGMENT_BYTES,
             recent_bytes: MAX_RECENT_TEXT_BYTES,
             outdated_bytes: MIN_OUTDATED_BYTES,
@@ -109,11 +122,11 @@ impl Default for Sizes {
 pub(crate) fn open(
     directory: &Path,
     incarnation: u64,
-    sizes: Sizes,
+    settings: Settings,
 ) -> Result<(Store, Compactor), StorageError> {
     std::fs::create_dir_all(directory).map_err(|error| StorageError::io(directory, error))?;
     let lock = exclusive(directory)?;
-    let (mut store, shared) = recovery::recover(directory, incarnation, sizes)?;
+    let (mut store, shared) = recovery::recover(directory, incarnation, settings)?;
     let shared = Arc::new(shared);
     let log = DiskLog::start(shared.clone(), lock)?;
     store.set_log(Box::new(log));
@@ -166,8 +179,8 @@ impl DiskLog {
         document.text.keep(self.slab.split().freeze());
         self.recent_bytes += document.text.len();
         self.recent.push_back(document.clone());
-        let durable = self.shared.health.durable();
-        while self.recent_bytes > self.shared.sizes.recent_bytes
+        let durable = self.shared.health.progress().durable();
+        while self.recent_bytes > self.shared.settings.sizes.recent_bytes
             && let Some(oldest) = self.recent.pop_front_if(|oldest| oldest.sequence <= durable)
         {
             self.recent_bytes -= oldest.text.len();
@@ -203,7 +216,10 @@ impl CommitLog for DiskLog {
     }
 
     fn durability(&self) -> Durability {
-        Durability::of(self.shared.health.watch())
+        let progress = self.shared.health.progress().clone();
+        // Without a wait for the disk there is nothing that is better done by another thread.
+        let flush = (!self.shared.settings.fsync).then(|| self.shared.clone() as Arc<dyn Flush>);
+        Durability::of(progress, flush)
     }
 }
 

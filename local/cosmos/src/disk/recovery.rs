@@ -12,7 +12,7 @@ use super::frame::{self, HEADER_BYTES, Next};
 use super::health::Health;
 use super::segment::{HEAD_BYTES, Segment, head, number};
 use super::writer::Shared;
-use super::{Sizes, StorageError};
+use super::{Settings, StorageError};
 use crate::store::{
     Change, Commit, Container, ContainerRid, DatabaseRid, Definition, Document, Partition,
     PartitionKey, Place, Store, Text, Volatile, Write,
@@ -28,10 +28,10 @@ const MAX_READERS: usize = 4;
 pub(super) fn recover(
     directory: &Path,
     incarnation: u64,
-    sizes: Sizes,
+    settings: Settings,
 ) -> Result<(Store, Shared), StorageError> {
     let io = |error| StorageError::io(directory, error);
-    let health = Arc::new(Health::new());
+    let health = Arc::new(Health::default());
     let catalogue = match Catalogue::load(directory)? {
         Some(catalogue) => catalogue,
         None => {
@@ -55,12 +55,12 @@ pub(super) fn recover(
         end = HEAD_BYTES as u64;
     }
     sync_directory(directory).map_err(io)?;
-    health.advance(store.sequence());
+    health.progress().advance(store.sequence());
     let Some(current) = segments.last().cloned() else {
         return Err(io(std::io::Error::other("no file to write to")));
     };
     let shared =
-        Shared::new(directory.to_owned(), sizes, health, catalogue, segments, current, end);
+        Shared::new(directory.to_owned(), settings, health, catalogue, segments, current, end);
     Ok((store, shared))
 }
 

@@ -20,8 +20,10 @@ use crate::store::{
 const NOW_MS: u64 = 1_767_225_600_000;
 
 /// Small enough that a few dozen writes fill several files.
-const SIZES: Sizes =
-    Sizes { fsync: true, segment_bytes: 3000, recent_bytes: 900, outdated_bytes: 2000 };
+const SMALL: Settings = Settings {
+    fsync: true,
+    sizes: Sizes { segment_bytes: 3000, recent_bytes: 900, outdated_bytes: 2000 },
+};
 
 struct Folder(PathBuf);
 
@@ -61,7 +63,7 @@ impl Drop for Folder {
 }
 
 fn open(path: &Path) -> (RwLock<Store>, Compactor) {
-    let (store, compactor) = super::open(path, 7, SIZES).unwrap();
+    let (store, compactor) = super::open(path, 7, SMALL).unwrap();
     (RwLock::new(store), compactor)
 }
 
@@ -444,7 +446,7 @@ fn damage_anywhere_stops_the_start() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
             fs::write(file, &damaged).unwrap();
-            match super::open(&whole.0, 7, SIZES).err() {
+            match super::open(&whole.0, 7, SMALL).err() {
                 Some(StorageError::Corrupt { path, .. }) => assert_eq!(path, *file),
                 other => panic!("byte {at} of {}: {other:?}", file.display()),
             }
@@ -452,9 +454,9 @@ fn damage_anywhere_stops_the_start() {
         fs::write(file, &bytes).unwrap();
     }
     fs::remove_file(&files[0]).unwrap();
-    let missing = super::open(&whole.0, 7, SIZES).err();
+    let missing = super::open(&whole.0, 7, SMALL).err();
     assert!(matches!(missing, Some(StorageError::Corrupt { .. })), "{missing:?}");
-    assert!(matches!(super::open(&folder.0, 7, SIZES).err(), Some(StorageError::InUse { .. })));
+    assert!(matches!(super::open(&folder.0, 7, SMALL).err(), Some(StorageError::InUse { .. })));
 }
 
 #[test]

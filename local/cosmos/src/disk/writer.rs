@@ -1,23 +1,28 @@
 //! The commit thread: takes what has been queued, writes it, syncs it, says so.
 //!
 //! While one group is being synced the next one collects, so that groups grow with the load and
-//! with the slowness of the disk, and a lone commit waits for nobody.
+//! with the slowness of the disk, and a lone commit waits for nobody. Without a wait for the disk
+//! whoever wants to know that a commit is written writes it, and the thread does the rest.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use super::Sizes;
+use super::Settings;
 use super::catalogue::{Catalogue, sync_directory};
 use super::frame;
 use super::health::Health;
 use super::segment::{HEAD_BYTES, Segment};
-use crate::limits::MAX_UNWRITTEN_BYTES;
-use crate::store::{Commit, LogError};
+use crate::limits::{GATHER_QUIET, GATHER_SHARE, MAX_GATHER, MAX_UNWRITTEN_BYTES};
+use crate::store::{Commit, Flush, LogError};
+
+/// Largest buffer that is kept between groups: that of a busy second at most.
+const MAX_SPARE_BYTES: usize = 1024 * 1024;
 
 /// What the store side and the commit thread share.
 pub(super) struct Shared {
     pub(super) directory: PathBuf,
-    pub(super) sizes: Sizes,
+    pub(super) settings: Settings,
     pub(super) health: Arc<Health>,
     queue: Mutex<Queue>,
     filled: Condvar,
@@ -43,12 +48,74 @@ struct Queue {
     synced: u64,
     /// Groups in which they were.
     groups: u64,
+    /// The commit thread sleeps, until so many records were queued, ever. Waking it costs a system
+    /// call even when it is awake.
+    wake_at: Option<u64>,
+    /// Somebody is writing a group.
+    writing: bool,
+    /// A group could not be written. There will be no other.
+    broken: bool,
+    /// How many threads wait until the queue has been written.
+    awaited: usize,
+    /// A buffer that was written, to be filled again.
+    spare: Vec<u8>,
+}
+
+/// What is written and synced together.
+struct Group {
+    chunks: Vec<Chunk>,
+    /// The last commit in it.
+    sequence: u64,
+    new_file: bool,
+    /// Records queued up to its end, ever.
+    queued: u64,
+    /// Records in it.
+    records: u64,
+}
+
+/// The last group that was synced: its records, how long it took and when it ended.
+struct Last {
+    records: u64,
+    took: Duration,
+    ended: Instant,
+}
+
+impl Queue {
+    fn has_work(&self, health: &Health) -> bool {
+        !self.chunks.is_empty() || self.sequence > health.progress().durable()
+    }
+
+    /// Takes everything as the next group to write.
+    fn take(&mut self) -> Group {
+        self.unwritten_bytes = 0;
+        self.writing = true;
+        Group {
+            chunks: std::mem::take(&mut self.chunks),
+            sequence: self.sequence,
+            new_file: std::mem::take(&mut self.new_file),
+            queued: self.queued,
+            records: self.queued - self.synced,
+        }
+    }
+
+    /// Whether the commit thread has to be woken for what there is to do; this is said once.
+    fn wake(&mut self, health: &Health) -> bool {
+        let wanted = !self.writing && (self.closing || self.has_work(health));
+        wanted && self.wake_at.take_if(|at| *at <= self.queued).is_some()
+    }
 }
 
 struct Chunk {
     segment: Arc<Segment>,
     offset: u64,
     bytes: Vec<u8>,
+}
+
+impl Chunk {
+    /// Whether its buffer is worth keeping, and not too large to keep.
+    fn is_handy(&self) -> bool {
+        self.bytes.capacity() <= MAX_SPARE_BYTES
+    }
 }
 
 /// Where a record will be.
@@ -61,7 +128,7 @@ pub(super) struct Position {
 impl Shared {
     pub(super) fn new(
         directory: PathBuf,
-        sizes: Sizes,
+        settings: Settings,
         health: Arc<Health>,
         catalogue: Catalogue,
         segments: Vec<Arc<Segment>>,
@@ -79,10 +146,15 @@ impl Shared {
             queued: 0,
             synced: 0,
             groups: 0,
+            wake_at: None,
+            writing: false,
+            broken: false,
+            awaited: 0,
+            spare: Vec::new(),
         };
         Self {
             directory,
-            sizes,
+            settings,
             health,
             queue: Mutex::new(queue),
             filled: Condvar::new(),
@@ -99,21 +171,21 @@ impl Shared {
         write: impl FnOnce(&mut Vec<u8>) -> T,
     ) -> Result<(Position, T), LogError> {
         let refused = |why: String| LogError(why);
-        if let Some(failure) = self.health.progress().failure {
+        if let Some(failure) = self.health.progress().failure() {
             return Err(refused(failure.to_string()));
         }
         let mut queue = lock(&self.queue);
         if queue.unwritten_bytes > MAX_UNWRITTEN_BYTES {
             return Err(refused("the disk does not keep up".to_owned()));
         }
-        if queue.end >= self.sizes.segment_bytes {
+        if queue.end >= self.settings.sizes.segment_bytes {
             self.roll(&mut queue).map_err(|error| refused(error.to_string()))?;
         }
         let (segment, end) = (queue.segment.clone(), queue.end);
         let open = queue.chunks.last().is_some_and(|last| Arc::ptr_eq(&last.segment, &segment));
         if !open {
-            let chunk = Chunk { segment: segment.clone(), offset: end, bytes: Vec::new() };
-            queue.chunks.push(chunk);
+            let bytes = std::mem::take(&mut queue.spare);
+            queue.chunks.push(Chunk { segment: segment.clone(), offset: end, bytes });
         }
         let Some(chunk) = queue.chunks.last_mut() else {
             return Err(refused("the queue is empty".to_owned()));
@@ -126,8 +198,13 @@ impl Shared {
         queue.unwritten_bytes += grown;
         queue.queued += 1;
         queue.sequence = queue.sequence.max(sequence);
+        // Without a wait for the disk whoever waits for the commit writes it.
+        let due = self.settings.fsync || queue.unwritten_bytes > MAX_SPARE_BYTES;
+        let wake = due && queue.wake(&self.health);
         drop(queue);
-        self.filled.notify_one();
+        if wake {
+            self.filled.notify_one();
+        }
         match result {
             Some(result) => Ok((Position { segment, base }, result)),
             None => Err(refused("nothing was written".to_owned())),
@@ -169,36 +246,86 @@ impl Shared {
 
     /// The body of the commit thread.
     pub(super) fn run(&self) {
+        let mut last = None;
         loop {
-            let (chunks, sequence, new_file, queued) = {
+            let group = {
                 let mut queue = lock(&self.queue);
-                while queue.chunks.is_empty()
-                    && queue.sequence <= self.health.durable()
-                    && !queue.closing
+                while !queue.broken
+                    && (queue.writing || !(queue.has_work(&self.health) || queue.closing))
                 {
+                    queue.wake_at = Some(0);
                     queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
-                if queue.chunks.is_empty() && queue.sequence <= self.health.durable() {
+                queue.wake_at = None;
+                if queue.broken || !queue.has_work(&self.health) {
                     return;
                 }
-                queue.unwritten_bytes = 0;
-                let new_file = std::mem::take(&mut queue.new_file);
-                let chunks = std::mem::take(&mut queue.chunks);
-                (chunks, queue.sequence, new_file, queue.queued)
+                queue = self.gather(queue, last.as_ref());
+                queue.take()
             };
-            if let Err(error) = self.write(&chunks, new_file) {
-                self.health.fail(&format!("{}: {error}", self.directory.display()));
-                self.drained.notify_all();
+            let (begun, records) = (Instant::now(), group.records);
+            if !self.write_group(group) {
                 return;
             }
-            self.health.advance(sequence);
-            {
-                let mut queue = lock(&self.queue);
-                queue.synced = queued;
-                queue.groups += 1;
+            let ended = Instant::now();
+            last = self.settings.fsync.then_some(Last { records, took: ended - begun, ended });
+        }
+    }
+
+    /// Lets follow what is about to: clients that were answered by the last sync come back at once,
+    /// and all of them should be in the same one. Whoever comes alone does not wait.
+    fn gather<'a>(
+        &self,
+        mut queue: MutexGuard<'a, Queue>,
+        last: Option<&Last>,
+    ) -> MutexGuard<'a, Queue> {
+        let Some(Last { records, took, ended }) = last else { return queue };
+        let wanted = queue.synced + records;
+        let most = (*took / GATHER_SHARE).min(MAX_GATHER);
+        loop {
+            let before = queue.queued;
+            if before >= wanted || ended.elapsed() >= most || queue.closing || queue.awaited > 0 {
+                break;
             }
+            queue.wake_at = Some(wanted);
+            let waited = self.filled.wait_timeout(queue, GATHER_QUIET);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if queue.queued == before {
+                break;
+            }
+        }
+        queue.wake_at = None;
+        queue
+    }
+
+    /// Writes and syncs a group, and says so; whether that went well.
+    fn write_group(&self, mut group: Group) -> bool {
+        if let Err(error) = self.write(&group) {
+            self.health.fail(&format!("{}: {error}", self.directory.display()));
+            lock(&self.queue).broken = true;
+            self.drained.notify_all();
+            self.filled.notify_one();
+            return false;
+        }
+        self.health.progress().advance(group.sequence);
+        let (awaited, wake) = {
+            let mut queue = lock(&self.queue);
+            queue.synced = group.queued;
+            queue.groups += 1;
+            queue.writing = false;
+            if let Some(chunk) = group.chunks.pop().filter(Chunk::is_handy) {
+                queue.spare = chunk.bytes;
+                queue.spare.clear();
+            }
+            (queue.awaited > 0, queue.wake(&self.health))
+        };
+        if awaited {
             self.drained.notify_all();
         }
+        if wake {
+            self.filled.notify_one();
+        }
+        true
     }
 
     /// Records synced, and the groups in which they were.
@@ -212,28 +339,44 @@ impl Shared {
         let mut queue = lock(&self.queue);
         let wanted = queue.queued;
         while queue.synced < wanted {
-            if let Some(failure) = self.health.progress().failure {
+            if let Some(failure) = self.health.progress().failure() {
                 return Err(LogError(failure.to_string()));
             }
+            queue.awaited += 1;
+            self.filled.notify_one();
             queue = self.drained.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.awaited -= 1;
         }
         Ok(())
     }
 
-    fn write(&self, chunks: &[Chunk], new_file: bool) -> std::io::Result<()> {
-        for chunk in chunks {
+    fn write(&self, group: &Group) -> std::io::Result<()> {
+        for chunk in &group.chunks {
             chunk.segment.write(chunk.offset, &chunk.bytes)?;
-            if self.sizes.fsync {
+            if self.settings.fsync {
                 chunk.segment.sync()?;
             }
         }
-        if new_file { sync_directory(&self.directory) } else { Ok(()) }
+        if group.new_file && self.settings.fsync { sync_directory(&self.directory) } else { Ok(()) }
     }
 
     /// Writes what is queued and ends the commit thread.
     pub(super) fn close(&self) {
         lock(&self.queue).closing = true;
         self.filled.notify_one();
+    }
+}
+
+impl Flush for Shared {
+    fn flush(&self) {
+        let group = {
+            let mut queue = lock(&self.queue);
+            if queue.writing || queue.broken || !queue.has_work(&self.health) {
+                return;
+            }
+            queue.take()
+        };
+        self.write_group(group);
     }
 }
 

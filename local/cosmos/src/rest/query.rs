@@ -14,6 +14,7 @@ use super::target::Target;
 use crate::limits::{MAX_INLINE_SCAN_DOCUMENTS, MAX_QUERY_BYTES};
 use crate::sql::ast::Projection;
 use crate::sql::eval;
+use crate::sql::watch::Watch;
 use crate::sql::{self, Query};
 use crate::store::feed::Scope;
 use crate::store::query::{Fetched, Page, Plan, Run};
@@ -161,8 +162,9 @@ pub(super) fn over(query: &Query, resources: Vec<Value>) -> Result<Vec<Value>, R
              ORDER BY and no aggregates",
         ));
     }
-    let watch = eval::Watch::default();
+    let watch = Watch::default();
     let matching = resources.into_iter().filter_map(|resource| {
+        watch.next_row();
         let row = eval::Scope::of(Some(&resource), &watch);
         let filter = query.select.filter.as_ref();
         if filter.is_some_and(|filter| !eval::is_true(filter, &row)) {
@@ -198,11 +200,8 @@ async fn run(state: &State, target: &Target, request: &Request, query: Query) ->
 }
 
 /// Carries a run to the end of its page.
-pub(super) async fn complete(
-    state: &State,
-    rid: ContainerRid,
-    mut run: Run,
-) -> Result<Page, Refusal> {
+pub(super) async fn complete(state: &State, rid: ContainerRid, run: Run) -> Result<Page, Refusal> {
+    let mut run = run.holding_at_most(state.max_held_bytes);
     loop {
         let fetched = {
             let store = state.read();

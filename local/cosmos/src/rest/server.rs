@@ -67,6 +67,8 @@ pub struct Options {
     pub fsync: bool,
     /// Takes every change before it becomes visible, unless a directory does.
     pub log: Box<dyn CommitLog>,
+    /// Bytes of rows and groups that a query may hold before its first result is known.
+    pub max_held_bytes: usize,
     /// Makes resource ids and ETags differ from those of other runs. The same one, with the same
     /// requests at the same times, gives the same ids.
     pub incarnation: u64,
@@ -97,6 +99,7 @@ impl Default for Options {
             data: None,
             fsync: true,
             log: Box::new(Volatile),
+            max_held_bytes: limits::MAX_HELD_BYTES,
             incarnation: uuid::Uuid::new_v4().as_u64_pair().0,
             request_units_per_second: None,
             enforce_throughput: false,
@@ -165,8 +168,8 @@ impl Server {
                 (Store::new(options.incarnation, log), None)
             }
             Some(directory) => {
-                let sizes = disk::Sizes { fsync: options.fsync, ..disk::Sizes::default() };
-                let (store, compactor) = disk::open(directory, options.incarnation, sizes)?;
+                let settings = disk::Settings { fsync: options.fsync, ..Default::default() };
+                let (store, compactor) = disk::open(directory, options.incarnation, settings)?;
                 (store, Some(compactor))
             }
         };

@@ -31,6 +31,8 @@ pub(super) struct State {
     /// Faults on order, if they may be ordered.
     pub(super) faults: Option<Faults>,
     pub(super) metrics: Metrics,
+    /// Bytes of rows and groups that a query may hold.
+    pub(super) max_held_bytes: usize,
     /// How clients reach it: `http` or `https`.
     pub(super) scheme: &'static str,
     /// Makes activity ids differ from those of other runs.
@@ -60,6 +62,7 @@ impl State {
             ranges: Ranges::new(options.partition_key_ranges.min(MAX_PARTITION_KEY_RANGES)),
             faults: options.faults.then(Faults::default),
             metrics: Metrics::default(),
+            max_held_bytes: options.max_held_bytes,
             scheme: if options.certificate.is_some() { "https" } else { "http" },
             run: uuid::Uuid::new_v4().as_u64_pair().0,
             activities: AtomicU64::new(0),

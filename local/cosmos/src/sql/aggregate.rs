@@ -24,9 +24,9 @@ impl Accumulator {
         Self { kind, count: 0, integer: Some(0), double: 0.0, mixed: false, extreme: None }
     }
 
-    /// Takes in a value; undefined ones do not count.
-    pub(crate) fn add(&mut self, value: Option<&Value>) {
-        let Some(value) = value else { return };
+    /// Takes in a value; undefined ones do not count. Returns by how many bytes it has grown.
+    pub(crate) fn add(&mut self, value: Option<&Value>) -> usize {
+        let Some(value) = value else { return 0 };
         self.count += 1;
         match self.kind {
             Aggregate::Count => {}
@@ -45,10 +45,15 @@ impl Accumulator {
                     _ => key > *best,
                 });
                 if better {
+                    // The key is about as long as the value.
+                    let before = self.extreme.as_ref().map_or(0, |(best, _)| 2 * best.len());
+                    let grown = (2 * key.len()).saturating_sub(before);
                     self.extreme = Some((key, value.clone()));
+                    return grown;
                 }
             }
         }
+        0
     }
 
     /// The result; `None` is undefined.

@@ -8,46 +8,16 @@
 //! (<https://learn.microsoft.com/azure/cosmos-db/nosql/query/equality-comparison-operators>).
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use serde_json::{Map, Number, Value};
-use thiserror::Error;
 
 use super::aggregate::Accumulator;
 use super::ast::{Binary, Expr, Projection, Select, Source, SubqueryKind, Unary};
+use super::watch::{Exceeded, Watch, value_bytes};
 use super::{like, order};
 use crate::limits::{MAX_ROWS_PER_DOCUMENT, MAX_STRING_RESULT_BYTES};
-
-/// A limit of evaluation that was exceeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Exceeded {
-    /// See [`MAX_ROWS_PER_DOCUMENT`].
-    #[error("the query makes more than {MAX_ROWS_PER_DOCUMENT} rows of one item")]
-    Rows,
-    /// See [`MAX_STRING_RESULT_BYTES`].
-    #[error("the query makes a string of more than {MAX_STRING_RESULT_BYTES} bytes")]
-    String,
-}
-
-/// Notes the first limit that an evaluation exceeded.
-#[derive(Debug, Default)]
-pub(crate) struct Watch(Cell<Option<Exceeded>>);
-
-impl Watch {
-    fn note(&self, exceeded: Exceeded) {
-        self.0.set(self.0.get().or(Some(exceeded)));
-    }
-
-    /// Whether everything so far was within the limits.
-    ///
-    /// # Errors
-    /// [`Exceeded`] when it was not, and results are worthless.
-    pub(crate) fn verdict(&self) -> Result<(), Exceeded> {
-        self.0.get().map_or(Ok(()), Err)
-    }
-}
 
 /// The values that slots and aggregates stand for.
 #[derive(Debug, Clone)]
@@ -115,17 +85,20 @@ pub(crate) fn eval<'a>(expr: &'a Expr, scope: &'a Scope<'_>) -> Option<Cow<'a, V
                 scope.watch.note(Exceeded::String);
                 return None;
             }
+            let parts = || arguments.iter().flatten().map(|part| value_bytes(part)).sum();
+            if function.joins && !scope.watch.builds(parts()) {
+                return None;
+            }
             (function.call)(&arguments).map(Cow::Owned)
         }
         Expr::Object(properties) => {
             let defined = properties
                 .iter()
-                .filter_map(|(name, value)| Some((name.clone(), eval(value, scope)?.into_owned())));
+                .filter_map(|(name, value)| Some((name.clone(), part(value, scope)?)));
             Some(Cow::Owned(Value::Object(defined.collect::<Map<_, _>>())))
         }
         Expr::Array(elements) => {
-            let defined = elements.iter().filter_map(|e| eval(e, scope).map(Cow::into_owned));
-            Some(Cow::Owned(defined.collect()))
+            Some(Cow::Owned(elements.iter().filter_map(|e| part(e, scope)).collect()))
         }
         Expr::Subquery(kind, select) => subquery(*kind, select, scope).map(Cow::Owned),
         // All but the first are gone after resolution.
@@ -181,14 +154,22 @@ fn join(
 /// What `projection` makes of a row; `None` when it is undefined and makes no result.
 pub(crate) fn project(projection: &Projection, scope: &Scope<'_>) -> Option<Value> {
     match projection {
-        Projection::Star => scope.slots.last().copied().flatten().cloned(),
-        Projection::Value(value) => eval(value, scope).map(Cow::into_owned),
+        Projection::Star => scope.watch.copy(scope.slots.last().copied().flatten()?),
+        Projection::Value(value) => part(value, scope),
         Projection::List(items) => {
-            let defined = items
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), eval(value, scope)?.into_owned())));
+            let defined =
+                items.iter().filter_map(|(name, value)| Some((name.clone(), part(value, scope)?)));
             Some(Value::Object(defined.collect()))
         }
+    }
+}
+
+/// The value of `expr` as a part of something that is being built.
+fn part(expr: &Expr, scope: &Scope<'_>) -> Option<Value> {
+    match eval(expr, scope)? {
+        Cow::Borrowed(value) => scope.watch.copy(value),
+        // What is in it was counted when it was built.
+        Cow::Owned(value) => scope.watch.builds(size_of::<Value>()).then_some(value),
     }
 }
 

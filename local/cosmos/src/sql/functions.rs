@@ -1,6 +1,8 @@
 //! Built-in scalar functions. Undefined or ill-typed arguments make an undefined result, as in
 //! <https://learn.microsoft.com/azure/cosmos-db/nosql/query/system-functions>.
 
+use std::collections::HashSet;
+
 use std::borrow::Cow;
 
 use serde_json::Value;
@@ -20,6 +22,8 @@ pub(crate) struct Function {
     pub(crate) call: fn(Arguments<'_, '_>) -> Option<Value>,
     /// Bytes of the string that it makes, if that can be more than it is given.
     size: Option<fn(Arguments<'_, '_>) -> Option<usize>>,
+    /// Whether it puts what it is given together to something larger.
+    pub(super) joins: bool,
 }
 
 impl Function {
@@ -49,12 +53,17 @@ const fn function(
     most: usize,
     call: fn(Arguments<'_, '_>) -> Option<Value>,
 ) -> Function {
-    Function { name, least, most, call, size: None }
+    Function { name, least, most, call, size: None, joins: false }
 }
 
 impl Function {
     const fn growing(mut self, size: fn(Arguments<'_, '_>) -> Option<usize>) -> Self {
         self.size = Some(size);
+        self
+    }
+
+    const fn joining(mut self) -> Self {
+        self.joins = true;
         self
     }
 }
@@ -136,7 +145,8 @@ static TABLE: &[Function] = &[
     function("ARRAY_CONCAT", 2, MANY, |a| {
         let parts = (0..a.len()).map(|i| array(a, i)).collect::<Option<Vec<_>>>()?;
         Some(parts.into_iter().flatten().cloned().collect())
-    }),
+    })
+    .joining(),
     function("ARRAY_SLICE", 2, 3, |a| {
         let all = array(a, 0)?;
         let start = integer(a, 1)?;
@@ -145,9 +155,9 @@ static TABLE: &[Function] = &[
         Some(all.iter().skip(start).take(length).cloned().collect::<Vec<_>>().into())
     }),
     function("SETINTERSECT", 2, 2, |a| {
-        let other = array(a, 1)?;
-        let kept = array(a, 0)?.iter().filter(|v| other.iter().any(|o| equal(o, v) == Some(true)));
-        Some(distinct(kept).into())
+        let key = |value: &Value| super::order::key(Some(value), false);
+        let other: HashSet<_> = array(a, 1)?.iter().map(key).collect();
+        Some(distinct(array(a, 0)?.iter().filter(|value| other.contains(&key(value)))).into())
     }),
     function("SETUNION", 2, 2, |a| Some(distinct(array(a, 0)?.iter().chain(array(a, 1)?)).into())),
     function("ABS", 1, 1, |a| math(a, f64::abs)),
@@ -240,6 +250,6 @@ fn includes(whole: &Value, part: &Value) -> bool {
 }
 
 fn distinct<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Value> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     values.filter(|value| seen.insert(super::order::key(Some(value), false))).cloned().collect()
 }

@@ -15,13 +15,14 @@ mod parser;
 pub(crate) mod plan;
 mod print;
 mod resolve;
+pub(crate) mod watch;
 
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub(crate) use ast::Select;
-pub use eval::Exceeded;
 pub(crate) use needs::Needs;
+pub use watch::Exceeded;
 
 use ast::Expr;
 use parser::Parser;
@@ -185,7 +186,7 @@ impl Condition {
     /// # Errors
     /// [`Exceeded`].
     pub fn holds(&self, item: &[u8]) -> Result<bool, Exceeded> {
-        let (item, watch) = (self.needs.read(item), eval::Watch::default());
+        let (item, watch) = (self.needs.read(item), watch::Watch::default());
         let holds = eval::is_true(&self.filter, &eval::Scope::of(item.as_ref(), &watch));
         watch.verdict().map(|()| holds)
     }
@@ -268,7 +269,7 @@ mod tests {
     fn exercise(text: &str) {
         let item = json!({"a": 1, "b": [{"c": "x"}], "id": "1"});
         if let Ok(query) = Query::parse(text, &parameters()) {
-            let watch = eval::Watch::default();
+            let watch = watch::Watch::default();
             let scope = eval::Scope::of(Some(&item), &watch);
             let _ = eval::for_each_row(&query.select.sources, &scope, &mut |row| {
                 query.select.filter.iter().for_each(|f| drop(eval::eval(f, row)));

@@ -9,6 +9,8 @@ mod commit;
 mod container;
 mod document;
 mod durability;
+#[cfg(test)]
+mod durability_tests;
 mod epk;
 mod error;
 pub mod feed;
@@ -44,7 +46,7 @@ pub use text::Text;
 pub use transaction::{Action, Failure, Operation, Outcome, OutcomeKind};
 
 pub(crate) use charge::{query as query_charge, read as read_charge};
-pub(crate) use durability::Progress;
+pub(crate) use durability::{Flush, Progress};
 pub(crate) use epk::from_hex as epk_from_hex;
 pub(crate) use history::{Event, Version};
 pub(crate) use ranges::hex as epk_to_hex;

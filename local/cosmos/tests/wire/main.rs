@@ -9,3 +9,4 @@ mod harness;
 mod protocol;
 mod queries;
 mod supported;
+mod trigger;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{DOCS, P, start};
+use crate::harness::{DOCS, P, start, start_with};
 
 #[tokio::test]
 async fn the_plan_lets_the_client_send_the_query_as_it_is() {
@@ -149,6 +149,93 @@ async fn limits_are_refusals() {
     let patch = json!({"operations": operations, "condition": condition});
     assert_eq!(service.patch("a", patch.clone()).await.status, 400);
     assert_eq!(service.patch("b", patch).await.status, 412);
+}
+
+/// What a query has to hold before its first result is known is bounded: it is refused as a whole,
+/// under the name of the limit, and nobody else notices.
+#[tokio::test]
+async fn memory_of_a_query_is_bounded() {
+    const ENOUGH: usize = 1 << 20;
+    let (small, large) =
+        (start_with(|options| options.max_held_bytes = 30_000).await, start().await);
+    let tight = start_with(|options| options.max_held_bytes = ENOUGH).await;
+    for service in [&small, &large, &tight] {
+        for n in 0..200 {
+            let text = format!("{n:03}").repeat(30);
+            let item =
+                json!({"id": n.to_string(), "pk": "p", "n": n, "g": n % 2, "t": text, "l": [1, 2]});
+            assert_eq!(service.create(item).await.status, 201);
+        }
+    }
+    for (text, results) in [
+        ("SELECT DISTINCT VALUE c.t FROM c", 200),
+        ("SELECT DISTINCT c.n, c.t FROM c ORDER BY c.n", 200),
+        ("SELECT c.t, COUNT(1) AS n FROM c GROUP BY c.t", 200),
+        ("SELECT VALUE c.t FROM c ORDER BY c.g, c.t", 200),
+        ("SELECT VALUE x FROM c JOIN x IN c.l ORDER BY c.t", 400),
+        ("SELECT VALUE c.n FROM c ORDER BY c.t, c.n OFFSET 190 LIMIT 5", 5),
+        ("SELECT DISTINCT VALUE c.t FROM c OFFSET 190 LIMIT 5", 5),
+    ] {
+        let refused = small.query(text, &[P]).await;
+        assert_eq!(
+            (refused.status, &refused.json()["code"]),
+            (400, &json!("BadRequest")),
+            "{text}"
+        );
+        assert!(refused.text.contains("30000 bytes"), "{text}: {}", refused.text);
+        assert!(refused.text.contains("memory limit of a query"), "{text}: {}", refused.text);
+        for service in [&large, &tight] {
+            let answer = service.query(text, &[P]).await;
+            assert_eq!(answer.json()["_count"], results, "{text}: {}", answer.text);
+        }
+        let other = small.query("SELECT VALUE COUNT(1) FROM c", &[P]).await;
+        assert_eq!(other.json()["Documents"], json!([200]), "others go on");
+    }
+    for (text, results) in [
+        ("SELECT VALUE c.t FROM c", 200),
+        ("SELECT TOP 5 VALUE c.t FROM c ORDER BY c.g, c.t", 5),
+        ("SELECT VALUE c.t FROM c OFFSET 190 LIMIT 5", 5),
+        ("SELECT c.g, MAX(c.t) AS t FROM c GROUP BY c.g", 2),
+    ] {
+        let answer = small.query(text, &[P]).await;
+        assert_eq!(answer.json()["_count"], results, "{text} holds little: {}", answer.text);
+    }
+    // A group counts with what it has come to, not with what it began with.
+    let wide = json!({"id": "wide", "pk": "p", "g": 1, "t": "~".repeat(40_000)}).to_string();
+    assert_eq!(small.send("POST", DOCS, &[P], wide).await.status, 201);
+    let grown = small.query("SELECT c.g, MAX(c.t) AS t FROM c GROUP BY c.g", &[P]).await;
+    assert!((grown.status, grown.text.contains("30000 bytes")) == (400, true), "{}", grown.text);
+}
+
+/// What one row is made into is bounded, even if nothing has to be held.
+#[tokio::test]
+async fn results_of_one_row_are_bounded() {
+    let service = start().await;
+    let elements: Vec<u32> = (0..200).collect();
+    service.create(json!({"id": "a", "pk": "p", "l": elements, "s": "x".repeat(400_000)})).await;
+    service.create(json!({"id": "b", "pk": "p", "l": [1], "s": "y"})).await;
+    let many = vec!["c.s"; 200].join(",");
+    let named: Vec<_> = (0..200).map(|n| format!("c.s AS s{n}")).collect();
+    for text in [
+        format!("SELECT VALUE [{many}] FROM c"),
+        format!("SELECT {} FROM c", named.join(",")),
+        format!("SELECT {} FROM c JOIN x IN c.l", named.join(",")),
+        format!("SELECT VALUE {{a: [{many}]}} FROM c"),
+        format!("SELECT DISTINCT VALUE [{many}] FROM c"),
+        format!("SELECT c.id FROM c WHERE ARRAY_LENGTH([{many}]) = 0"),
+        "SELECT VALUE ARRAY(SELECT VALUE c.s FROM x IN c.l) FROM c".to_owned(),
+        "SELECT VALUE ARRAY_LENGTH(ARRAY(SELECT * FROM x IN [c] JOIN y IN c.l JOIN z IN [c])) FROM c"
+            .to_owned(),
+    ] {
+        let answer = service.query(&text, &[P]).await;
+        let end = text.len().min(60);
+        assert_eq!(answer.status, 400, "{}", &text[..end]);
+        assert!(answer.text.contains("67108864 bytes of one row"), "{}", &text[..end]);
+    }
+    let few = service.query("SELECT VALUE [c.s, c.s] FROM c WHERE c.id = 'b'", &[P]).await;
+    assert_eq!(few.json()["Documents"], json!([["y", "y"]]));
+    let all = "SELECT VALUE IS_STRING(c.s) FROM c JOIN x IN c.l";
+    assert_eq!(service.query(all, &[P]).await.json()["_count"], 201, "rows are counted one by one");
 }
 
 /// The explorer asks for orders that no query has asked for before.

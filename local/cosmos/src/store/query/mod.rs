@@ -24,7 +24,8 @@ use super::partition::lookup;
 use crate::limits::{DEFAULT_PAGE_ITEMS, MAX_HELD_BYTES, MAX_PAGE_BYTES, MAX_PAGE_ITEMS};
 use crate::sql::aggregate::Accumulator;
 use crate::sql::ast::Expr;
-use crate::sql::eval::{self, Scope as Row, Watch};
+use crate::sql::eval::{self, Scope as Row};
+use crate::sql::watch::{Watch, value_bytes};
 use crate::sql::{Query, order};
 
 use access::{Access, Place};
@@ -121,6 +122,7 @@ impl Plan {
             page: Page::default(),
             last: None,
             held_bytes: 0,
+            max_held_bytes: MAX_HELD_BYTES,
             failure: None,
         }
     }
@@ -187,6 +189,7 @@ pub struct Run {
     last: Option<RowKey>,
     /// About what the rows and groups in [`Mode`] take.
     held_bytes: usize,
+    max_held_bytes: usize,
     /// Why there will be no page.
     failure: Option<StoreError>,
 }
@@ -245,19 +248,6 @@ impl Pending {
     }
 }
 
-/// About what a value takes in memory.
-fn value_bytes(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-            Value::String(text) => text.len(),
-            Value::Array(elements) => elements.iter().map(value_bytes).sum(),
-            Value::Object(properties) => {
-                properties.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
-            }
-        }
-}
-
 impl PartialEq for SortedRow {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
@@ -279,6 +269,12 @@ impl Ord for SortedRow {
 }
 
 impl Run {
+    /// Bounds what it holds before the first result is known, in bytes.
+    pub(crate) fn holding_at_most(mut self, bytes: usize) -> Self {
+        self.max_held_bytes = bytes;
+        self
+    }
+
     /// The next candidates. Call with the container; evaluate without it.
     pub(crate) fn fetch(&mut self, container: &Container) -> Fetched {
         if let Access::Index(stretch) = &self.plan.access
@@ -358,7 +354,7 @@ impl Run {
             }
         }
         watch.verdict()?;
-        Ok(self.page)
+        self.failure.map_or(Ok(self.page), Err)
     }
 
     fn document(&mut self, plan: &Plan, document: &Arc<Document>) -> ControlFlow<()> {
@@ -396,6 +392,7 @@ impl Run {
         let mut number = 0u32;
         let sources = &plan.query.select.sources;
         eval::for_each_row(sources, alone, &mut |row| {
+            row.watch.next_row();
             if filter.is_some_and(|filter| !eval::is_true(filter, row)) {
                 return ControlFlow::Continue(());
             }
@@ -413,13 +410,14 @@ impl Run {
 
     /// Counts what is held until the last candidate was seen.
     fn hold(&mut self, bytes: usize) -> ControlFlow<()> {
-        self.held_bytes = self.held_bytes.saturating_add(bytes).saturating_add(HELD_ROW_BYTES);
-        if self.held_bytes <= MAX_HELD_BYTES {
+        self.held_bytes = self.held_bytes.saturating_add(bytes);
+        if self.held_bytes <= self.max_held_bytes {
             return ControlFlow::Continue(());
         }
+        let limit = self.max_held_bytes;
         self.fail(StoreError::bad(format!(
-            "the query has to hold more than {MAX_HELD_BYTES} bytes of rows or groups for ORDER BY, \
-             DISTINCT, GROUP BY or OFFSET; narrow it down with a filter"
+            "the query has to hold more than {limit} bytes of rows or groups for ORDER BY, DISTINCT, \
+             GROUP BY or OFFSET, which is the memory limit of a query; narrow it down with a filter"
         )))
     }
 
@@ -433,7 +431,7 @@ impl Run {
     ) -> ControlFlow<()> {
         if plan.query.is_grouped() {
             let held = self.accumulate(plan, row);
-            return if held > 0 { self.hold(held) } else { ControlFlow::Continue(()) };
+            return self.hold(held);
         }
         let tie = if plan.is_descending() { !document.number } else { document.number };
         let key = RowKey { sort: plan.sort_key(row), tie, row: at, number: document.number };
@@ -476,7 +474,7 @@ impl Run {
                     true => Pending::Document(document.clone()),
                     false => Pending::Rendered(rendered),
                 };
-                let held = key.sort.len() + what.held_bytes();
+                let held = HELD_ROW_BYTES + key.sort.len() + what.held_bytes();
                 if full {
                     let popped = heap.pop();
                     let freed = popped.map_or(0, |row| row.key.sort.len() + row.what.held_bytes());
@@ -491,7 +489,7 @@ impl Run {
                     return ControlFlow::Continue(());
                 };
                 let known = order::key(Some(&value), false);
-                let held = known.len() + key.sort.len();
+                let held = HELD_ROW_BYTES + known.len() + key.sort.len();
                 if !seen.insert(known) {
                     return ControlFlow::Continue(());
                 }
@@ -503,7 +501,7 @@ impl Run {
         }
     }
 
-    /// Adds a row to its group. Returns the bytes that a group takes that was not there before.
+    /// Adds a row to its group. Returns the bytes by which groups have grown.
     fn accumulate(&mut self, plan: &Plan, row: &Row<'_>) -> usize {
         let Mode::Materialized { groups, .. } = &mut self.mode else { return 0 };
         let select = &plan.query.select;
@@ -515,12 +513,13 @@ impl Run {
         let key_bytes = key.len();
         let group = groups.entry(key).or_insert_with(|| {
             let sample: Vec<_> = row.slots.iter().map(|slot| slot.cloned()).collect();
-            held = key_bytes + sample.iter().flatten().map(value_bytes).sum::<usize>() + 1;
+            held = HELD_ROW_BYTES + key_bytes;
+            held += sample.iter().flatten().map(value_bytes).sum::<usize>();
             let accumulators = select.aggregates.iter().map(|a| Accumulator::new(a.kind));
             Group { accumulators: accumulators.collect(), sample }
         });
         for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&select.aggregates) {
-            accumulator.add(eval::eval(&aggregate.argument, row).as_deref());
+            held += accumulator.add(eval::eval(&aggregate.argument, row).as_deref());
         }
         held
     }
@@ -529,6 +528,7 @@ impl Run {
         let plan = self.plan.clone();
         let rows = heap.into_sorted_vec().into_iter().skip(self.skip);
         for SortedRow { key, what } in rows {
+            watch.next_row();
             if self.page.results.len() >= MAX_PAGE_BYTES {
                 self.set_continuation();
                 return;
@@ -564,8 +564,10 @@ impl Run {
             groups
                 .insert(Vec::new(), Group { accumulators: accumulators.collect(), sample: vec![] });
         }
-        let mut seen: HashSet<Vec<u8>> = rows.iter().map(|(_, text)| text.clone()).collect();
+        // Either there are groups or rows: none of these rows is there yet.
+        let mut seen: HashSet<Vec<u8>> = HashSet::new();
         for group in groups.into_values() {
+            watch.next_row();
             let aggregates: Vec<_> =
                 group.accumulators.into_iter().map(Accumulator::finish).collect();
             let slots = group.sample.iter().map(Option::as_ref).collect();
@@ -573,6 +575,9 @@ impl Run {
             if let Some(value) = eval::project(&select.projection, &row) {
                 let text = value.to_string().into_bytes();
                 if !select.distinct || seen.insert(text.clone()) {
+                    if self.hold(HELD_ROW_BYTES + text.len()).is_break() {
+                        return;
+                    }
                     let key = RowKey { sort: vec![], tie: 0, row: rows.len() as u32, number: 0 };
                     rows.push((key, text));
                 }

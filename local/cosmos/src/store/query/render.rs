@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::sql::Query;
 use crate::sql::ast::{Expr, Projection};
 use crate::sql::eval::{self, Scope};
+use crate::sql::watch::value_bytes;
 
 /// The result of one row of `query` over the item with this text; `None` when it is undefined.
 pub(super) fn row(query: &Query, row: &Scope<'_>, text: &Bytes) -> Option<Bytes> {
@@ -34,9 +35,11 @@ pub(super) fn value(projection: &Projection, row: &Scope<'_>) -> Option<Bytes> {
 /// Writes the value of `expr`; whether it is defined.
 fn write(expr: &Expr, row: &Scope<'_>, text: &Bytes, out: &mut Vec<u8>) -> bool {
     match expr {
+        Expr::Slot(0) if !row.watch.builds(text.len()) => return false,
         Expr::Slot(0) => out.extend_from_slice(text),
         Expr::Object(properties) => object(properties, row, text, out),
         other => match eval::eval(other, row) {
+            Some(value) if !row.watch.builds(value_bytes(&value)) => return false,
             // Writing into memory does not fail.
             Some(value) => drop(serde_json::to_writer(out, &*value)),
             None => return false,
