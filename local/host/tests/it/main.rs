@@ -23,6 +23,7 @@ mod queue_trigger;
 mod retry;
 mod service_bus;
 mod sessions;
+mod stops;
 mod storage;
 mod timer;
 mod wire;
