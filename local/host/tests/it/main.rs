@@ -10,6 +10,7 @@ mod app;
 mod bad_input;
 mod conformance;
 mod cosmos_db;
+mod edges;
 mod faults;
 mod fixture;
 mod hostile;

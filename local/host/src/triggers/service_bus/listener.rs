@@ -354,15 +354,15 @@ impl Listener {
         if condition(error) != SESSION_LOCK_LOST {
             return false;
         }
-        self.line(
-            Level::Warning,
+        let cause = format!("A session of function '{}' was taken away", self.function.name);
+        self.shared.invoker.log.sharp_edge(Level::Warning, &cause, || {
             format!(
                 "The lock of session '{id}' of {} is lost. What is not settled by now is delivered \
                  again. Fix: be done with a session within maxAutoLockRenewalDuration ({:?}), or \
                  raise it.",
                 self.trigger.entity, self.shared.service_bus.max_auto_lock_renewal
-            ),
-        );
+            )
+        });
         true
     }
 
@@ -545,9 +545,7 @@ impl Listener {
                 continue;
             }
             if *held.until.borrow() < self.now() {
-                let name = &held.name;
-                let text = format!("The lock of {name} has expired before its invocation ended.");
-                self.line(Level::Warning, text);
+                self.warn_of_expiry(&held);
             }
             if settling.len() >= NOTICES_MAX {
                 settling.clear();
@@ -560,6 +558,19 @@ impl Listener {
             sent.map_err(|error| format!("the link broke: {error}"))?;
         }
         Ok(())
+    }
+
+    fn warn_of_expiry(&self, held: &Held) {
+        let cause = format!("A lock expired under function '{}'", self.function.name);
+        self.shared.invoker.log.sharp_edge(Level::Warning, &cause, || {
+            format!(
+                "The lock of {} has expired before its invocation ended: what it did stands, and \
+                 the message is delivered again all the same, as in Azure. Fix: end within \
+                 extensions.serviceBus.maxAutoLockRenewalDuration ({:?}), which is not applied to \
+                 batches, and do nothing twice for one message.",
+                held.name, self.shared.service_bus.max_auto_lock_renewal
+            )
+        });
     }
 
     /// The delivery is gone with its connection; its lock may not be.
