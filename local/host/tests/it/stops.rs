@@ -135,7 +135,8 @@ async fn stop_service_bus(queue: &str, sessions: Option<usize>, changes: &[(&str
     if let Some(count) = sessions {
         for session in 0..count {
             let order: Vec<u64> = ledger.items().into_iter().map(|(number, _)| number).collect();
-            let order = order.into_iter().filter(|n| usize::try_from(*n).unwrap() % count == session);
+            let order =
+                order.into_iter().filter(|n| usize::try_from(*n).unwrap() % count == session);
             assert!(order.is_sorted(), "session {session} is out of order");
         }
     }
