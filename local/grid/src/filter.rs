@@ -141,6 +141,11 @@ impl AdvancedFilter {
         }
     }
 
+    /// How many values it compares with.
+    pub(crate) fn values(&self) -> usize {
+        usize::from(self.value.is_some()) + self.values.as_ref().map_or(0, Vec::len)
+    }
+
     /// Whether an event with these attributes fits. With `into_arrays`, one element of a list is
     /// enough, and a list as a whole never fits.
     pub(crate) fn holds(&self, event: &Map<String, Value>, into_arrays: bool) -> bool {
@@ -201,12 +206,17 @@ impl AdvancedFilter {
     }
 }
 
+/// What Azure calls the attributes of CloudEvents in the key of a filter.
+const ALIASES: [(&str, &str); 2] = [("eventid", "id"), ("eventtype", "type")];
+
 /// The value at a path; the names of attributes are found in any case, those in the data as
 /// they are written.
 fn look_up<'a>(event: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     let (first, rest) =
         key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
-    let value = event.iter().find(|(name, _)| name.eq_ignore_ascii_case(first))?.1;
+    let named = |name: &str| event.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let alias = || ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(first));
+    let value = named(first).or_else(|| named(alias()?.1))?.1;
     rest.into_iter().flat_map(|rest| rest.split('.')).try_fold(value, |value, name| value.get(name))
 }
 
@@ -217,7 +227,7 @@ mod tests {
     use super::*;
 
     fn event() -> Map<String, Value> {
-        let event = json!({"type": "order.created", "subject": "Shops/7", "data": {
+        let event = json!({"id": "1", "type": "order.created", "subject": "Shops/7", "data": {
             "total": 12.5, "express": true, "note": null, "tags": ["Gift", "fragile"],
             "customer": {"id": "c-1"}, "count": 3}});
         event.as_object().unwrap().clone()
@@ -246,6 +256,8 @@ mod tests {
             ("data.express", "BoolEquals", value(json!(true)), true),
             ("data.express", "BoolEquals", value(json!(false)), false),
             ("TYPE", "StringContains", values(json!(["CREATED"])), true),
+            ("EventType", "StringIn", values(json!(["order.created"])), true),
+            ("eventId", "IsNotNull", json!({}), true),
             ("type", "StringNotContains", values(json!(["x", "done"])), true),
             ("Subject", "StringBeginsWith", values(json!(["shops/"])), true),
             ("subject", "StringNotBeginsWith", values(json!(["shops/"])), false),

@@ -113,7 +113,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Advanced filters of one subscription. Published limit.
 pub const ADVANCED_FILTERS_MAX: usize = 25;
 
-/// Values of one advanced filter. Published limit.
+/// Values of all advanced filters of one subscription. Published limit.
 pub const FILTER_VALUES_MAX: usize = 25;
 
 /// Longest text in an advanced filter, in characters. Published limit.

@@ -180,6 +180,10 @@ impl Subscription {
             return Err("advancedFilters has too many entries".to_owned());
         }
         self.advanced_filters.iter().try_for_each(AdvancedFilter::check)?;
+        let values: usize = self.advanced_filters.iter().map(AdvancedFilter::values).sum();
+        if values > limits::FILTER_VALUES_MAX {
+            return Err("advancedFilters: there are too many values in all of them".to_owned());
+        }
         if let Some(queue) = &self.storage_queue {
             check_name(&queue.queue_name).map_err(|why| format!("queueName {why}"))?;
         }
@@ -330,6 +334,13 @@ mod tests {
             (
                 json!({"advancedFilters": [{"key": "data.n", "operatorType": "NumberIn"}]}),
                 "numbers as its values",
+            ),
+            (
+                json!({"advancedFilters": [
+                    {"key": "data.n", "operatorType": "NumberIn", "values": vec![1; 20]},
+                    {"key": "data.m", "operatorType": "NumberIn", "values": vec![1; 6]},
+                ]}),
+                "too many values in all",
             ),
         ] {
             let found = subscription(&more).check().unwrap_err();

@@ -148,13 +148,20 @@ impl Fault {
     pub(crate) fn is_of_the_call(&self) -> bool {
         !self.is_before_the_call()
     }
+
+    /// Happens to the answer, whatever way it takes to the caller.
+    pub(crate) fn is_of_the_answer(&self) -> bool {
+        matches!(self, Self::Drop | Self::Timeout)
+    }
 }
 
-/// Lets a process stand still for `pause`, from now on.
-pub(crate) async fn stand_still(pid: u32, pause: Duration) {
+/// Makes a process stand still; it goes on with the end of what is returned, after `pause`.
+pub(crate) async fn stand_still(pid: u32, pause: Duration) -> impl Future<Output = ()> + Send {
     signal("-STOP", pid).await;
-    tokio::time::sleep(pause).await;
-    signal("-CONT", pid).await;
+    async move {
+        tokio::time::sleep(pause).await;
+        signal("-CONT", pid).await;
+    }
 }
 
 async fn signal(name: &str, pid: u32) {

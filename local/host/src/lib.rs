@@ -32,6 +32,7 @@ mod log;
 mod outputs;
 mod process;
 mod rest;
+mod runtime;
 mod storage;
 mod triggers;
 
@@ -43,6 +44,7 @@ pub use functions::FunctionInfo;
 pub use host::{Host, Options};
 pub use log::{Level, LogLine, LogSink};
 pub use process::HandlerStatus;
+pub use runtime::runtime;
 
 /// The version this host reports in `X-Azure-Functions-HostVersion`, `User-Agent` and
 /// `/admin/host/status`. Handlers may log it; none may depend on it. It is the version whose

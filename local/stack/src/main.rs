@@ -64,14 +64,19 @@ enum Cli {
 }
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let cli = Cli::parse();
+    let runtime = match cli {
+        Cli::Serve(serve::Role::Host { .. }) => host::runtime(),
+        _ => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+    };
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             Report::default().line(&format!("no runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(Cli::parse()));
+    let outcome = runtime.block_on(run(cli));
     // A read of standard input cannot be called off, and would hold up a process that is done.
     runtime.shutdown_background();
     match outcome {

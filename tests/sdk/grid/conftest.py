@@ -1,8 +1,9 @@
 """Starts the Event Grid stand-in and a sample subscriber for the official Python SDK.
 
 BULKHEAD_GRID_COMMAND  start this instead of the `stack` executable; `{topology}`, `{ready}`,
-                       `{dead_letters}` and `{subscriber}` stand for the topology file, the ready
-                       file, a directory and the address of the subscriber
+                       `{dead_letters}`, `{subscriber}` and `{queue}` stand for the topology file,
+                       the ready file, a directory, the address of the subscriber and that of the
+                       Storage queues
 """
 
 import contextlib
@@ -21,15 +22,22 @@ from azure.eventgrid import EventGridPublisherClient
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[2]
-# Published in docs/local-services.md for the stand-in, hence no secret.
+# Published, for the stand-in in docs/local-services.md and by Microsoft for all emulators of
+# Storage, hence no secrets.
+ACCOUNT = "devstoreaccount1"
+ACCOUNT_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
 KEY = "bG9jYWwtZXZlbnQtZ3JpZC1rZXktZ29vZC1mb3Itbm8="
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 STACK = shlex.quote(str(TARGET / "debug" / "stack"))
 GRID = (
     f"{STACK} serve grid --listen 127.0.0.1:0 --topology {{topology}}"
     " --fill SUBSCRIBER_URL=http://{subscriber} --dead-letters {dead_letters}"
+    f" --fill QUEUE_URL=http://{{queue}}/{ACCOUNT}"
     " --ready-file {ready}"
 )
+QUEUE = f"{STACK} serve queue --listen 127.0.0.1:0 --topology {{topology}} --ready-file {{ready}}"
 SUBSCRIBER = f"{STACK} serve subscriber --listen 127.0.0.1:0 --ready-file {{ready}}"
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 10
@@ -79,13 +87,25 @@ def subscriber(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def endpoint(tmp_path_factory, subscriber):
+def queue(tmp_path_factory):
+    """The address of the Storage queues."""
+    ready = tmp_path_factory.mktemp("queue") / "ready.json"
+    with service(QUEUE.format(topology=HERE / "topology.json", ready=ready), ready) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory, subscriber, queue):
     directory = tmp_path_factory.mktemp("grid")
     ready = directory / "ready.json"
     template = os.environ.get("BULKHEAD_GRID_COMMAND", GRID)
     address = subscriber.removeprefix("http://")
     command = template.format(
-        topology=HERE / "topology.json", ready=ready, dead_letters=directory, subscriber=address
+        topology=HERE / "topology.json",
+        ready=ready,
+        dead_letters=directory,
+        subscriber=address,
+        queue=queue,
     )
     with service(command, ready) as address:
         yield f"http://{address}/orders/api/events"

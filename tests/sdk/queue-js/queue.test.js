@@ -1,7 +1,10 @@
 /** The official JavaScript SDK against the stand-in, and unchanged against Azurite. */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
 import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, test } from "node:test";
 
 import {
@@ -246,4 +249,34 @@ test("the declared queues are there", { skip: IS_AZURITE && "Azurite declares no
   const names = [];
   for await (const item of account(service).listQueues({ prefix: "declared" })) names.push(item.name);
   assert.deepEqual(names, ["declared", "declared-poison"]);
+});
+
+const inMemory = IS_AZURITE && "Azurite in memory has nothing to show";
+test("what was answered outlives a process that is killed", { skip: inMemory }, async (t) => {
+  const data = await mkdtemp(path.join(tmpdir(), "queue-js-"));
+  t.after(() => rm(data, { recursive: true }));
+  const first = await start(0, data);
+  let queue = account(first).getQueueClient("declared");
+  for (let number = 0; number < 40; number += 1) await queue.sendMessage(String(number));
+  const taken = await queue.receiveMessages({ numberOfMessages: 20, visibilityTimeout: 600 });
+  const [done, stale, ...held] = taken.receivedMessageItems;
+  await queue.deleteMessage(done.messageId, done.popReceipt);
+  const kept = await queue.updateMessage(stale.messageId, stale.popReceipt, "changed", 600);
+  await first.stop("SIGKILL");
+
+  const second = await start(0, data);
+  t.after(() => second.stop());
+  queue = account(second).getQueueClient("declared");
+  assert.equal((await queue.getProperties()).approximateMessagesCount, 39);
+  await assert.rejects(
+    queue.deleteMessage(stale.messageId, stale.popReceipt),
+    refused(400, "PopReceiptMismatch"),
+  );
+  await queue.deleteMessage(stale.messageId, kept.popReceipt);
+  for (const item of held) await queue.deleteMessage(item.messageId, item.popReceipt);
+  const left = await queue.receiveMessages({ numberOfMessages: 32 });
+  assert.deepEqual(
+    left.receivedMessageItems.map((item) => item.messageText),
+    Array.from({ length: 20 }, (_, number) => String(number + 20)),
+  );
 });

@@ -28,7 +28,7 @@ export const IS_AZURITE = process.env.BULKHEAD_QUEUE_SERVICE === "azurite";
 /** A refusal must show at once, not after the SDK has tried it four times. */
 export const ONCE = { retryOptions: { maxTries: 1 } };
 
-function command(port) {
+function command(port, data) {
   if (IS_AZURITE) {
     const azurite = path.join(HERE, "node_modules/azurite/dist/src/queue/main.js");
     // The SDK is newer than any emulator; Azurite then wants to be told that this is known.
@@ -37,6 +37,7 @@ function command(port) {
     return [process.execPath, [azurite, ...listen, ...options]];
   }
   const listen = ["--listen", `127.0.0.1:${port}`, "--topology", TOPOLOGY];
+  if (data) listen.push("--data", data);
   return [path.join(TARGET, "debug/stack"), ["serve", "queue", "--until-stdin-closes", ...listen]];
 }
 
@@ -44,14 +45,15 @@ function command(port) {
  * A running service.
  *
  * @param {number} port where to listen; 0 takes a free one
- * @returns {Promise<{connectionString: string, address: string, stop: () => Promise<void>}>}
+ * @param {string} [data] the directory in which the stand-in keeps its account
+ * @returns {Promise<{connectionString: string, address: string, stop: (signal?: string) => Promise<void>}>}
  */
-export async function start(port = 0) {
-  const [program, parameters] = command(port);
+export async function start(port = 0, data = undefined) {
+  const [program, parameters] = command(port, data);
   const child = spawn(program, parameters, { stdio: ["pipe", "pipe", "inherit"], cwd: REPOSITORY });
   const ended = once(child, "exit");
-  const stop = async () => {
-    child.kill("SIGTERM");
+  const stop = async (signal = "SIGTERM") => {
+    child.kill(signal);
     await ended;
   };
   const lines = createInterface({ input: child.stdout });

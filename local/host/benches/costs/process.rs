@@ -21,11 +21,11 @@ pub(crate) fn serve(root: &str) -> Result<()> {
     let settings: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    host::runtime()?.block_on(async {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let log = std::sync::Arc::new(|line: LogLine| {
-            let _ = writeln!(std::io::stderr().lock(), "{}", line.text);
+            // In one write, as `cargo stack` prints it.
+            let _ = std::io::stderr().lock().write_all(format!("{}\n", line.text).as_bytes());
         });
         let host = Host::bind(Options::new(root, listen, settings, log)).await?;
         println!("{} {}", host.local_addr(), host.handler_port());

@@ -14,7 +14,9 @@ use super::client::{Body, HandlerClient, USER_AGENT, empty, full, remove_hop_by_
 use super::limits::BODY_MAX_BYTES;
 use super::proxy::status;
 use crate::error::chain;
+use crate::faults::Fault;
 use crate::invocation::Invoker;
+use crate::invocation::invoker::DROPPED;
 use crate::invocation::record::Record;
 use crate::log::Level;
 
@@ -48,6 +50,15 @@ pub(crate) async fn forward(
             let error = invoker.time_out(&record, limit, pid);
             Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
         }),
+    };
+    let outcome = match (outcome, invoker.faults.take(record.function(), Fault::is_of_the_answer)) {
+        (Ok(_), Some(Fault::Timeout)) => {
+            let limit = invoker.function_timeout.unwrap_or_default();
+            let error = invoker.time_out(&record, limit, pid);
+            Err((StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        }
+        (Ok(_), Some(_)) => Err((StatusCode::INTERNAL_SERVER_ERROR, DROPPED.to_owned())),
+        (outcome, _) => outcome,
     };
     match outcome {
         Ok(response) => {

@@ -16,6 +16,7 @@ mod output;
 mod proxy;
 pub(crate) mod route;
 pub(crate) mod server;
+mod torn;
 
 pub(crate) use limits::BODY_MAX_BYTES;
 pub(crate) use server::{Mode, Server, ServerOptions};

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -18,7 +18,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::client::{Body, BodyError, empty, remove_hop_by_hop, stamp};
 use super::limits::IDLE_TIMEOUT;
+use super::torn::Torn;
 use crate::error::chain;
+use crate::faults::Fault;
 use crate::invocation::Invoker;
 use crate::invocation::record::Record;
 
@@ -74,6 +76,19 @@ pub(crate) async fn proxy(
         Ok(answer) => {
             let (mut parts, body) = answer.into_parts();
             remove_hop_by_hop(&mut parts.headers);
+            match invoker.faults.take(record.function(), Fault::is_of_the_answer) {
+                Some(Fault::Timeout) => {
+                    let why = limits.time_out(&record);
+                    record.failed(&why);
+                    return status(StatusCode::INTERNAL_SERVER_ERROR);
+                }
+                Some(_) => {
+                    // In chunks, so that an answer that breaks off is never taken for a whole one.
+                    parts.headers.remove(header::CONTENT_LENGTH);
+                    return Response::from_parts(parts, Torn::new(body, record).boxed_unsync());
+                }
+                None => {}
+            }
             Response::from_parts(parts, Streamed::new(body, record, limits).boxed_unsync())
         }
         Err(error) => {

@@ -304,6 +304,9 @@ impl Server {
                 Err(_) => return status(StatusCode::BAD_REQUEST),
             }
         } else {
+            if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+                self.warn_of_chunks(call.function);
+            }
             None
         };
         let function = Arc::clone(call.function);
@@ -322,6 +325,19 @@ impl Server {
 }
 
 impl Server {
+    fn warn_of_chunks(&self, function: &Function) {
+        let name = &function.name;
+        let cause = format!("A body in chunks did not reach function '{name}'");
+        self.invoker.log.sharp_edge(Level::Warning, &cause, || {
+            format!(
+                "A call of function '{name}' has a body without Content-Length, and as in Azure \
+                 the JSON envelope goes out without it. Fix: set \
+                 customHandler.enableProxyingHttpRequest in host.json, which hands on everything, \
+                 or have the callers announce the length."
+            )
+        });
+    }
+
     fn outputs(&self, function: &Function, answer: Answer) -> Response<Body> {
         let (log, name) = (&self.invoker.log, &function.name);
         if output::has_vain_status(function, &answer) {

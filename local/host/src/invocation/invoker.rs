@@ -37,6 +37,10 @@ const READY_WAITS: u32 = 4;
 /// the dead process again and burn its deliveries, which a broker in Azure is too far away for.
 const EXIT_NOTICE: Duration = Duration::from_millis(250);
 
+/// What a connection that was dropped on request looks like in the log.
+pub(crate) const DROPPED: &str =
+    "the connection was dropped in the middle of the answer, as was asked for";
+
 /// One invocation to make.
 pub(crate) struct Call<'a> {
     pub(crate) function: &'a Arc<Function>,
@@ -118,7 +122,9 @@ impl Invoker {
         record.note(Level::Information, format!("A fault was asked for: {fault:?}."));
         match fault {
             Fault::Pause { millis } => {
-                self.background.spawn(stand_still(pid, Duration::from_millis(millis)));
+                // It stands still before it is called, and until then the call waits.
+                let awakes = stand_still(pid, Duration::from_millis(millis)).await;
+                self.background.spawn(awakes);
             }
             Fault::Restart => {
                 self.handler.restart(pid);
@@ -230,6 +236,18 @@ impl Invoker {
         }
     }
 
+    fn warn_of_rejection(&self, function: &Function, why: &str) {
+        let name = &function.name;
+        let cause = format!("An answer of function '{name}' was rejected despite its status");
+        self.log.sharp_edge(Level::Warning, &cause, || {
+            format!(
+                "The handler says that 'Functions.{name}' has succeeded, and as in Azure the \
+                 invocation has failed all the same, after the work was done: {why}. Fix: answer \
+                 with Content-Type: application/json and a JSON object, {{}} at least."
+            )
+        });
+    }
+
     fn warn_of_burning(&self, function: &Function) {
         let Trigger::ServiceBus(trigger) = &function.trigger else { return };
         if !trigger.auto_complete {
@@ -319,8 +337,7 @@ impl Invoker {
             InvocationError::Broken(format!("the call failed: {}", chain(&error)))
         })?;
         if fault == Some(&Fault::Drop) {
-            let why = "the connection was dropped in the middle of the answer, as was asked for";
-            return Err(InvocationError::Broken(why.to_owned()));
+            return Err(InvocationError::Broken(DROPPED.to_owned()));
         }
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, ANSWER_MAX_BYTES)
@@ -339,7 +356,12 @@ impl Invoker {
                 }
                 Ok(answer)
             }
-            Verdict::Failure(why) => Err(InvocationError::Failed(why)),
+            Verdict::Failure(why) => {
+                if parts.status.is_success() {
+                    self.warn_of_rejection(call.function, &why);
+                }
+                Err(InvocationError::Failed(why))
+            }
             Verdict::Hang => {
                 let limit = match self.function_timeout {
                     Some(limit) => format!("until functionTimeout ({limit:?}), then kills it"),

@@ -76,6 +76,7 @@ impl Outputs {
     /// Writes every output there is a value for, also after one has failed. The error says which
     /// failed and what follows from that.
     pub(crate) async fn write(&self, source: Source<'_>, answer: &Answer) -> Result<(), String> {
+        self.warn_of_strangers(source.function, answer);
         let mut failed = Vec::new();
         for output in &source.function.outputs {
             let Some(value) = value_of(&output.name, source.function, answer) else { continue };
@@ -92,6 +93,23 @@ impl Outputs {
                 .to_owned(),
         );
         Err(failed.join("\n"))
+    }
+
+    /// Outputs that no binding asks for get lost without a word in Azure.
+    fn warn_of_strangers(&self, function: &Function, answer: &Answer) {
+        let known = |name: &str| function.outputs.iter().any(|output| output.name == name);
+        let names = answer.outputs.iter().flatten().map(|(name, _)| name);
+        for name in names.filter(|name| !known(name)) {
+            let function = &function.name;
+            let cause = format!("Function '{function}' answered with an unknown output '{name}'");
+            self.log.sharp_edge(Level::Warning, &cause, || {
+                format!(
+                    "Function '{function}' answered with a value for the output '{name}', and \
+                     {function}/function.json has no output binding of that name: as in Azure the \
+                     value is lost. Fix: use the name of the binding, or add one."
+                )
+            });
+        }
     }
 
     async fn write_one(

@@ -173,8 +173,8 @@ impl Supervisor {
                         self.line(
                             Level::Error,
                             "The handler exited with code 0. The host takes that as intended and \
-                             does not restart it: every invocation fails from now on. A handler \
-                             must not end by itself; exit with 1 to be restarted.",
+                             does not restart it: every invocation fails from now on. Fix: do not \
+                             end by yourself, or exit with 1 to be restarted.",
                         );
                         self.status.send_replace(HandlerStatus::Exited);
                         stop.cancelled().await;

@@ -129,7 +129,8 @@ async fn a_failed_page_is_skipped_and_that_is_said_once() {
     let log = host.stop().await;
     let warnings: Vec<String> =
         log.at(Level::Warning).into_iter().filter(|text| text.contains("skipped")).collect();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert_eq!(warnings.len(), 2, "explained once, and counted: {warnings:?}");
+    assert!(warnings[1].ends_with("which has no retry policy: 2 times in all."), "{warnings:?}");
     for part in ["has no retry policy", "range 0 of shop/orders", "Relay/function.json"] {
         assert!(warnings[0].contains(part), "{part} in {}", warnings[0]);
     }

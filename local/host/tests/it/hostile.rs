@@ -229,19 +229,3 @@ async fn each_broken_function_says_what_to_do_and_the_others_run() {
     }
     assert!(errors.matches("  fix: ").count() >= 7, "{errors}");
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sharp_edges_are_explained_once_and_counted() {
-    let app = App::new(|host| host["customHandler"]["enableProxyingHttpRequest"] = json!(false));
-    let host = app.http("Work", "work").start().await;
-    let answer = json!({ "answer": { "Outputs": { "res": { "status": 201, "body": "b" } } } });
-    for _ in 0..12 {
-        let answer = call(host.address, "POST /api/work", &answer.to_string()).await;
-        assert_eq!((answer.status, answer.body.as_str()), (200, "b"), "'status' has no effect");
-    }
-    let warnings = host.stop().await.at(Level::Warning);
-    let about = |text: &str| warnings.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(about("Fix: call it 'statusCode'"), 1, "{warnings:#?}");
-    assert_eq!(about("answered with 'status': 10 times by now."), 1, "{warnings:#?}");
-    assert_eq!(about("answered with 'status': 12 times in all."), 1, "{warnings:#?}");
-}

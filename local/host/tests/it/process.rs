@@ -64,7 +64,8 @@ async fn exit_200_is_free_and_exit_0_is_final() {
     host.status(HandlerStatus::Exited).await;
     // Not restarted: every later call fails, after the connect attempts.
     assert_eq!(call(host.address, "GET /api/exit/1", "").await.status, 500);
-    host.log.wait_for("exited with code 0", 1).await;
+    let last = host.log.wait_for("exited with code 0", 1).await;
+    assert!(last[0].text.contains("Fix: "), "{last:?}");
     host.stop().await;
 }
 

@@ -58,6 +58,18 @@ impl Wire {
         }
     }
 
+    /// Everything until the peer closes the connection, or says that it will with its answer.
+    pub(crate) async fn until_closed(&mut self) -> String {
+        loop {
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await.unwrap();
+            let shown = String::from_utf8_lossy(&self.buffer).into_owned();
+            let is_whole = shown.contains("content-length: 0\r\n") && shown.ends_with("\r\n\r\n");
+            if is_whole || !matches!(read, Ok(1..)) {
+                return shown;
+            }
+        }
+    }
+
     /// Reads one answer with a length or in chunks.
     pub(crate) async fn answer(&mut self) -> Answer {
         let head = self.until("\r\n\r\n").await;

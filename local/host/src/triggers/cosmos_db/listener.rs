@@ -19,7 +19,7 @@ use super::balance::{self, Claim};
 use super::feed::{Feed, Position};
 use super::lease::{Lease, Leases};
 use super::link::Link;
-use super::range::{AWAY_MAX, AWAY_MIN, Left, Range, Skipped};
+use super::range::{AWAY_MAX, AWAY_MIN, Left, Range};
 use crate::bindings::Function;
 use crate::config::cosmos::{CosmosDbTrigger, FirstStart};
 use crate::log::{Level, Logger};
@@ -32,7 +32,6 @@ pub(super) struct Listener {
     /// Owner of the leases held here; another one in every process.
     me: Arc<str>,
     link: Arc<Link>,
-    skipped: Arc<Skipped>,
     monitored: Account,
     leased: Account,
 }
@@ -71,7 +70,6 @@ impl Listener {
             trigger,
             me: Uuid::new_v4().to_string().into(),
             link,
-            skipped: Arc::default(),
             monitored,
             leased,
         }
@@ -304,7 +302,6 @@ impl Listener {
             feed: session.feed.clone(),
             leases: session.leases.clone(),
             link: Arc::clone(&self.link),
-            skipped: Arc::clone(&self.skipped),
             lease: Mutex::new(lease),
             written: std::sync::Mutex::new(written),
             range: range.to_owned(),

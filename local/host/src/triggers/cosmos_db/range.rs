@@ -1,7 +1,6 @@
 //! One partition key range, while its lease is held: poll, invoke, checkpoint, and again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -34,18 +33,10 @@ pub(super) struct Range {
     pub(super) feed: Feed,
     pub(super) leases: Leases,
     pub(super) link: Arc<Link>,
-    pub(super) skipped: Arc<Skipped>,
     pub(super) lease: Mutex<Lease>,
     /// When the lease was last written, at the earliest.
     pub(super) written: std::sync::Mutex<Instant>,
     pub(super) range: String,
-}
-
-/// Which causes of skipped pages have been told already.
-#[derive(Debug, Default)]
-pub(super) struct Skipped {
-    without_policy: AtomicBool,
-    policy_exhausted: AtomicBool,
 }
 
 /// Why a range is not processed here any more.
@@ -171,12 +162,11 @@ impl Range {
         }
     }
 
-    /// Says, once per cause, that failed pages are not delivered again.
+    /// Says that failed pages are not delivered again.
     fn skip(&self, count: usize) {
         let name = &self.function.name;
-        let (told, why, fix) = match self.function.retry {
+        let (why, fix) = match self.function.retry {
             None => (
-                &self.skipped.without_policy,
                 "has no retry policy".to_owned(),
                 format!(
                     "add \"retry\": {{ \"strategy\": \"fixedDelay\", \"maxRetryCount\": -1, \
@@ -185,7 +175,6 @@ impl Range {
                 ),
             ),
             Some(policy) => (
-                &self.skipped.policy_exhausted,
                 format!("has used up its {} retries", policy.most.unwrap_or_default()),
                 format!(
                     "set retry.maxRetryCount to -1 in {name}/function.json, which holds the range \
@@ -193,19 +182,16 @@ impl Range {
                 ),
             ),
         };
-        if told.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        self.link.line(
-            Level::Warning,
+        let cause = format!("A page of changes was skipped by function '{name}', which {why}");
+        self.invoker.log.sharp_edge(Level::Warning, &cause, || {
             format!(
                 "Function '{name}' failed and {why}: a page of {count} changes of {} is skipped, \
                  as in Azure, where the lease moves on. They are lost for this function, and so \
                  is every page that fails later. Fix: {fix}; or let the function note what it \
                  cannot process, and succeed.",
                 self.name()
-            ),
-        );
+            )
+        });
     }
 
     /// Records that everything up to `continuation` is processed, for as long as it takes.

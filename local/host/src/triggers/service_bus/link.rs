@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::request::RequestLink;
 use super::sas;
-use super::verdicts::{Tapped, Verdict};
+use super::verdicts::{Notice, Tapped};
 use super::wire;
 use crate::bindings::ServiceBusTrigger;
 use crate::config::connection::ServiceBusConnection;
@@ -65,7 +65,7 @@ pub(crate) struct Link {
     pub(crate) refresh_at: Instant,
     /// For the management task; taken once.
     pub(crate) managing: Option<SessionHandle<()>>,
-    pub(crate) verdicts: mpsc::Receiver<Verdict>,
+    pub(crate) notices: mpsc::Receiver<Notice>,
 }
 
 /// What messages come out of.
@@ -99,7 +99,7 @@ impl Link {
     }
 
     async fn connect(trigger: &ServiceBusTrigger, now: OffsetDateTime) -> Result<Self, LinkError> {
-        let (stream, verdicts) = Tapped::new(dial(&trigger.connection).await?);
+        let (stream, notices) = Tapped::new(dial(&trigger.connection).await?);
         let mut connection = open(&trigger.connection, stream).await?;
         let mut tokens = begin(&mut connection).await?;
         let mut cbs = RequestLink::attach(&mut tokens, "$cbs")
@@ -109,7 +109,7 @@ impl Link {
         let receiving = begin(&mut connection).await?;
         let managing = Some(begin(&mut connection).await?);
         let refresh_at = Instant::now() + TOKEN_REFRESH;
-        Ok(Self { connection, receiving, _tokens: tokens, cbs, refresh_at, managing, verdicts })
+        Ok(Self { connection, receiving, _tokens: tokens, cbs, refresh_at, managing, notices })
     }
 
     /// Starts to receive from the whole entity.

@@ -22,11 +22,12 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::super::Shared;
+use super::drain::Drain;
 use super::link::{Granted, Intake, Link, LinkError, condition};
 use super::management::{Disposition, LockError, Locked, Management};
 use super::message::{self, Message};
 use super::renewal::{self, Lock};
-use super::verdicts::{VERDICTS_MAX, Verdict};
+use super::verdicts::{NOTICES_MAX, Notice, Verdict};
 use super::wire;
 use crate::bindings::{Cardinality, Function, ServiceBusTrigger};
 use crate::invocation::record::{Record, reason};
@@ -227,24 +228,30 @@ impl Listener {
         let keeping = self.keep_session(intake.session.take(), &log);
         tokio::pin!(keeping);
         let receiver = &mut intake.receiver;
-        let mut stopping = false;
+        let mut drain = Drain::default();
         let mut settling: HashMap<u32, String> = HashMap::new();
         self.last_received = Instant::now();
         let left = loop {
-            if stopping && self.running.is_empty() {
-                self.release_waiting(receiver).await;
+            let stopping = drain.has_begun();
+            if self.running.is_empty() && drain.is_over() {
                 self.management.send_replace(None);
                 break Left::Stopped;
             }
-            if let Err(why) = self.grant(receiver, stopping).await {
+            if !stopping && let Err(why) = self.grant(receiver).await {
                 break self.broken(why);
             }
             let batch_due = self.batch_due(stopping);
             let idle_at = self.idle_at(stopping);
             let refresh_at = link.refresh_at;
+            let drain_until = drain.until().filter(|_| self.running.is_empty());
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !stopping => stopping = true,
+                () = stop.cancelled(), if !stopping => {
+                    self.release_waiting(receiver).await;
+                    if let Err(why) = drain.begin(receiver).await {
+                        break self.broken(why);
+                    }
+                }
                 Some(ended) = self.running.join_next_with_id() => {
                     let (held, succeeded) = self.ended(ended);
                     self.last_received = Instant::now();
@@ -252,7 +259,11 @@ impl Listener {
                         break self.broken(why);
                     }
                 }
-                Some(verdict) = link.verdicts.recv() => self.note(&verdict, &mut settling),
+                Some(notice) = link.notices.recv() => match notice {
+                    Notice::Verdict(verdict) => self.note(&verdict, &mut settling),
+                    Notice::Drained { last } => drain.ended(last),
+                },
+                () = sleep_until(drain_until.unwrap_or(refresh_at)), if drain_until.is_some() => {}
                 () = sleep_until(refresh_at) => {
                     if let Err(error) = link.refresh(&self.trigger, self.now()).await {
                         break self.broken(error.to_string());
@@ -266,12 +277,16 @@ impl Listener {
                     break Left::SessionOver;
                 }
                 delivery = receiver.recv::<Body<Value>>() => match delivery {
-                    Ok(delivery) if stopping => {
-                        // Given back without counting as a failed delivery.
-                        let _ = receiver.release(&delivery).await;
+                    Ok(delivery) => {
+                        drain.received(*delivery.delivery_id());
+                        match stopping {
+                            // Given back without counting as a failed delivery.
+                            true => drop(receiver.release(&delivery).await),
+                            false => self.received(&delivery),
+                        }
                     }
-                    Ok(delivery) => self.received(&delivery),
                     Err(RecvError::MessageDecode(error)) => {
+                        drain.received(error.info.delivery_id());
                         let why = format!("A message is abandoned, it cannot be read: {error}");
                         self.line(Level::Error, why);
                         let _ = receiver.modify(error.info, abandoned()).await;
@@ -339,15 +354,15 @@ impl Listener {
         if condition(error) != SESSION_LOCK_LOST {
             return false;
         }
-        self.line(
-            Level::Warning,
+        let cause = format!("A session of function '{}' was taken away", self.function.name);
+        self.shared.invoker.log.sharp_edge(Level::Warning, &cause, || {
             format!(
                 "The lock of session '{id}' of {} is lost. What is not settled by now is delivered \
                  again. Fix: be done with a session within maxAutoLockRenewalDuration ({:?}), or \
                  raise it.",
                 self.trigger.entity, self.shared.service_bus.max_auto_lock_renewal
-            ),
-        );
+            )
+        });
         true
     }
 
@@ -377,7 +392,7 @@ impl Listener {
     }
 
     /// Lets the broker send as many messages as there are free slots.
-    async fn grant(&self, receiver: &mut Receiver, stopping: bool) -> Result<(), String> {
+    async fn grant(&self, receiver: &mut Receiver) -> Result<(), String> {
         let slots = match self.trigger.sessions {
             true => self.shared.service_bus.max_calls_per_session,
             false => self.shared.service_bus.max_concurrent_calls,
@@ -385,7 +400,6 @@ impl Listener {
         let busy = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
         let credit = receiver.credit();
         let (free, step) = match self.trigger.cardinality {
-            _ if stopping => (0, 1),
             // A quarter at a time: one flow frame for several messages, and never none at all.
             Cardinality::One => (slots.saturating_sub(busy), slots.div_ceil(4)),
             // One batch at a time. Credit is not taken back: messages may be on their way for it,
@@ -531,11 +545,9 @@ impl Listener {
                 continue;
             }
             if *held.until.borrow() < self.now() {
-                let name = &held.name;
-                let text = format!("The lock of {name} has expired before its invocation ended.");
-                self.line(Level::Warning, text);
+                self.warn_of_expiry(&held);
             }
-            if settling.len() >= VERDICTS_MAX {
+            if settling.len() >= NOTICES_MAX {
                 settling.clear();
             }
             settling.insert(held.info.delivery_id(), held.name);
@@ -546,6 +558,19 @@ impl Listener {
             sent.map_err(|error| format!("the link broke: {error}"))?;
         }
         Ok(())
+    }
+
+    fn warn_of_expiry(&self, held: &Held) {
+        let cause = format!("A lock expired under function '{}'", self.function.name);
+        self.shared.invoker.log.sharp_edge(Level::Warning, &cause, || {
+            format!(
+                "The lock of {} has expired before its invocation ended: what it did stands, and \
+                 the message is delivered again all the same, as in Azure. Fix: end within \
+                 extensions.serviceBus.maxAutoLockRenewalDuration ({:?}), which is not applied to \
+                 batches, and do nothing twice for one message.",
+                held.name, self.shared.service_bus.max_auto_lock_renewal
+            )
+        });
     }
 
     /// The delivery is gone with its connection; its lock may not be.

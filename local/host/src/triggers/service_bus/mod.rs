@@ -7,6 +7,7 @@
 //! With sessions it is one connection per session held, and the lock is the session's.
 //! References: `ServiceBusListener`, `MessageProcessor` of the Service Bus extension.
 
+mod drain;
 mod link;
 mod listener;
 mod management;

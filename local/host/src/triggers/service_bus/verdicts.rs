@@ -1,13 +1,14 @@
-//! What the broker says to a settlement, read off the wire.
+//! What the broker says to a settlement and to a drain, read off the wire.
 //!
 //! Under `rcv-settle-mode` second the broker answers each disposition, and `rejected` with an error
-//! in that answer means that the settlement was refused, most often because the lock is lost. The
-//! AMQP client takes the answer as the end of the delivery and hides its content, so this wrapper
-//! around the socket looks at incoming disposition frames on their way to the client. It changes
-//! nothing and understands nothing else.
+//! in that answer means that the settlement was refused, most often because the lock is lost. A
+//! link that is drained gets a `flow` once everything is sent that comes for its credit. The AMQP
+//! client hides both, so this wrapper around the socket looks at incoming frames on their way to
+//! the client. It changes nothing and understands nothing else.
 //!
-//! Reference: AMQP 1.0 part 2, sections 2.3 (framing) and 2.7.6 (disposition).
+//! Reference: AMQP 1.0 part 2, sections 2.3 (framing), 2.6.7 (flow control) and 2.7 (performatives).
 
+use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -18,11 +19,19 @@ use tokio::sync::mpsc;
 /// A disposition is far smaller; the rest of a larger frame is skipped.
 const FRAME_KEPT_BYTES: usize = 4 * 1024;
 
-/// Verdicts that may wait to be read. Beyond that they are dropped: they only explain.
-pub(crate) const VERDICTS_MAX: usize = 1024;
+/// Notices that may wait to be read. Beyond that they are dropped: verdicts only explain, and nobody
+/// waits for the end of a drain for long.
+pub(crate) const NOTICES_MAX: usize = 1024;
+
+/// Links of the peer that are kept apart. The host has four on a connection.
+const LINKS_MAX: usize = 64;
 
 const FRAME_HEADER_BYTES: usize = 8;
+const ATTACH: u64 = 0x12;
+const FLOW: u64 = 0x13;
+const TRANSFER: u64 = 0x14;
 const DISPOSITION: u64 = 0x15;
+const DETACH: u64 = 0x16;
 const REJECTED: u64 = 0x25;
 const ERROR: u64 = 0x1d;
 
@@ -35,18 +44,30 @@ pub(crate) struct Verdict {
     pub(crate) refused: Option<String>,
 }
 
-/// A stream that reports the verdicts that pass through it.
+/// What is worth a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// An answer to a settlement.
+    Verdict(Verdict),
+    /// Nothing more comes over a link that was drained.
+    Drained {
+        /// The last delivery that was sent over it, if there was one.
+        last: Option<u32>,
+    },
+}
+
+/// A stream that reports the notices that pass through it.
 #[derive(Debug)]
 pub(crate) struct Tapped<S> {
     stream: S,
     frames: Frames,
-    verdicts: mpsc::Sender<Verdict>,
+    notices: mpsc::Sender<Notice>,
 }
 
 impl<S> Tapped<S> {
-    pub(crate) fn new(stream: S) -> (Self, mpsc::Receiver<Verdict>) {
-        let (verdicts, seen) = mpsc::channel(VERDICTS_MAX);
-        (Self { stream, frames: Frames::default(), verdicts }, seen)
+    pub(crate) fn new(stream: S) -> (Self, mpsc::Receiver<Notice>) {
+        let (notices, seen) = mpsc::channel(NOTICES_MAX);
+        (Self { stream, frames: Frames::default(), notices }, seen)
     }
 }
 
@@ -59,9 +80,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tapped<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let verdicts = &this.verdicts;
-        this.frames.feed(&buffer.filled()[before..], |verdict| {
-            let _ = verdicts.try_send(verdict);
+        let notices = &this.notices;
+        this.frames.feed(&buffer.filled()[before..], |notice| {
+            let _ = notices.try_send(notice);
         });
         Poll::Ready(Ok(()))
     }
@@ -103,10 +124,12 @@ struct Frames {
     kept: Vec<u8>,
     /// Bytes of the present frame that are still to come and are not kept.
     skip: usize,
+    /// The last delivery over each link, by channel and handle.
+    links: HashMap<(u16, u32), Option<u32>>,
 }
 
 impl Frames {
-    fn feed(&mut self, mut bytes: &[u8], mut report: impl FnMut(Verdict)) {
+    fn feed(&mut self, mut bytes: &[u8], mut report: impl FnMut(Notice)) {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -125,10 +148,8 @@ impl Frames {
             if self.kept.len() < size.min(FRAME_KEPT_BYTES) {
                 continue;
             }
-            if size <= FRAME_KEPT_BYTES
-                && let Some(verdict) = verdict(&self.kept)
-            {
-                report(verdict);
+            if let Some(notice) = self.notice() {
+                report(notice);
             }
             self.skip = size - self.kept.len();
             self.kept.clear();
@@ -144,16 +165,58 @@ impl Frames {
         let size = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
         Some(size.max(FRAME_HEADER_BYTES))
     }
+
+    /// What the frame says whose head is kept.
+    fn notice(&mut self) -> Option<Notice> {
+        let offset = usize::from(*self.kept.get(4)?) * 4;
+        let channel = u16::from_be_bytes(self.kept.get(6..8)?.try_into().ok()?);
+        let mut reader = Reader(self.kept.get(offset..)?);
+        if *self.kept.get(5)? != 0 {
+            return None;
+        }
+        let performative = reader.descriptor()?;
+        let mut fields = reader.list()?;
+        match performative {
+            DISPOSITION => verdict(fields).map(Notice::Verdict),
+            ATTACH => {
+                fields.skip_text()?;
+                let handle = fields.number()?;
+                if self.links.len() < LINKS_MAX {
+                    self.links.insert((channel, handle), None);
+                }
+                None
+            }
+            TRANSFER => {
+                let last = self.links.get_mut(&(channel, fields.number()?))?;
+                // Only the first frame of a delivery has its id.
+                if let Some(id) = fields.number_or_null()? {
+                    *last = Some(id);
+                }
+                None
+            }
+            DETACH => {
+                self.links.remove(&(channel, fields.number()?));
+                None
+            }
+            FLOW => {
+                // The windows of the session.
+                for _ in 0..4 {
+                    fields.number_or_null()?;
+                }
+                let last = *self.links.get(&(channel, fields.number()?))?;
+                // delivery-count, link-credit, available
+                for _ in 0..3 {
+                    fields.number_or_null()?;
+                }
+                fields.flag()?.then_some(Notice::Drained { last })
+            }
+            _ => None,
+        }
+    }
 }
 
-/// The verdict in a complete frame, if it is a disposition by the sending side.
-fn verdict(frame: &[u8]) -> Option<Verdict> {
-    let offset = usize::from(*frame.get(4)?) * 4;
-    let mut reader = Reader(frame.get(offset..)?);
-    if *frame.get(5)? != 0 || reader.descriptor()? != DISPOSITION {
-        return None;
-    }
-    let mut fields = reader.list()?;
+/// The verdict of a disposition, if that is one by the sending side.
+fn verdict(mut fields: Reader<'_>) -> Option<Verdict> {
     // role: true is the receiving side.
     if fields.flag()? {
         return None;
@@ -164,7 +227,7 @@ fn verdict(frame: &[u8]) -> Option<Verdict> {
     Some(Verdict { first, last, refused: fields.refusal() })
 }
 
-/// A cursor over encoded AMQP values, as far as a disposition needs them.
+/// A cursor over encoded AMQP values, as far as these performatives need them.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -207,6 +270,15 @@ impl<'a> Reader<'a> {
             _ => return None,
         };
         self.take(length).map(Reader)
+    }
+
+    fn skip_text(&mut self) -> Option<()> {
+        let length = match self.byte()? {
+            0xa1 => usize::from(self.byte()?),
+            0xb1 => usize::try_from(self.word()?).ok()?,
+            _ => return None,
+        };
+        self.take(length).map(drop)
     }
 
     fn flag(&mut self) -> Option<bool> {
@@ -299,14 +371,71 @@ mod tests {
                 refused: Some("com.microsoft:message-lock-lost".to_owned()),
             },
             Verdict { first: 7, last: 7, refused: None },
-        ];
+        ]
+        .map(Notice::Verdict);
         for size in [1, 2, 3, 7, 8, 9, 64, 5000, stream.len()] {
             let (mut frames, mut seen) = (Frames::default(), Vec::new());
             for piece in stream.chunks(size) {
-                frames.feed(piece, |verdict| seen.push(verdict));
+                frames.feed(piece, |notice| seen.push(notice));
             }
             assert_eq!(seen, expected, "in pieces of {size}");
             assert_eq!((frames.kept.len(), frames.skip), (0, 0));
+        }
+    }
+
+    /// A performative with these fields, each of them encoded.
+    fn performative(code: u8, fields: &[&[u8]]) -> Vec<u8> {
+        let (count, fields) = (u8::try_from(fields.len()).unwrap(), fields.concat());
+        let length = u8::try_from(fields.len() + 1).unwrap();
+        [&[0x00, 0x53, code, 0xc0, length, count][..], &fields].concat()
+    }
+
+    #[test]
+    fn the_end_of_a_drain_names_the_last_delivery_of_its_link() {
+        const NULL: &[u8] = &[0x40];
+        let (name, handle, other) = (&[0xa1, 1, b'r'][..], &[0x52, 4][..], &[0x43][..]);
+        let attach = |handle| frame(&performative(0x12, &[name, handle]));
+        let transfer = |handle, id: &[u8], payload: usize| {
+            frame(&[performative(0x14, &[handle, id]), vec![7; payload]].concat())
+        };
+        let flow = |handle, drain: u8| {
+            let window = [0x70, 0, 0, 8, 0];
+            let fields = [
+                &[0x52, 1][..],
+                &window,
+                &[0x52, 2],
+                &window,
+                handle,
+                &[0x52, 9],
+                &[0x43],
+                NULL,
+                &[drain],
+            ];
+            frame(&performative(0x13, &fields))
+        };
+        let stream = [
+            attach(handle),
+            attach(other),
+            flow(handle, 0x41),
+            transfer(handle, &[0x52, 5], FRAME_KEPT_BYTES * 2),
+            transfer(handle, NULL, 100),
+            transfer(other, &[0x52, 6], 1),
+            flow(handle, 0x42),
+            flow(NULL, 0x41),
+            flow(handle, 0x41),
+            frame(&performative(0x16, &[handle])),
+            flow(handle, 0x41),
+            attach(handle),
+            flow(handle, 0x41),
+        ]
+        .concat();
+        let expected = [None, Some(5), None].map(|last| Notice::Drained { last });
+        for size in [1, 7, 64, 5000, stream.len()] {
+            let (mut frames, mut seen) = (Frames::default(), Vec::new());
+            for piece in stream.chunks(size) {
+                frames.feed(piece, |notice| seen.push(notice));
+            }
+            assert_eq!(seen, expected, "in pieces of {size}");
         }
     }
 
@@ -314,7 +443,8 @@ mod tests {
     fn garbage_is_survived() {
         for seed in 0_u32..2_000 {
             let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-            let mut bytes = frame(&[0x00, 0x53, 0x15]);
+            let performative = [0x12, 0x13, 0x14, 0x15, 0x16][seed as usize % 5];
+            let mut bytes = frame(&[0x00, 0x53, performative]);
             bytes.extend((0..40).map(|_| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 state.to_be_bytes()[0]
