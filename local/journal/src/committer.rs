@@ -22,7 +22,8 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Committer {
-        Committer { shared, segment: None, last: None, pace: Pace::default() }
+        let pace = Pace::new(shared.options.fsync);
+        Committer { shared, segment: None, last: None, pace }
     }
 
     /// Writes until the log is closed or the disk fails.

@@ -39,6 +39,9 @@ pub const PACE_RECORDS_PER_MS: f64 = 30.0;
 /// message may take.
 pub const PACE_US: u64 = 1_000;
 
+/// The same for writes that do not wait for the disk, and so cost less.
+pub const PACE_UNSYNCED_US: u64 = 300;
+
 /// Records that make a write worth it at once, unless the last one had more.
 pub const PACE_RECORDS_MIN: u64 = 48;
 

@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{PACE_RECORDS_MIN, PACE_RECORDS_PER_MS, PACE_US, PACE_WRITES};
+use crate::limits::{
+    PACE_RECORDS_MIN, PACE_RECORDS_PER_MS, PACE_UNSYNCED_US, PACE_US, PACE_WRITES,
+};
 use crate::log::Position;
 
 /// What the last writes had in them, and when the last one began.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pace {
+    /// From the beginning of one write to that of the next, at least.
+    every: Duration,
     begun: Option<Instant>,
     last: Position,
     /// Records and time of the last writes, the older ones counting less.
@@ -16,6 +20,12 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
+    /// Before the first write. Those with a sync cost more.
+    pub(crate) fn new(sync: bool) -> Pace {
+        let every = Duration::from_micros(if sync { PACE_US } else { PACE_UNSYNCED_US });
+        Pace { every, begun: None, last: 0, records: 0.0, time: Duration::ZERO }
+    }
+
     /// A write of so many records begins.
     pub(crate) fn begin(&mut self, now: Instant, records: Position) {
         let since = self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
@@ -30,7 +40,7 @@ impl Pace {
         let since = now.saturating_duration_since(self.begun?);
         // A pause counts as well, before there is a write after it.
         let most = (self.time + since).as_secs_f64() * 1_000.0 * PACE_RECORDS_PER_MS;
-        (self.records >= most).then(|| Duration::from_micros(PACE_US).saturating_sub(since))
+        (self.records >= most).then(|| self.every.saturating_sub(since))
     }
 
     /// How many records end that wait: those whom the last write has answered may all be back.
@@ -47,7 +57,7 @@ mod tests {
 
     /// A pace after writes of so many records each, `every` apart; the moment of the last one.
     fn after(writes: u32, records: Position, every: Duration) -> (Pace, Instant) {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        let (mut pace, mut now) = (Pace::new(true), Instant::now());
         for _ in 0..writes {
             now += every;
             pace.begin(now, records);
@@ -57,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_a_load_waits() {
-        assert_eq!(Pace::default().rest(Instant::now()), None);
+        assert_eq!(Pace::new(true).rest(Instant::now()), None);
         // One client that waits for every answer: each record a write.
         let (pace, now) = after(100, 1, MS / 10);
         assert_eq!(pace.rest(now + MS / 10), None);
