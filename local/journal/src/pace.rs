@@ -35,12 +35,14 @@ impl Pace {
         (self.begun, self.last) = (Some(now), records);
     }
 
-    /// For how long the next write may wait for more; `None` when the load is no reason to.
+    /// For how long the next write may wait for more; `None` when the load is no reason to, or the
+    /// last one took as long.
     pub(crate) fn rest(&self, now: Instant) -> Option<Duration> {
         let since = now.saturating_duration_since(self.begun?);
         // A pause counts as well, before there is a write after it.
         let most = (self.time + since).as_secs_f64() * 1_000.0 * PACE_RECORDS_PER_MS;
-        (self.records >= most).then(|| self.every.saturating_sub(since))
+        let rest = self.every.saturating_sub(since);
+        (self.records >= most && !rest.is_zero()).then_some(rest)
     }
 
     /// How many records end that wait: those whom the last write has answered may all be back.
@@ -73,7 +75,7 @@ mod tests {
         assert_eq!(pace.rest(now + MS / 10), None);
         let (pace, now) = after(100, 10, MS / 5);
         assert_eq!(pace.rest(now + MS / 5), Some(MS * 4 / 5));
-        assert_eq!(pace.rest(now + MS), Some(Duration::ZERO));
+        assert_eq!(pace.rest(now + MS), None);
         assert_eq!(pace.rest(now + 10 * MS), None);
     }
 
