@@ -216,8 +216,6 @@ pub(crate) const ADMIN_BODY_BYTES_MAX: usize = 262_144;
 /// Entries on one page of the administration API, as in the service.
 pub(crate) const ADMIN_PAGE_ENTRIES_MAX: usize = 100;
 
-/// Nesting of an XML document; descriptions have six levels.
-pub(crate) const XML_DEPTH_MAX: usize = 16;
-
-/// Elements of an XML document; a description has some fifty, a filter's properties add more.
-pub(crate) const XML_ELEMENTS_MAX: usize = 5_000;
+/// An XML document: descriptions have six levels and some fifty elements, a filter's properties add
+/// more.
+pub(crate) const XML_BOUNDS: xml::Bounds = xml::Bounds { depth: 16, elements: 5_000 };

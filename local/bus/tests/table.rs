@@ -31,7 +31,10 @@ fn every_proof_in_the_table_is_a_test() {
                 _ => {
                     source.contains(&format!("test(\"{name}\"")) || {
                         // Titles that a table of cases gives.
+                        let (case, rest) = name.split_once(' ').unwrap_or_default();
                         source.contains(&format!("[\"{name}\"")) && source.contains("test(name")
+                            || source.contains(&format!("\n  {case}: {{"))
+                                && source.contains(&format!("test(`${{name}} {rest}`"))
                     }
                 }
             };

@@ -9,6 +9,7 @@ use crate::error::Failed;
 use crate::format::FileId;
 use crate::limits::{BUFFER_BYTES_KEPT_MAX, GATHER_QUIET_US, GATHER_SHARE, GATHER_US_MAX};
 use crate::log::{Batch, Position, Shared, Waiting};
+use crate::pace::Pace;
 
 pub(crate) struct Committer {
     shared: Arc<Shared>,
@@ -16,22 +17,25 @@ pub(crate) struct Committer {
     segment: Option<(u32, File)>,
     /// The last write with a sync: how many records it had, how long it took and when it ended.
     last: Option<(Position, Duration, Instant)>,
+    pace: Pace,
 }
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Committer {
-        Committer { shared, segment: None, last: None }
+        let pace = Pace::new(shared.options.fsync);
+        Committer { shared, segment: None, last: None, pace }
     }
 
     /// Writes until the log is closed or the disk fails.
     pub(crate) fn run(mut self) {
         while let Some(batch) = self.next() {
             let begun = Instant::now();
+            let records = batch.last - self.shared.durable.borrow().position;
+            self.pace.begin(begun, records);
             let result = self.write(&batch);
             if self.shared.options.fsync {
-                let before = self.shared.durable.borrow().position;
                 let ended = Instant::now();
-                self.last = Some((batch.last - before, ended - begun, ended));
+                self.last = Some((records, ended - begun, ended));
             }
             let failed = result.err().map(|error| Failed(Arc::new(error)));
             let position = batch.last;
@@ -61,7 +65,10 @@ impl Committer {
                 return None;
             }
             if waiting.full.is_empty() && !waiting.open.is_empty() {
-                waiting = self.gather(waiting);
+                waiting = match self.pace.rest(Instant::now()) {
+                    Some(rest) => self.keep_pace(waiting, rest),
+                    None => self.gather(waiting),
+                };
                 waiting.close_batch(self.shared.options.segment_bytes, false);
             }
             if let Some(mut batch) = waiting.full.pop_front() {
@@ -75,6 +82,26 @@ impl Committer {
             }
             waiting.tell_at = Some(waiting.position + 1);
             waiting = self.shared.work.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Under load, lets a write become large enough to be worth what it costs everybody.
+    fn keep_pace<'a>(
+        &self,
+        mut waiting: MutexGuard<'a, Waiting>,
+        rest: Duration,
+    ) -> MutexGuard<'a, Waiting> {
+        let wanted = self.shared.durable.borrow().position + self.pace.records();
+        let until = Instant::now() + rest;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let enough = waiting.position >= wanted || !waiting.full.is_empty();
+            if enough || waiting.closing || left.is_zero() {
+                return waiting;
+            }
+            waiting.tell_at = Some(wanted);
+            let waited = self.shared.work.wait_timeout(waiting, left);
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -52,6 +52,7 @@ mod error;
 mod format;
 pub mod limits;
 mod log;
+mod pace;
 mod read;
 mod repair;
 mod snapshot;

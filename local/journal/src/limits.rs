@@ -29,5 +29,24 @@ pub const GATHER_SHARE: u32 = 2;
 /// Without a record for so long nothing more is waited for, in microseconds.
 pub const GATHER_QUIET_US: u64 = 150;
 
+/// The load, in records a millisecond, from which on writes keep a pace: what one client that waits
+/// for every answer does not reach.
+pub const PACE_RECORDS_PER_MS: f64 = 30.0;
+
+/// Under such a load, how long after the one before the next write begins at the earliest, in
+/// microseconds. Every write and what it wakes cost the same however little is in it; many small
+/// ones take the processor from those who wait for them. Small against the few milliseconds that a
+/// message may take.
+pub const PACE_US: u64 = 1_000;
+
+/// The same for writes that do not wait for the disk, and so cost less.
+pub const PACE_UNSYNCED_US: u64 = 300;
+
+/// Records that make a write worth it at once, unless the last one had more.
+pub const PACE_RECORDS_MIN: u64 = 48;
+
+/// Over how many writes the load is averaged.
+pub const PACE_WRITES: u32 = 16;
+
 /// Zeros at the end of a file that count as never written: a sector.
 pub const ZEROS_BYTES_MIN: usize = 512;

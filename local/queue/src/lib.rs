@@ -12,7 +12,6 @@ mod durable;
 pub mod limits;
 mod rest;
 pub mod store;
-mod xml;
 
 pub use auth::{EMULATOR_ACCOUNT, EMULATOR_KEY};
 pub use listener::{Clock, ServeError};

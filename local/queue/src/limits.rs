@@ -13,8 +13,9 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// long on the wire, when each character is written as an entity such as `&quot;`.
 pub const MAX_REQUEST_BYTES: usize = 512 * 1024;
 
-/// Deepest element of a request body. The deepest that the service knows is four levels down.
-pub const MAX_XML_DEPTH: usize = 16;
+/// The largest body in XML: what the service knows goes four levels down, and its rules and policies
+/// take some hundred elements.
+pub const XML_BOUNDS: xml::Bounds = xml::Bounds { depth: 16, elements: 1_000 };
 
 /// Messages handed out or shown by one request. Published limit.
 pub const MAX_MESSAGES_PER_REQUEST: usize = 32;

@@ -93,7 +93,7 @@ test("messages and dead letters are forwarded", () =>
       }))));
 
 test("a wrong key is refused", async () => {
-  const text = connectionString(ready.adminAddress).replace("SAS_KEY_VALUE", "wrong");
+  const text = connectionString(ready.adminAddress, { key: "wrong" });
   const other = new ServiceBusAdministrationClient(text);
   await assert.rejects(other.getNamespaceProperties(), { statusCode: 401 });
   assert.ok((await admin.getNamespaceProperties()).name);

@@ -1,6 +1,6 @@
 // The broker that run.js has started, and what the tests say often.
 
-const { randomUUID } = require("node:crypto");
+const { createHmac, randomUUID } = require("node:crypto");
 const { ServiceBusAdministrationClient, ServiceBusClient } = require("@azure/service-bus");
 
 const ready = JSON.parse(process.env.BULKHEAD_BUS_READY);
@@ -8,15 +8,27 @@ const ready = JSON.parse(process.env.BULKHEAD_BUS_READY);
 // Few retries, so that refusals fail fast.
 const retryOptions = { maxRetries: 0, timeoutInMs: 15_000 };
 
-function connectionString(address, emulator = true) {
-  const key = "SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=SAS_KEY_VALUE";
-  return `Endpoint=sb://${address};${key}${emulator ? ";UseDevelopmentEmulator=true" : ""}`;
+const ROOT = { name: "RootManageSharedAccessKey", key: "SAS_KEY_VALUE" };
+
+function connectionString(address, { emulator = true, name = ROOT.name, key = ROOT.key } = {}) {
+  const keys = `SharedAccessKeyName=${name};SharedAccessKey=${key}`;
+  return `Endpoint=sb://${address};${keys}${emulator ? ";UseDevelopmentEmulator=true" : ""}`;
 }
 
 const admin = new ServiceBusAdministrationClient(connectionString(ready.adminAddress));
 
 function connect(options = {}) {
   return new ServiceBusClient(connectionString(ready.address), { retryOptions, ...options });
+}
+
+// A shared access signature of the root key, good for the whole namespace.
+function signature(until, { name, key } = ROOT) {
+  const resource = encodeURIComponent("sb://localhost/");
+  const expiry = Math.ceil(until / 1_000);
+  const signed = createHmac("sha256", key).update(`${resource}\n${expiry}`).digest("base64");
+  const parts = { sr: resource, sig: encodeURIComponent(signed), se: expiry, skn: name };
+  const text = Object.entries(parts).map(([field, value]) => `${field}=${value}`).join("&");
+  return `SharedAccessSignature ${text}`;
 }
 
 // Runs a test with a client and a queue of its own.
@@ -29,6 +41,19 @@ async function withQueue(options, test) {
   } finally {
     await client.close();
     await admin.deleteQueue(queue).catch(() => {});
+  }
+}
+
+// Runs a test with a client and a topic of its own.
+async function withTopic(options, test) {
+  const topic = `t-${randomUUID()}`;
+  await admin.createTopic(topic, options);
+  const client = connect();
+  try {
+    await test(client, topic);
+  } finally {
+    await client.close();
+    await admin.deleteTopic(topic).catch(() => {});
   }
 }
 
@@ -59,5 +84,6 @@ async function until(condition, waitMs = 30_000) {
 }
 
 module.exports = {
-  admin, connect, connectionString, nothing, ready, receive, retryOptions, until, withQueue,
+  ROOT, admin, connect, connectionString, nothing, ready, receive, retryOptions, signature, until,
+  withQueue, withTopic,
 };

@@ -176,3 +176,92 @@ test("a disabled queue refuses", () =>
     await other.createSender(queue).sendMessages({ body: 1 });
     await other.close();
   }));
+
+// What another connection may do with nothing but the message and its lock token.
+const ELSEWHERE = {
+  complete: {
+    settle: (receiver, message) => receiver.completeMessage(message),
+    check: async (receiver) => assert.ok(await nothing(receiver)),
+  },
+  abandon: {
+    settle: (receiver, message) => receiver.abandonMessage(message, { n: 2 }),
+    check: async (receiver) => {
+      const [again] = await receive(receiver, 1);
+      assert.deepEqual([again.deliveryCount, again.applicationProperties.n], [1, 2]);
+    },
+  },
+  defer: {
+    settle: (receiver, message) => receiver.deferMessage(message),
+    check: async (receiver, message) => {
+      assert.ok(await nothing(receiver));
+      const [deferred] = await receiver.receiveDeferredMessages(message.sequenceNumber);
+      assert.equal(deferred.body, "handed over");
+    },
+  },
+  "dead-letter": {
+    settle: (receiver, message) =>
+      receiver.deadLetterMessage(message, { deadLetterReason: "Elsewhere" }),
+    check: async (receiver, _, dead) => {
+      assert.ok(await nothing(receiver));
+      const [letter] = await receive(dead, 1);
+      assert.equal(letter.deadLetterReason, "Elsewhere");
+    },
+  },
+};
+
+for (const [name, { settle, check }] of Object.entries(ELSEWHERE)) {
+  test(`${name} by lock token from another connection`, () =>
+    withQueue({}, async (client, queue) => {
+      await client.createSender(queue).sendMessages({ body: "handed over" });
+      const receiver = client.createReceiver(queue);
+      const [message] = await receive(receiver, 1);
+      const other = connect();
+      const elsewhere = other.createReceiver(queue);
+      await settle(elsewhere, message);
+      const lost = { code: "MessageLockLost" };
+      await assert.rejects(settle(elsewhere, message), lost);
+      await assert.rejects(receiver.completeMessage(message), lost);
+      await check(receiver, message, client.createReceiver(queue, { subQueueType: "deadLetter" }));
+      await other.close();
+    }));
+}
+
+test("credit that is drained takes no message with it", () =>
+  withQueue({}, async (client, queue) => {
+    const sender = client.createSender(queue);
+    const first = client.createReceiver(queue);
+    await sender.sendMessages({ body: 1 });
+    // Ten were asked for; the credit of nine is taken back.
+    assert.equal((await first.receiveMessages(10, { maxWaitTimeInMs: 5_000 })).length, 1);
+    assert.ok(await nothing(first));
+    await sender.sendMessages({ body: 2 });
+    const [message] = await receive(client.createReceiver(queue), 1);
+    assert.deepEqual([message.body, message.deliveryCount], [2, 0]);
+  }));
+
+test("peeking goes on by number and locks nothing", () =>
+  withQueue({}, async (client, queue) => {
+    await client.createSender(queue).sendMessages([...Array(10).keys()].map((body) => ({ body })));
+    const receiver = client.createReceiver(queue);
+    const bodies = (messages) => messages.map(({ body }) => body);
+    const first = await receiver.peekMessages(4);
+    assert.deepEqual(bodies(first), [0, 1, 2, 3]);
+    const fromSequenceNumber = first[3].sequenceNumber.add(1);
+    const rest = await receiver.peekMessages(20, { fromSequenceNumber });
+    assert.deepEqual(bodies(rest), [4, 5, 6, 7, 8, 9]);
+    const messages = await receive(receiver, 10);
+    assert.ok(messages.every(({ deliveryCount }) => deliveryCount === 0));
+  }));
+
+test("a message may say itself when it is due, and a batch when it is full", () =>
+  withQueue({}, async (client, queue) => {
+    const sender = client.createSender(queue);
+    const due = new Date(Date.now() + 1_500);
+    await sender.sendMessages({ body: "later", scheduledEnqueueTimeUtc: due });
+    await receive(client.createReceiver(queue, { receiveMode: "receiveAndDelete" }), 1);
+    assert.ok(Date.now() >= due.getTime() - 5);
+    const batch = await sender.createMessageBatch();
+    assert.ok(batch.tryAddMessage({ body: Buffer.alloc(1_000_000) }));
+    assert.equal(batch.tryAddMessage({ body: Buffer.alloc(100_000) }), false);
+    await sender.sendMessages(batch);
+  }));

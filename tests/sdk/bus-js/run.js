@@ -1,49 +1,26 @@
 // Starts the Service Bus stand-in, then node's own test runner with what the broker says of itself
 // in the environment: clients trust its certificate only if that is set before they start.
-//
-// CARGO_TARGET_DIR  where the `stack` executable was built
 
 const { spawn } = require("node:child_process");
 const fs = require("node:fs");
 const os = require("node:os");
 const path = require("node:path");
 
-const START_MS_MAX = 30_000;
+const { start } = require("./start.js");
 
-const repository = path.resolve(__dirname, "../../..");
-const target = process.env.CARGO_TARGET_DIR ?? path.join(repository, "target");
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), "bus-js-"));
-const ready = path.join(directory, "ready.json");
-const topology = path.join(directory, "topology.json");
-fs.writeFileSync(topology, '{"serviceBus": {}}');
 
-const broker = spawn(
-  path.join(target, "debug", "stack"),
-  [
-    ...["serve", "bus", "--ephemeral", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"],
-    ...["--admin-listen", "127.0.0.1:0", "--certificate", path.join(directory, "certificate")],
-    ...["--topology", topology, "--ready-file", ready],
-  ],
-  { stdio: ["ignore", "ignore", "inherit"] },
-);
-
-function readyNow() {
-  try {
-    return JSON.parse(fs.readFileSync(ready, "utf8"));
-  } catch {
-    return undefined;
-  }
-}
-
-async function wait() {
-  const deadline = Date.now() + START_MS_MAX;
-  while (broker.exitCode === null && Date.now() < deadline) {
-    const said = readyNow();
-    if (said) return said;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  throw new Error("the broker did not start");
-}
+// The rest of what the tests use they create by themselves; keys of a namespace are declared.
+const topology = {
+  serviceBus: {
+    authorizationRules: ["Send", "Listen"].map((right) => ({
+      name: `namespace-${right}`,
+      primaryKey: `namespace-${right}-1`,
+      secondaryKey: `namespace-${right}-2`,
+      rights: [right],
+    })),
+  },
+};
 
 function run(said) {
   const files = fs.readdirSync(__dirname).filter((name) => name.endsWith(".test.js"));
@@ -59,14 +36,22 @@ function run(said) {
   return new Promise((resolve) => tests.on("exit", (code) => resolve(code ?? 1)));
 }
 
-wait()
-  .then(run)
-  .catch((error) => {
+async function main() {
+  let broker;
+  try {
+    const further = ["--ephemeral", "--operations", "127.0.0.1:0", "--faults"];
+    const started = await start({ directory, topology, further });
+    broker = started.broker;
+    return await run(started.said);
+  } catch (error) {
     console.error(error.message);
     return 1;
-  })
-  .then((code) => {
-    broker.kill();
+  } finally {
+    broker?.kill();
     fs.rmSync(directory, { recursive: true, force: true });
-    process.exitCode = code;
-  });
+  }
+}
+
+main().then((code) => {
+  process.exitCode = code;
+});

@@ -69,3 +69,42 @@ test("state, renewal, deferral and loss", () =>
     assert.deepEqual(await second.getSessionState(), { step: 1 });
     await second.close();
   }));
+
+test("a closed session counts no delivery, and whoever waits gets the next", () =>
+  withQueue(SESSIONS, async (client, queue) => {
+    const sender = client.createSender(queue);
+    await sender.sendMessages({ body: "x", sessionId: "s" });
+    for (let round = 0; round < 3; round += 1) {
+      const session = await client.acceptSession(queue, "s");
+      const [message] = await receive(session, 1);
+      assert.equal(message.deliveryCount, 0);
+      await session.close();
+    }
+    const held = await client.acceptSession(queue, "s");
+    const waiting = client.acceptNextSession(queue);
+    await sender.sendMessages({ body: "y", sessionId: "t" });
+    assert.equal((await waiting).sessionId, "t");
+    await held.close();
+  }));
+
+test("what was received under a lost session lock cannot be settled", () =>
+  withQueue({ ...SESSIONS, lockDuration: "PT5S" }, async (client, queue) => {
+    await client.createSender(queue).sendMessages({ body: "x", sessionId: "s" });
+    const options = { maxAutoLockRenewalDurationInMs: 0 };
+    const first = await client.acceptSession(queue, "s", options);
+    const [message] = await receive(first, 1);
+    let second;
+    await until(async () => {
+      try {
+        second = await client.acceptSession(queue, "s", options);
+        return true;
+      } catch (error) {
+        assert.equal(error.code, "SessionCannotBeLocked");
+        return false;
+      }
+    });
+    await assert.rejects(first.completeMessage(message), { code: "SessionLockLost" });
+    const [again] = await receive(second, 1);
+    assert.equal(again.deliveryCount, 1);
+    await second.completeMessage(again);
+  }));

@@ -352,7 +352,11 @@ impl Queue {
             self.sessions.as_ref().and_then(|_| entry.message.session_id().map(str::to_owned));
         if !deferred {
             self.make_available(sequence, expires_at, session.as_deref());
-        } else if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
+            return;
+        }
+        // A snapshot has it as enqueued and then as deferred, never locked in between.
+        self.available.remove(&sequence);
+        if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
             sessions.message_deferred(&session, sequence);
         }
     }

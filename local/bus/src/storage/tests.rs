@@ -214,6 +214,24 @@ fn what_was_created_and_changed_at_run_time_is_there_again() {
 }
 
 #[test]
+fn deferred_messages_stay_deferred() {
+    let scratch = scratch();
+    let mut life = Life::begin(&scratch, NAMESPACE);
+    life.send("q", 1);
+    for delivery in life.receive("q", 1) {
+        life.settle("q", &delivery, Settlement::Defer { changes: Vec::new() });
+    }
+    // From the journal, then from a snapshot.
+    for _ in 0..2 {
+        drop(life);
+        life = Life::begin(&scratch, NAMESPACE);
+        life.compact();
+        assert_eq!(life.peek("q").len(), 1);
+        assert!(life.receive("q", 1).is_empty());
+    }
+}
+
+#[test]
 fn a_group_that_is_written_in_parts_is_one_group() {
     let scratch = scratch();
     let life = Life::begin(&scratch, NAMESPACE);

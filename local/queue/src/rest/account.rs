@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::StatusCode;
+use xml::Element;
 
 use super::State;
 use super::reply::{Answer, Refusal, Reply};
 use super::request::Request;
 use crate::date;
-use crate::limits::MAX_QUEUES_PER_PAGE;
-use crate::xml::{self, Element};
+use crate::limits::{MAX_QUEUES_PER_PAGE, XML_BOUNDS};
 
 /// The settings that the service has, in the order in which it lists them.
 const PROPERTIES: [&str; 4] = ["Logging", "HourMetrics", "MinuteMetrics", "Cors"];
@@ -37,7 +37,7 @@ pub(super) fn list(state: &State, request: &Request) -> Answer {
         Element::of("Queues", queues.collect()),
         Element::text("NextMarker", next.unwrap_or_default()),
     ];
-    let mut document = xml::declaration();
+    let mut document = xml::DECLARATION.to_owned();
     document.push_str("<EnumerationResults ServiceEndpoint=\"http://");
     xml::escape_into(request.header("host").unwrap_or_default(), &mut document);
     document.extend(["/", &state.account, "\">"]);
@@ -51,7 +51,7 @@ pub(super) fn list(state: &State, request: &Request) -> Answer {
 /// Get Queue Service Properties.
 pub(super) fn properties(state: &State) -> Answer {
     let store = state.store();
-    let mut document = xml::declaration();
+    let mut document = xml::DECLARATION.to_owned();
     document.push_str("<StorageServiceProperties>");
     for name in PROPERTIES {
         match store.properties().get(name) {
@@ -65,7 +65,7 @@ pub(super) fn properties(state: &State) -> Answer {
 
 /// Set Queue Service Properties. They are kept and given back; nothing else depends on them.
 pub(super) fn set_properties(state: &State, body: &Bytes, now_ms: u64) -> Answer {
-    let root = Element::parse(body)?;
+    let root = Element::parse(body, XML_BOUNDS)?;
     if root.name != "StorageServiceProperties" {
         return Err(Refusal::missing_xml_node("StorageServiceProperties"));
     }

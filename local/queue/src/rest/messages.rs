@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use uuid::Uuid;
+use xml::Element;
 
 use super::State;
 use super::reply::{Answer, Refusal, Reply};
@@ -10,10 +11,9 @@ use super::request::Request;
 use crate::date;
 use crate::limits::{
     DEFAULT_TTL_SECONDS, DEFAULT_VISIBILITY_SECONDS, MAX_MESSAGE_BYTES, MAX_MESSAGES_PER_REQUEST,
-    MAX_TTL_SECONDS, MAX_VISIBILITY_SECONDS,
+    MAX_TTL_SECONDS, MAX_VISIBILITY_SECONDS, XML_BOUNDS,
 };
 use crate::store::{Message, Receipt, StoreError};
-use crate::xml::Element;
 
 /// Put Message.
 pub(super) fn put(
@@ -105,7 +105,7 @@ fn held(request: &Request, id: &str) -> Result<(Uuid, Receipt), Refusal> {
 
 /// The text in the body of a put or an update.
 fn text_of(body: &Bytes) -> Result<String, Refusal> {
-    let mut root = Element::parse(body)?;
+    let mut root = Element::parse(body, XML_BOUNDS)?;
     if root.name != "QueueMessage" {
         return Err(Refusal::missing_xml_node("QueueMessage"));
     }

@@ -2,14 +2,16 @@
 
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
+use xml::Element;
 
 use super::State;
 use super::reply::{Answer, Refusal, Reply};
 use super::request::Request;
 use crate::date;
-use crate::limits::{MAX_ACCESS_POLICIES, MAX_METADATA_BYTES, MAX_POLICY_ID_CHARACTERS};
+use crate::limits::{
+    MAX_ACCESS_POLICIES, MAX_METADATA_BYTES, MAX_POLICY_ID_CHARACTERS, XML_BOUNDS,
+};
 use crate::store::{AccessPolicy, Creation, Metadata};
-use crate::xml::Element;
 
 const METADATA_PREFIX: &str = "x-ms-meta-";
 
@@ -75,7 +77,7 @@ pub(super) fn set_acl(state: &State, queue: &str, body: &Bytes, now_ms: u64) -> 
 }
 
 fn policies_of(body: &[u8]) -> Result<Vec<AccessPolicy>, Refusal> {
-    let root = Element::parse(body)?;
+    let root = Element::parse(body, XML_BOUNDS)?;
     if root.name != "SignedIdentifiers" || root.children.len() > MAX_ACCESS_POLICIES {
         return Err(Refusal::invalid_xml());
     }

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use uuid::Uuid;
+use xml::{Element, InvalidXml};
 
 use crate::auth::Denied;
 use crate::date;
 use crate::limits::{MAX_CLIENT_REQUEST_ID_CHARACTERS, MAX_MESSAGE_BYTES};
 use crate::store::StoreError;
-use crate::xml::{Element, InvalidXml};
 
 /// The version that answers claim when the request names none.
 const DEFAULT_VERSION: HeaderValue = HeaderValue::from_static("2024-11-04");

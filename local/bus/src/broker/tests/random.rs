@@ -46,8 +46,10 @@ enum Step {
     Wait {
         ms: u16,
     },
-    /// Takes the next piece of a snapshot.
-    Capture,
+    /// Takes the next pieces of a snapshot: a few, so that other steps come in between, or all.
+    Capture {
+        pieces: u8,
+    },
     /// The process dies; the next one starts from the snapshot and the journal.
     Crash,
 }
@@ -66,7 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..20_u8).prop_map(|sequence| Step::Cancel { sequence }),
         1 => any::<u8>().prop_map(|receiver| Step::Reopen { receiver }),
         3 => (0..12_000_u16).prop_map(|ms| Step::Wait { ms }),
-        3 => Just(Step::Capture),
+        3 => (1..120_u8).prop_map(|pieces| Step::Capture { pieces }),
         1 => Just(Step::Crash),
     ]
 }
@@ -133,7 +135,7 @@ impl Run {
         Run { bench, receivers, deliveries, disk, snapshot }
     }
 
-    fn capture(&mut self) {
+    fn capture(&mut self, pieces: u8) {
         let broker = &self.bench.broker;
         let mut records = Vec::new();
         let mut put = |record: &Record| records.push(record.clone());
@@ -146,8 +148,7 @@ impl Run {
             }
         };
         records.clear();
-        // A few pieces at a time, so that steps come in between.
-        for _ in 0..9 {
+        for _ in 0..pieces {
             if !cursor.is_at_end() {
                 broker.capture(&mut cursor, &mut |record| records.push(record.clone()));
             }
@@ -203,7 +204,7 @@ impl Run {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Capture => return self.capture(),
+            Step::Capture { pieces } => return self.capture(pieces),
             Step::Crash => return self.crash(),
             _ => {}
         }
@@ -274,7 +275,7 @@ impl Run {
                 receivers[at] = (path, open(bench, path, 1));
             }
             Step::Wait { ms } => bench.wait(i64::from(ms)),
-            Step::Capture | Step::Crash => {}
+            Step::Capture { .. } | Step::Crash => {}
         }
     }
 

@@ -3,7 +3,9 @@
 //! The order of the elements matters to some clients. Members that mean nothing here are accepted
 //! and reported as what they always are.
 
-use super::xml::{Element, Writer};
+use xml::Element;
+
+use super::writer::Writer;
 use crate::broker::{Registered, Runtime, Timestamp};
 use crate::topology::{
     AuthorizationRule, Definition, EntityStatus, Queue, Right, Span, Subscription, Topic,
@@ -215,7 +217,7 @@ struct Members<'a>(&'a Element);
 
 impl Members<'_> {
     fn span(&self, name: &str, into: &mut Span) -> Result<(), String> {
-        if let Some(text) = self.0.child_text(name) {
+        if let Some(text) = self.0.child_value(name) {
             let bad = || format!("{name} `{text}` is not an ISO 8601 duration");
             *into = Span::parse(text).ok_or_else(bad)?;
         }
@@ -230,14 +232,14 @@ impl Members<'_> {
     }
 
     fn number(&self, name: &str, into: &mut u32) -> Result<(), String> {
-        if let Some(text) = self.0.child_text(name) {
+        if let Some(text) = self.0.child_value(name) {
             *into = text.parse().map_err(|_| format!("{name} `{text}` is not a number"))?;
         }
         Ok(())
     }
 
     fn flag(&self, name: &str, into: &mut bool) -> Result<(), String> {
-        match self.0.child_text(name) {
+        match self.0.child_value(name) {
             None => {}
             Some(text) if text.eq_ignore_ascii_case("true") => *into = true,
             Some(text) if text.eq_ignore_ascii_case("false") => *into = false,
@@ -247,7 +249,7 @@ impl Members<'_> {
     }
 
     fn status(&self, into: &mut EntityStatus) -> Result<(), String> {
-        *into = match self.0.child_text("Status") {
+        *into = match self.0.child_value("Status") {
             None => return Ok(()),
             Some("Active") => EntityStatus::Active,
             Some("Disabled") => EntityStatus::Disabled,
@@ -260,14 +262,14 @@ impl Members<'_> {
 
     /// A whole description is sent, so a target that is not there is none.
     fn target(&self, name: &str, into: &mut Option<String>) {
-        *into = self.0.child_text(name).map(|text| match text.split_once("://") {
+        *into = self.0.child_value(name).map(|text| match text.split_once("://") {
             Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path).to_owned(),
             None => text.to_owned(),
         });
     }
 
     fn metadata(&self, into: &mut Option<String>) {
-        *into = self.0.child_text("UserMetadata").map(str::to_owned);
+        *into = self.0.child_value("UserMetadata").map(str::to_owned);
     }
 
     fn rules(&self, into: &mut Vec<AuthorizationRule>) -> Result<(), String> {
@@ -285,7 +287,7 @@ fn rule(element: &Element) -> Result<AuthorizationRule, String> {
         "Manage" => Ok(Right::Manage),
         other => Err(format!("the right `{other}` is not known")),
     };
-    let text = |name: &str| element.child_text(name).map(str::to_owned);
+    let text = |name: &str| element.child_value(name).map(str::to_owned);
     Ok(AuthorizationRule {
         name: text("KeyName").unwrap_or_default(),
         primary_key: text("PrimaryKey").unwrap_or_default(),

@@ -6,7 +6,7 @@
 
 mod describe;
 mod rules;
-mod xml;
+mod writer;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -22,10 +22,11 @@ use super::hub::Hub;
 use crate::broker::{
     Broker, Entity, EntityError, QueueId, Registered, Rule, RuleError, Timestamp, normalise,
 };
-use crate::limits::ADMIN_PAGE_ENTRIES_MAX;
+use crate::limits::{ADMIN_PAGE_ENTRIES_MAX, XML_BOUNDS};
 use crate::topology::{Definition, Queue, Subscription, Topic};
 use describe::{Surroundings, iso};
-use xml::{Element, Writer};
+use writer::Writer;
+use xml::{Element, Unwritable};
 
 const ATOM: &str = "http://www.w3.org/2005/Atom";
 
@@ -34,6 +35,12 @@ const NAMESPACE: &str = "sbemulatorns";
 
 /// An answer that ends a request early.
 struct Refusal(StatusCode, String);
+
+impl From<Unwritable> for Refusal {
+    fn from(error: Unwritable) -> Refusal {
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("The description: {error}."))
+    }
+}
 
 type Outcome = Result<(StatusCode, String), Refusal>;
 
@@ -147,9 +154,11 @@ pub(super) fn answer(
 
 /// An answer that says what is wrong, as the service does.
 pub(super) fn problem(status: StatusCode, detail: &str) -> Response<Full<Bytes>> {
-    let mut out = Writer::default();
+    // What was asked for may be quoted in it.
+    let detail = detail.replace(|character| !xml::is_char(character), "\u{fffd}");
+    let mut out = Writer::bare();
     out.open("Error").element("Code", status.as_u16()).element("Detail", detail).close("Error");
-    respond(status, "application/xml; charset=utf-8", out.finish())
+    respond(status, "application/xml; charset=utf-8", out.finish().unwrap_or_default())
 }
 
 fn respond(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
@@ -181,25 +190,25 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
         let now = clock::now();
         broker.advance(now);
         match (target, asked.method) {
-            (Target::Namespace, &Method::GET) => Ok((StatusCode::OK, namespace(now, asked))),
+            (Target::Namespace, &Method::GET) => Ok((StatusCode::OK, namespace(now, asked)?)),
             (Target::Queues, &Method::GET) => {
-                Ok(feed(broker, asked, &of, |one| matches!(one, Definition::Queue(_))))
+                feed(broker, asked, &of, |one| matches!(one, Definition::Queue(_)))
             }
             (Target::Topics, &Method::GET) => {
-                Ok(feed(broker, asked, &of, |one| matches!(one, Definition::Topic(_))))
+                feed(broker, asked, &of, |one| matches!(one, Definition::Topic(_)))
             }
             (Target::Subscriptions(topic), &Method::GET) => {
                 if !matches!(broker.resolve(&normalise(topic)), Some(Entity::Topic(_))) {
                     return Err(not_found(topic));
                 }
-                Ok(feed(broker, asked, &of, |one| {
+                feed(broker, asked, &of, |one| {
                     let Definition::Subscription { topic: of, .. } = one else { return false };
                     of.eq_ignore_ascii_case(topic)
-                }))
+                })
             }
             (Target::Entity(path) | Target::Subscription(path), &Method::GET) => {
                 let entity = registered(broker, path)?.clone();
-                Ok((StatusCode::OK, entry_document(broker, &entity, asked, &of)))
+                Ok((StatusCode::OK, entry_document(broker, &entity, asked, &of)?))
             }
             (Target::Entity(path) | Target::Subscription(path), &Method::DELETE) => {
                 registered(broker, path)?;
@@ -217,14 +226,14 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
                     put_rule_entry(&mut out, path, rule, asked);
                 }
                 out.close("feed");
-                Ok((StatusCode::OK, out.finish()))
+                Ok((StatusCode::OK, out.finish()?))
             }
             (Target::Rule(path, name), &Method::GET) => {
                 let queue = subscription(broker, path)?;
                 let rules = broker.rules(queue);
                 let rule = rules.iter().find(|rule| rule.name.eq_ignore_ascii_case(name));
                 let rule = rule.ok_or_else(|| not_found(&format!("{path}/Rules/{name}")))?;
-                Ok((StatusCode::OK, rule_document(path, rule, asked)))
+                Ok((StatusCode::OK, rule_document(path, rule, asked)?))
             }
             (Target::Rule(path, name), &Method::DELETE) => {
                 let queue = subscription(broker, path)?;
@@ -285,7 +294,7 @@ fn put_entity(
     asked: &Asked<'_>,
     of: &Surroundings<'_>,
 ) -> Outcome {
-    let root = Element::parse(asked.body).map_err(bad_request)?;
+    let root = Element::parse(asked.body, XML_BOUNDS).map_err(bad_request)?;
     let known = broker.registered(path).map(|known| (*known.definition).clone());
     let known = known.filter(|_| asked.updates);
     let definition = if let Some(element) = root.find("QueueDescription") {
@@ -322,7 +331,7 @@ fn define(
         StatusCode::CREATED
     };
     let entity = registered(broker, &path)?.clone();
-    Ok((status, entry_document(broker, &entity, asked, of)))
+    Ok((status, entry_document(broker, &entity, asked, of)?))
 }
 
 fn put_subscription(
@@ -332,7 +341,7 @@ fn put_subscription(
     asked: &Asked<'_>,
     of: &Surroundings<'_>,
 ) -> Outcome {
-    let root = Element::parse(asked.body).map_err(bad_request)?;
+    let root = Element::parse(asked.body, XML_BOUNDS).map_err(bad_request)?;
     let element = root
         .find("SubscriptionDescription")
         .ok_or_else(|| bad_request("the body does not describe a subscription"))?;
@@ -344,7 +353,7 @@ fn put_subscription(
     };
     let first = element.child("DefaultRuleDescription").filter(|_| !asked.updates);
     let first = first.map(|rule| {
-        rules::rule(rule, rule.child_text("Name").unwrap_or("$Default")).map_err(bad_request)
+        rules::rule(rule, rule.child_value("Name").unwrap_or("$Default")).map_err(bad_request)
     });
     let first = first.transpose()?;
     let subscription = describe::subscription(element, base).map_err(bad_request)?;
@@ -366,7 +375,7 @@ fn put_rule(
     asked: &Asked<'_>,
 ) -> Outcome {
     let queue = subscription(broker, path)?;
-    let root = Element::parse(asked.body).map_err(bad_request)?;
+    let root = Element::parse(asked.body, XML_BOUNDS).map_err(bad_request)?;
     let element = root
         .find("RuleDescription")
         .ok_or_else(|| bad_request("the body does not describe a rule"))?;
@@ -379,10 +388,10 @@ fn put_rule(
     let rules = broker.rules(queue);
     let rule = rules.iter().find(|rule| rule.name.eq_ignore_ascii_case(name));
     let rule = rule.ok_or_else(|| not_found(name))?;
-    Ok((status, rule_document(path, rule, asked)))
+    Ok((status, rule_document(path, rule, asked)?))
 }
 
-fn namespace(now: Timestamp, asked: &Asked<'_>) -> String {
+fn namespace(now: Timestamp, asked: &Asked<'_>) -> Result<String, Unwritable> {
     let mut out = Writer::document();
     begin_entry(&mut out, NAMESPACE, "$namespaceinfo", now, now, asked, true);
     out.open(&describe::description("NamespaceInfo"))
@@ -401,14 +410,14 @@ fn feed(
     asked: &Asked<'_>,
     of: &Surroundings<'_>,
     wanted: impl Fn(&Definition) -> bool,
-) -> (StatusCode, String) {
+) -> Outcome {
     let mut out = begin_feed(asked, "Entities");
     let entities = broker.all_registered().filter(|entity| wanted(&entity.definition));
     for entity in entities.skip(asked.skip).take(asked.top) {
         put_entry(&mut out, broker, entity, asked, of, false);
     }
     out.close("feed");
-    (StatusCode::OK, out.finish())
+    Ok((StatusCode::OK, out.finish()?))
 }
 
 fn begin_feed(asked: &Asked<'_>, title: &str) -> Writer {
@@ -434,7 +443,7 @@ fn entry_document(
     entity: &Registered,
     asked: &Asked<'_>,
     of: &Surroundings<'_>,
-) -> String {
+) -> Result<String, Unwritable> {
     let mut out = Writer::document();
     put_entry(&mut out, broker, entity, asked, of, true);
     out.finish()
@@ -456,7 +465,7 @@ fn put_entry(
     end_entry(out);
 }
 
-fn rule_document(path: &str, rule: &Rule, asked: &Asked<'_>) -> String {
+fn rule_document(path: &str, rule: &Rule, asked: &Asked<'_>) -> Result<String, Unwritable> {
     let mut out = Writer::document();
     let at = rule.created_at;
     let path = format!("{path}/Rules/{}", rule.name);

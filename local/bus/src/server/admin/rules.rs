@@ -1,7 +1,9 @@
 //! Rules as the administration API writes them, and as its clients send them.
 
+use xml::Element;
+
 use super::describe::{description, iso};
-use super::xml::{Element, Writer};
+use super::writer::Writer;
 use crate::broker::{Rule, Timestamp};
 use crate::filter::{Action, Correlation, Filter, Scalar, SqlFilter};
 
@@ -89,7 +91,7 @@ fn put_pair(out: &mut Writer, name: &str, value: &Scalar<'_>) {
 
 /// A rule as `element` describes it, under the name its address gives it.
 pub(super) fn rule(element: &Element, name: &str) -> Result<Rule, String> {
-    let action = element.child("Action").and_then(|action| action.child_text("SqlExpression"));
+    let action = element.child("Action").and_then(|action| action.child_value("SqlExpression"));
     let action = action.map(Action::parse).transpose();
     Ok(Rule {
         name: name.to_owned(),
@@ -105,14 +107,14 @@ fn filter(element: Option<&Element>) -> Result<Filter, String> {
         Some("TrueFilter") => Ok(Filter::True),
         Some("FalseFilter") => Ok(Filter::False),
         Some("SqlFilter") => {
-            let text = element.child_text("SqlExpression").unwrap_or_default();
+            let text = element.child_value("SqlExpression").unwrap_or_default();
             let parameters = pairs(element.child("Parameters"))?;
             let filter = SqlFilter::with_parameters(text, parameters);
             filter.map(Filter::Sql).map_err(|error| format!("the SQL filter: {error}"))
         }
         Some("CorrelationFilter") => {
             let field = |(element_name, property)| {
-                element.child_text(element_name).map(|text| (property, text.to_owned()))
+                element.child_value(element_name).map(|text| (property, text.to_owned()))
             };
             let system = CORRELATION_FIELDS.into_iter().filter_map(field).collect();
             Ok(Filter::Correlation(Correlation {
@@ -126,7 +128,7 @@ fn filter(element: Option<&Element>) -> Result<Filter, String> {
 
 fn pairs(element: Option<&Element>) -> Result<Vec<(String, Scalar<'static>)>, String> {
     let pair = |pair: &Element| {
-        let name = pair.child_text("Key").ok_or("a property has no name")?;
+        let name = pair.child_value("Key").ok_or("a property has no name")?;
         let value = pair.child("Value").ok_or_else(|| format!("`{name}` has no value"))?;
         Ok((name.to_owned(), scalar(name, value)?))
     };
@@ -173,19 +175,19 @@ mod tests {
             <Action i:type="SqlRuleAction"><SqlExpression>SET c = 1</SqlExpression></Action>
             </RuleDescription></entry>"#;
         let read = |text: &str| {
-            let root = Element::parse(text.as_bytes()).unwrap();
+            let root = Element::parse(text.as_bytes(), crate::limits::XML_BOUNDS).unwrap();
             rule(root.find("RuleDescription").unwrap(), "r").unwrap()
         };
         let first = read(text);
         let mut out = Writer::document();
         put(&mut out, &first);
-        assert_eq!(read(&out.finish()), first);
+        assert_eq!(read(&out.finish().unwrap()), first);
         let correlation = r#"<RuleDescription><Filter i:type="CorrelationFilter"><Label>x</Label>
             <Properties><KeyValueOfstringanyType><Key>t</Key><Value i:type="d:boolean">true</Value>
             </KeyValueOfstringanyType></Properties></Filter></RuleDescription>"#;
         let second = read(correlation);
         let mut out = Writer::document();
         put(&mut out, &second);
-        assert_eq!(read(&out.finish()), second);
+        assert_eq!(read(&out.finish().unwrap()), second);
     }
 }

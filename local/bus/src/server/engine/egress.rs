@@ -65,6 +65,11 @@ impl Session {
         self.unsettled.len() < cx.hub.limits.unsettled_per_session
     }
 
+    /// Whether something that was fetched is still to be written.
+    pub(super) fn is_behind(&self) -> bool {
+        self.unfinished.is_some() || !self.waiting.is_empty()
+    }
+
     /// Takes what the broker has assigned to a link.
     pub(super) fn fetch(&mut self, cx: &mut Context, handle: u32) {
         let Some(LinkKind::Outlet(outlet)) = self.links.get_mut(&handle).map(|link| &mut link.kind)
@@ -100,7 +105,7 @@ impl Session {
                 }
             }
         }
-        if self.unfinished.is_some() || !self.waiting.is_empty() {
+        if self.is_behind() {
             cx.starved = true;
             return;
         }

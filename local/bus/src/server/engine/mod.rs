@@ -37,7 +37,7 @@ use crate::amqp::performative::{
 };
 use crate::amqp::sasl::{SaslOutcome, SaslRequest, put_challenge, put_mechanisms, put_outcome};
 use crate::amqp::{AmqpError, condition};
-use crate::broker::{ConnectionId, Timestamp};
+use crate::broker::{ConnectionId, ReceiverId, Timestamp};
 use crate::limits::{
     CHANNEL_MAX, CLOSE_GRACE_MS, DRAIN_MS, FRAME_BYTES_MIN, FRAME_OUT_BYTES_MAX, HANDSHAKE_MS_MAX,
     IDLE_TIME_OUT_MS, OUTPUT_HIGH_WATER_BYTES, PEER_IDLE_TIME_OUT_MIN_MS, SESSION_WINDOW_FRAMES,
@@ -82,6 +82,9 @@ pub(super) struct Engine {
     held: Held,
     /// Input was left for when there is room for answers.
     paused: bool,
+    /// Receivers that were assigned something, in sessions that still have to write what came
+    /// before: what is not fetched counts against what a receiver may be assigned.
+    postponed: Vec<ReceiverId>,
 }
 
 /// However a connection ends, a panic included, what it held in the broker is given back.
@@ -106,6 +109,7 @@ impl Engine {
             heartbeat_ms: None,
             held: Held::default(),
             paused: false,
+            postponed: Vec::new(),
         }
     }
 
@@ -201,7 +205,7 @@ impl Engine {
                 self.context.granted = false;
                 self.pump();
                 // What is granted may be assigned at once, and nobody else tells of it.
-                if !self.context.granted {
+                if !self.context.granted && !self.fetches_postponed() {
                     break;
                 }
             }
@@ -212,14 +216,31 @@ impl Engine {
         }
     }
 
+    /// Whether a session has caught up with what was postponed for it.
+    fn fetches_postponed(&self) -> bool {
+        let caught_up = |receiver| {
+            let place = self.context.receivers.get(receiver);
+            let session = place.and_then(|(channel, _)| self.sessions.get(channel));
+            session.is_some_and(|session| !session.is_behind())
+        };
+        self.postponed.iter().any(caught_up)
+    }
+
     fn fetch(&mut self) {
-        for receiver in self.context.hub.ready(self.context.id) {
+        let behind = self.sessions.iter().filter(|(_, session)| session.is_behind());
+        let behind: Vec<u16> = behind.map(|(channel, _)| *channel).collect();
+        let mut called = std::mem::take(&mut self.postponed);
+        called.extend(self.context.hub.ready(self.context.id));
+        for receiver in called {
             let Some((channel, handle)) = self.context.receivers.get(&receiver).copied() else {
                 continue;
             };
             if let Some(session) = self.sessions.get_mut(&channel) {
                 session.on_event(&mut self.context, handle, receiver);
-                session.fetch(&mut self.context, handle);
+                match behind.contains(&channel) {
+                    true => self.postponed.push(receiver),
+                    false => session.fetch(&mut self.context, handle),
+                }
             }
         }
     }

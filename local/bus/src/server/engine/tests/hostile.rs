@@ -150,14 +150,21 @@ fn a_wrong_channel_closes_the_connection() {
     assert_eq!(closed_with(&client.sender(handle, "q")), condition::FRAMING_ERROR);
 }
 
-/// Ten megabytes for a client that asks for all of them and takes no byte.
+/// Twelve megabytes for a client that asks for all of them and takes no byte: most of them there
+/// before it comes, or one after another while it is there.
 #[test]
 fn what_is_kept_for_a_client_that_does_not_read_is_bounded() {
+    for before in [200, 0] {
+        keeps_little_of(before, 250 - before);
+    }
+}
+
+fn keeps_little_of(before: usize, after: usize) {
     let hub = hub();
     let mut sender = Client::connected(&hub, 1);
     sender.sender(0, "q");
     let body = vec![7; 50_000];
-    for _ in 0..200 {
+    for _ in 0..before {
         sender.send(0, &message(&body));
     }
     let mut slow = Client::connected(&hub, 2);
@@ -171,7 +178,7 @@ fn what_is_kept_for_a_client_that_does_not_read_is_bounded() {
         ..Flow::default()
     };
     slow.say(|out| put_flow(out, 0, &flow));
-    for _ in 0..50 {
+    for _ in 0..after {
         slow.engine.deliver(slow.now);
         sender.send(0, &message(&body));
     }
