@@ -18,9 +18,14 @@ mod wire;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
+use mimalloc::MiMalloc;
 use process::{Broker, Door, Elsewhere, Mode, Process};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// As in `stack`, which is what serves elsewhere.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Messages in a run of single sends.
 const SINGLE: usize = 100_000;

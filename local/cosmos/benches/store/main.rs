@@ -18,9 +18,14 @@ use std::time::Duration;
 
 use cosmos::{Account, Options, Server};
 use load::{CONNECTIONS, Kind, Load, Until};
+use mimalloc::MiMalloc;
 use process::{Service, processor_time};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+
+/// As in `stack`, which is what serves elsewhere.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const SERVE: &str = "serve";
 const NO_FSYNC: &str = "no-fsync";

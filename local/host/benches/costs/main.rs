@@ -14,7 +14,13 @@ mod startup;
 
 use std::error::Error;
 
+use mimalloc::MiMalloc;
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// As in `stack`, which is what serves elsewhere.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Requests of one load, unless said otherwise.
 const REQUESTS: usize = 20_000;
