@@ -14,6 +14,12 @@ use crate::clock::Clock;
 /// Rules of one host: more than a test that a person can follow needs.
 const RULES_MAX: usize = 256;
 
+/// How long a process may take to stand still: it must only come to run once.
+const STILL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Pause between two looks at a process that is to stand still.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Longest pause of a handler, in milliseconds. Ten minutes outlast every lock and time-out.
 const PAUSE_MILLIS_MAX: u64 = 600_000;
 
@@ -158,10 +164,27 @@ impl Fault {
 /// Makes a process stand still; it goes on with the end of what is returned, after `pause`.
 pub(crate) async fn stand_still(pid: u32, pause: Duration) -> impl Future<Output = ()> + Send {
     signal("-STOP", pid).await;
+    // One thread takes the signal and stops the others. On a busy machine it may take a while until
+    // it runs, and another one could answer a call until then.
+    let until = tokio::time::Instant::now() + STILL_WITHIN;
+    while !is_still(pid) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     async move {
         tokio::time::sleep(pause).await;
         signal("-CONT", pid).await;
     }
+}
+
+/// Whether no thread of a process runs, as far as the system tells: see `proc(5)`, `stat`.
+fn is_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else { return true };
+        // The name before the state is in parentheses, and may contain some.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| "TtZX".contains(state))
+    })
 }
 
 async fn signal(name: &str, pid: u32) {
