@@ -20,7 +20,7 @@ pub fn print(text: impl Display) {
     std::process::exit(1);
 }
 
-/// [`print`] of a line.
+/// [`print()`] of a line.
 pub fn line(line: impl Display) {
     print(format_args!("{line}\n"));
 }

@@ -26,14 +26,33 @@ pub(super) struct Patient {
     limit: Duration,
     /// Running while somebody waits.
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Whether it failed for that reason; axum's extractors would not tell.
-    stalled: Arc<AtomicBool>,
+    fate: Arc<Fate>,
+}
+
+/// What became of a request's body.
+#[derive(Debug, Default)]
+pub(super) struct Fate {
+    /// Whether it stopped arriving; axum's extractors would not tell.
+    stalled: AtomicBool,
+    /// Whether somebody has read it to its end.
+    read: AtomicBool,
+}
+
+impl Fate {
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        self.read.load(Ordering::Relaxed)
+    }
 }
 
 impl Patient {
-    pub(super) fn new(body: Incoming, limit: Duration) -> (Self, Arc<AtomicBool>) {
-        let stalled = Arc::new(AtomicBool::new(false));
-        (Self { body, limit, waiting: None, stalled: Arc::clone(&stalled) }, stalled)
+    pub(super) fn new(body: Incoming, limit: Duration) -> (Self, Arc<Fate>) {
+        let fate = Arc::new(Fate::default());
+        fate.read.store(body.is_end_stream(), Ordering::Relaxed);
+        (Self { body, limit, waiting: None, fate: Arc::clone(&fate) }, fate)
     }
 }
 
@@ -48,6 +67,9 @@ impl Body for Patient {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waiting = None;
+            if frame.is_none() || this.body.is_end_stream() {
+                this.fate.read.store(true, Ordering::Relaxed);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         let limit = this.limit;
@@ -55,7 +77,7 @@ impl Body for Patient {
             .waiting
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         ready!(waiting.as_mut().poll(cx));
-        this.stalled.store(true, Ordering::Relaxed);
+        this.fate.stalled.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(Stalled.into())))
     }
 

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -118,12 +117,17 @@ async fn answer(dispatch: &Dispatch, request: Request<Incoming>, limits: Limits)
         return closing(problem(StatusCode::BAD_REQUEST, detail));
     }
     let (parts, body) = request.into_parts();
-    let (body, stalled) = Patient::new(body, limits.body_stall);
+    let (body, fate) = Patient::new(body, limits.body_stall);
     let response = dispatch.answer(Request::from_parts(parts, Body::new(body))).await;
-    if stalled.load(Ordering::Relaxed) {
+    if fate.is_stalled() {
         // Whatever the handler made of the error, this is what happened.
         let detail = "the request's body stopped arriving";
         return closing(problem(StatusCode::REQUEST_TIMEOUT, detail));
+    }
+    if !fate.is_read() {
+        // What is left of the body may still be on its way, and then the connection ends with this
+        // answer. A host that is not told gives it to its next call, which fails.
+        return closing(response);
     }
     response
 }

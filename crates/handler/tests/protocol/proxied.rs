@@ -77,3 +77,32 @@ async fn a_panic_costs_one_request() {
 async fn panics() -> &'static str {
     panic!("secret")
 }
+
+#[tokio::test]
+async fn an_answer_before_the_body_was_read_says_that_the_connection_ends() {
+    let refuse = async || axum::http::StatusCode::FORBIDDEN;
+    let read = async |body: Bytes| body;
+    let router = Router::new()
+        .route("/refused", get(refuse).post(refuse))
+        .route("/read", axum::routing::post(read));
+    let server = start(App::new().http(router)).await;
+    let mut client = server.connect().await;
+    // Read to its end, or not there at all: the connection serves on.
+    for body in [
+        "Content-Length: 4\r\n\r\nfour",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n",
+    ] {
+        client.send(format!("POST /read HTTP/1.1\r\nHost: a\r\n{body}")).await;
+        let response = client.response().await;
+        assert_eq!((response.body.as_str(), response.header("connection")), ("four", None));
+    }
+    client.send("GET /refused HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!((response.status, response.header("connection")), (403, None));
+    // A host sends the head first. Whatever it does with the body then, it must not use the
+    // connection again.
+    client.send("POST /refused HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n").await;
+    let response = client.response().await;
+    assert_eq!((response.status, response.header("connection")), (403, Some("close")));
+    assert_eq!(client.closed().await, "");
+}
