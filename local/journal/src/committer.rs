@@ -17,12 +17,13 @@ pub(crate) struct Committer {
     segment: Option<(u32, File)>,
     /// The last write with a sync: how many records it had, how long it took and when it ended.
     last: Option<(Position, Duration, Instant)>,
-    pace: Pace,
+    /// Of writes with a sync. Without one a write costs too little to be worth a wait.
+    pace: Option<Pace>,
 }
 
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Committer {
-        let pace = Pace::new(shared.options.fsync);
+        let pace = shared.options.fsync.then(Pace::default);
         Committer { shared, segment: None, last: None, pace }
     }
 
@@ -31,7 +32,9 @@ impl Committer {
         while let Some(batch) = self.next() {
             let begun = Instant::now();
             let records = batch.last - self.shared.durable.borrow().position;
-            self.pace.begin(begun, records);
+            if let Some(pace) = &mut self.pace {
+                pace.begin(begun, records);
+            }
             let result = self.write(&batch);
             if self.shared.options.fsync {
                 let ended = Instant::now();
@@ -65,8 +68,9 @@ impl Committer {
                 return None;
             }
             if waiting.full.is_empty() && !waiting.open.is_empty() {
-                waiting = match self.pace.rest(Instant::now()) {
-                    Some(rest) => self.keep_pace(waiting, rest),
+                let pace = self.pace.as_ref();
+                waiting = match pace.and_then(|pace| pace.rest(Instant::now())) {
+                    Some((rest, records)) => self.keep_pace(waiting, rest, records),
                     None => self.gather(waiting),
                 };
                 waiting.close_batch(self.shared.options.segment_bytes, false);
@@ -90,8 +94,9 @@ impl Committer {
         &self,
         mut waiting: MutexGuard<'a, Waiting>,
         rest: Duration,
+        records: Position,
     ) -> MutexGuard<'a, Waiting> {
-        let wanted = self.shared.durable.borrow().position + self.pace.records();
+        let wanted = self.shared.durable.borrow().position + records;
         let until = Instant::now() + rest;
         loop {
             let left = until.saturating_duration_since(Instant::now());

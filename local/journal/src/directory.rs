@@ -105,14 +105,10 @@ impl Directory {
         Ok(Files { snapshot, segments })
     }
 
-    /// Deletes what snapshot `number` stands for.
-    pub(crate) fn discard_before(&self, number: u32) -> Result<(), OpenError> {
-        for (id, path) in self.list_finished()? {
-            if id.number < number {
-                fs::remove_file(&path).map_err(file_error(&path))?;
-            }
-        }
-        Ok(())
+    /// The files that snapshot `number` stands for.
+    pub(crate) fn before(&self, number: u32) -> Result<Vec<PathBuf>, OpenError> {
+        let finished = self.list_finished()?.into_iter();
+        Ok(finished.filter(|(id, _)| id.number < number).map(|(_, path)| path).collect())
     }
 
     fn list_finished(&self) -> Result<Vec<(FileId, PathBuf)>, OpenError> {

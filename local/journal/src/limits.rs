@@ -39,14 +39,16 @@ pub const PACE_RECORDS_PER_MS: f64 = 30.0;
 /// message may take.
 pub const PACE_US: u64 = 1_000;
 
-/// The same for writes that do not wait for the disk, and so cost less.
-pub const PACE_UNSYNCED_US: u64 = 300;
-
 /// Records that make a write worth it at once, unless the last one had more.
 pub const PACE_RECORDS_MIN: u64 = 48;
 
 /// Over how many writes the load is averaged.
 pub const PACE_WRITES: u32 = 16;
+
+/// Bytes that a file which is no longer needed is cut by after each sync, unless twice as many were
+/// written meanwhile. A disk that is told what is free (`discard`) is busy with it, and the next
+/// sync waits: for a whole segment, tens of milliseconds.
+pub const RELEASE_BYTES_MIN: u64 = 262_144;
 
 /// Zeros at the end of a file that count as never written: a sector.
 pub const ZEROS_BYTES_MIN: usize = 512;

@@ -14,7 +14,7 @@ use crate::committer::Committer;
 use crate::directory::{Directory, file_error};
 use crate::error::{AppendError, Failed, OpenError};
 use crate::format::{ENTRY_HEADER_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES, FileId, put_entry};
-use crate::limits::{FRAME_BYTES_MAX, RECORD_BYTES_MAX, SEGMENT_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, RECORD_BYTES_MAX, RELEASE_BYTES_MIN, SEGMENT_BYTES_MAX};
 use crate::read::{Each, End, read};
 use crate::snapshot::Snapshot;
 
@@ -172,7 +172,31 @@ impl Shared {
     /// Deletes what a snapshot stands for.
     pub(crate) fn discard_before(&self, number: u32) -> Result<(), OpenError> {
         self.files().retain(|id, _| id.number >= number);
-        self.directory.discard_before(number)
+        for path in self.directory.before(number)? {
+            self.release(&path).map_err(file_error(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes a file that nobody reads any more: while records are written, little by little
+    /// between their syncs, and faster than they fill others.
+    fn release(&self, path: &Path) -> io::Result<()> {
+        if self.options.fsync {
+            let file = File::options().write(true).open(path)?;
+            let mut left = file.metadata()?.len();
+            let mut written = self.waiting().since_snapshot;
+            while left > RELEASE_BYTES_MIN {
+                file.set_len(left)?;
+                let (position, bytes) = {
+                    let waiting = self.waiting();
+                    (waiting.position, waiting.since_snapshot)
+                };
+                let grown = bytes.saturating_sub(std::mem::replace(&mut written, bytes));
+                left = left.saturating_sub(RELEASE_BYTES_MIN.max(2 * grown));
+                self.wait_blocking(position).map_err(|Failed(error)| io::Error::other(error))?;
+            }
+        }
+        std::fs::remove_file(path)
     }
 }
 

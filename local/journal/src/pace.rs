@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{
-    PACE_RECORDS_MIN, PACE_RECORDS_PER_MS, PACE_UNSYNCED_US, PACE_US, PACE_WRITES,
-};
+use crate::limits::{PACE_RECORDS_MIN, PACE_RECORDS_PER_MS, PACE_US, PACE_WRITES};
 use crate::log::Position;
 
 /// What the last writes had in them, and when the last one began.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// From the beginning of one write to that of the next, at least.
-    every: Duration,
     begun: Option<Instant>,
     last: Position,
     /// Records and time of the last writes, the older ones counting less.
@@ -20,12 +16,6 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Before the first write. Those with a sync cost more.
-    pub(crate) fn new(sync: bool) -> Pace {
-        let every = Duration::from_micros(if sync { PACE_US } else { PACE_UNSYNCED_US });
-        Pace { every, begun: None, last: 0, records: 0.0, time: Duration::ZERO }
-    }
-
     /// A write of so many records begins.
     pub(crate) fn begin(&mut self, now: Instant, records: Position) {
         let since = self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
@@ -35,19 +25,16 @@ impl Pace {
         (self.begun, self.last) = (Some(now), records);
     }
 
-    /// For how long the next write may wait for more; `None` when the load is no reason to, or the
-    /// last one took as long.
-    pub(crate) fn rest(&self, now: Instant) -> Option<Duration> {
+    /// For how long the next write may wait for more, and how many records end that wait: those whom
+    /// the last write has answered may all be back. `None` when the load is no reason to wait, or
+    /// the last one took as long.
+    pub(crate) fn rest(&self, now: Instant) -> Option<(Duration, Position)> {
         let since = now.saturating_duration_since(self.begun?);
         // A pause counts as well, before there is a write after it.
         let most = (self.time + since).as_secs_f64() * 1_000.0 * PACE_RECORDS_PER_MS;
-        let rest = self.every.saturating_sub(since);
-        (self.records >= most && !rest.is_zero()).then_some(rest)
-    }
-
-    /// How many records end that wait: those whom the last write has answered may all be back.
-    pub(crate) fn records(&self) -> Position {
-        self.last.max(PACE_RECORDS_MIN)
+        let rest = Duration::from_micros(PACE_US).saturating_sub(since);
+        let records = self.last.max(PACE_RECORDS_MIN);
+        (self.records >= most && !rest.is_zero()).then_some((rest, records))
     }
 }
 
@@ -59,7 +46,7 @@ mod tests {
 
     /// A pace after writes of so many records each, `every` apart; the moment of the last one.
     fn after(writes: u32, records: Position, every: Duration) -> (Pace, Instant) {
-        let (mut pace, mut now) = (Pace::new(true), Instant::now());
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
         for _ in 0..writes {
             now += every;
             pace.begin(now, records);
@@ -69,19 +56,19 @@ mod tests {
 
     #[test]
     fn only_a_load_waits() {
-        assert_eq!(Pace::new(true).rest(Instant::now()), None);
+        assert_eq!(Pace::default().rest(Instant::now()), None);
         // One client that waits for every answer: each record a write.
         let (pace, now) = after(100, 1, MS / 10);
         assert_eq!(pace.rest(now + MS / 10), None);
         let (pace, now) = after(100, 10, MS / 5);
-        assert_eq!(pace.rest(now + MS / 5), Some(MS * 4 / 5));
+        assert_eq!(pace.rest(now + MS / 5), Some((MS * 4 / 5, PACE_RECORDS_MIN)));
         assert_eq!(pace.rest(now + MS), None);
         assert_eq!(pace.rest(now + 10 * MS), None);
     }
 
     #[test]
     fn what_the_last_write_answered_is_waited_for() {
-        assert_eq!(after(9, 10, MS).0.records(), PACE_RECORDS_MIN);
-        assert_eq!(after(9, 600, MS).0.records(), 600);
+        let (pace, now) = after(9, 600, MS);
+        assert_eq!(pace.rest(now + MS / 2), Some((MS / 2, 600)));
     }
 }

@@ -58,3 +58,31 @@ fn a_snapshot_that_was_not_finished_never_was() {
     assert!(scratch.files("log").is_empty(), "deleted by the start that found them superfluous");
     assert!(fs::read_dir(scratch.path()).unwrap().count() <= 2);
 }
+
+#[test]
+fn what_a_snapshot_replaces_goes_piece_by_piece_and_may_be_left_halfway() {
+    let scratch = Scratch::new();
+    let (log, ..) = scratch.open();
+    log.append(&vec![1; 3_000_000]).unwrap();
+    let mut snapshot = log.snapshot().unwrap().unwrap();
+    snapshot.append(b"state").unwrap();
+    let committed = snapshot.commit().unwrap();
+    log.append(b"new").unwrap();
+    log.wait_blocking(2).unwrap();
+    // A crash after the first piece.
+    let copy = scratch.copy();
+    let first = fs::File::options().write(true).open(&copy.files("log")[0]).unwrap();
+    first.set_len(2_000_000).unwrap();
+    let (_, seen, opened) = copy.open();
+    assert_eq!((seen.len(), opened.torn_bytes, copy.files("log").len()), (2, 0, 1));
+    // Appended to from elsewhere meanwhile.
+    std::thread::scope(|scope| {
+        let discarding = scope.spawn(|| committed.discard());
+        while !discarding.is_finished() {
+            let appended = log.append(b"more").unwrap();
+            log.wait_blocking(appended.position).unwrap();
+        }
+        discarding.join().unwrap().unwrap();
+    });
+    assert_eq!((scratch.files("log").len(), scratch.files("snapshot").len()), (1, 1));
+}
