@@ -28,9 +28,13 @@ struct Bus {
 
 impl Bus {
     async fn start(faults: bool) -> Bus {
+        Bus::start_with(Options { faults, ..Options::default() }).await
+    }
+
+    async fn start_with(options: Options) -> Bus {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let namespace = serde_json::from_str(r#"{"queues": [{"name": "q"}]}"#).unwrap();
-        let options = Options { namespace, operations: Some(listen), faults, ..Options::default() };
+        let options = Options { namespace, operations: Some(listen), ..options };
         let server = Server::bind(options).await.unwrap();
         let (address, operations) = (server.local_addr(), server.operations_addr().unwrap());
         let stop = CancellationToken::new();
@@ -122,6 +126,38 @@ async fn operators_see_counts_and_make_things_go_wrong() {
     // What was refused, detached or dropped was not stored.
     let (_, status) = bus.ask("GET", "/status", "").await;
     assert!(status.contains(r#""name":"q","active":2,"#), "{status}");
+}
+
+#[tokio::test]
+async fn operators_see_how_long_the_disk_takes() {
+    let folder = std::env::temp_dir().join(format!("bus-operations-{}", uuid::Uuid::new_v4()));
+    let bus = Bus::start_with(Options { data: Some(folder.clone()), ..Options::default() }).await;
+    let writes = async || {
+        let (_, metrics) = bus.ask("GET", "/metrics", "").await;
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse::<f64>().unwrap()
+        };
+        let count = value("bus_journal_write_seconds_count");
+        assert_eq!(
+            value("bus_journal_write_seconds_bucket{le=\"+Inf\"}").to_bits(),
+            count.to_bits()
+        );
+        assert!(value("bus_journal_write_seconds_bucket{le=\"0.001\"}") <= count);
+        (count, value("bus_journal_write_seconds_sum"))
+    };
+    let before = writes().await;
+    let mut connection = bus.connect().await;
+    let mut session = Session::begin(&mut connection).await.unwrap();
+    let mut sender = Sender::attach(&mut session, "sender", "q").await.unwrap();
+    for _ in 0..3 {
+        assert!(matches!(within(sender.send(message())).await, Ok(Outcome::Accepted(_))));
+    }
+    // Each was answered, so each was written, one after the other.
+    let after = writes().await;
+    assert!(after.0 >= before.0 + 3.0 && after.1 > before.1, "{before:?} {after:?}");
+    drop(bus);
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test]

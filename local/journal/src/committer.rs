@@ -21,6 +21,15 @@ pub(crate) struct Committer {
     pace: Option<Pace>,
 }
 
+impl Drop for Committer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody would come to write what they wait for.
+            self.shared.fail(io::Error::other("the thread that writes has panicked"));
+        }
+    }
+}
+
 impl Committer {
     pub(crate) fn new(shared: Arc<Shared>) -> Committer {
         let pace = shared.options.fsync.then(Pace::default);
@@ -36,8 +45,9 @@ impl Committer {
                 pace.begin(begun, records);
             }
             let result = self.write(&batch);
+            let ended = Instant::now();
+            self.shared.times.add(ended - begun);
             if self.shared.options.fsync {
-                let ended = Instant::now();
                 self.last = Some((records, ended - begun, ended));
             }
             let failed = result.err().map(|error| Failed(Arc::new(error)));
@@ -153,5 +163,29 @@ impl Committer {
             file.sync_data()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Log, Options};
+
+    #[test]
+    fn whoever_waits_is_told_when_the_thread_panics() {
+        let directory = std::env::temp_dir().join(format!("journal-panic-{}", std::process::id()));
+        let (log, _) = Log::open(&directory, Options::default(), |_, _| Ok(())).unwrap();
+        let committer = super::Committer::new(log.shared());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| log.wait_blocking(1));
+            let writing = scope.spawn(move || {
+                let _committer = committer;
+                panic!("on purpose");
+            });
+            writing.join().unwrap_err();
+            let failed = waiting.join().unwrap().unwrap_err();
+            assert!(failed.0.to_string().contains("panicked"));
+        });
+        drop(log);
+        std::fs::remove_dir_all(directory).unwrap();
     }
 }

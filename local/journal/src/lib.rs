@@ -56,8 +56,10 @@ mod pace;
 mod read;
 mod repair;
 mod snapshot;
+mod times;
 
 pub use error::{AppendError, Damage, Failed, OpenError};
 pub use log::{Appended, Durable, Location, Log, Opened, Options, Position};
 pub use repair::{Loss, Repaired, repair};
 pub use snapshot::{Committed, Snapshot};
+pub use times::WriteTimes;

@@ -50,5 +50,9 @@ pub const PACE_WRITES: u32 = 16;
 /// sync waits: for a whole segment, tens of milliseconds.
 pub const RELEASE_BYTES_MIN: u64 = 262_144;
 
+/// What times of writes are told apart by, in milliseconds: from a write that nobody notices to a
+/// disk that stands still.
+pub const WRITE_TIMES_MS: [u64; 9] = [1, 2, 5, 10, 25, 50, 100, 250, 1_000];
+
 /// Zeros at the end of a file that count as never written: a sector.
 pub const ZEROS_BYTES_MIN: usize = 512;

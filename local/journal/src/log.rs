@@ -17,6 +17,7 @@ use crate::format::{ENTRY_HEADER_BYTES, FILE_HEADER_BYTES, FRAME_HEADER_BYTES, F
 use crate::limits::{FRAME_BYTES_MAX, RECORD_BYTES_MAX, RELEASE_BYTES_MIN, SEGMENT_BYTES_MAX};
 use crate::read::{Each, End, read};
 use crate::snapshot::Snapshot;
+use crate::times::{Counting, WriteTimes};
 
 /// How a log is kept.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +149,7 @@ pub(crate) struct Shared {
     /// Told when more is durable, or nothing more will be.
     pub(crate) progress: Condvar,
     pub(crate) durable: watch::Sender<Durable>,
+    pub(crate) times: Counting,
     files: Mutex<HashMap<FileId, Arc<File>>>,
 }
 
@@ -268,6 +270,7 @@ impl Log {
             work: Condvar::new(),
             progress: Condvar::new(),
             durable: watch::Sender::new(Durable::default()),
+            times: Counting::default(),
             files: Mutex::default(),
         });
         let committer = Committer::new(Arc::clone(&shared));
@@ -371,6 +374,12 @@ impl Log {
         self.shared.waiting().since_snapshot
     }
 
+    /// How long the writes so far took.
+    #[must_use]
+    pub fn write_times(&self) -> WriteTimes {
+        self.shared.times.read()
+    }
+
     /// Starts a snapshot of the state after the last appended record; `None` if nothing came since
     /// the last one. Call this where nothing can be appended meanwhile; the snapshot itself is then
     /// written at leisure, from the state as it is by then.
@@ -393,14 +402,7 @@ impl Log {
 
     /// Ends the log from the owner's side: nothing that is not durable yet ever will be.
     pub fn fail(&self, error: io::Error) {
-        let failed = Failed(Arc::new(error));
-        tracing::error!(error = %failed.0, "the journal cannot be used any more");
-        let _waiting = self.shared.waiting();
-        self.shared.durable.send_modify(|durable| {
-            durable.failed.get_or_insert(failed);
-        });
-        self.shared.progress.notify_all();
-        self.shared.work.notify_all();
+        self.shared.fail(error);
     }
 
     /// Writes what waits, and closes.
@@ -411,6 +413,11 @@ impl Log {
         self.finish();
         let failed = self.shared.durable.borrow().failed.clone();
         failed.map_or(Ok(()), Err)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     fn finish(&mut self) {
@@ -430,6 +437,18 @@ impl Drop for Log {
 }
 
 impl Shared {
+    /// See [`Log::fail`].
+    pub(crate) fn fail(&self, error: io::Error) {
+        let failed = Failed(Arc::new(error));
+        tracing::error!(error = %failed.0, "the journal cannot be used any more");
+        let _waiting = self.waiting();
+        self.durable.send_modify(|durable| {
+            durable.failed.get_or_insert(failed);
+        });
+        self.progress.notify_all();
+        self.work.notify_all();
+    }
+
     pub(crate) fn wait_blocking(&self, position: Position) -> Result<(), Failed> {
         let mut waiting = self.waiting();
         loop {

@@ -19,7 +19,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use mimalloc::MiMalloc;
-use process::{Broker, Door, Elsewhere, Mode, Process};
+use process::{Broker, Door, Elsewhere, Folder, Mode, Process};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -73,8 +73,9 @@ fn main() -> Result<()> {
     let part = |name: &str| !any_part || named(name);
     let mode = |mode: Mode| !any_mode || named(mode.name());
 
+    let folder = Folder::new();
     if part("idle") {
-        let idle = Process::start(Mode::Durable)?;
+        let idle = Process::start(Mode::Durable, &folder)?;
         println!("idle: {:.1} MB", idle.resident_mb()?);
     }
     for each in Mode::ALL.into_iter().filter(|each| mode(*each)) {
@@ -83,21 +84,21 @@ fn main() -> Result<()> {
         }
         let mut load = rate;
         if part("singles") {
-            let reached = singles(&Process::start(each)?)?;
+            let reached = singles(&Process::start(each, &folder)?)?;
             load = load.or(Some(reached.min(AIM) * LATENCY_SHARE));
         }
         if part("latency") {
-            latency(each, load)?;
+            latency(each, load, &folder)?;
         }
         if part("batches") {
-            let process = Process::start(each)?;
+            let process = Process::start(each, &folder)?;
             let load = client::batches(&process, "batched", BATCHED, PER_BATCH)?;
             println!("batches of {PER_BATCH} x 1 KiB               {load}");
         }
     }
     if part("backlog") && mode(Mode::Durable) {
         println!("\n{}", Mode::Durable);
-        backlog()?;
+        backlog(&folder)?;
     }
     Ok(())
 }
@@ -117,17 +118,21 @@ fn singles(broker: &impl Broker) -> Result<f64> {
     Ok(best)
 }
 
-fn latency(mode: Mode, rate: Option<f64>) -> Result<()> {
-    let process = Process::start(mode)?;
+fn latency(mode: Mode, rate: Option<f64>, folder: &Folder) -> Result<()> {
+    let process = Process::start(mode, folder)?;
     let warm = client::pairs(&process, 1, SINGLE / 2, 1_024)?;
     let rate = rate.unwrap_or(warm.rate.min(AIM) * LATENCY_SHARE);
+    let before = process.writes()?;
     let latency = client::latency(&process, rate, LATENCY_FOR)?;
     println!("at {rate:>6.0} msg/s, send to receipt      {latency}");
+    if mode != Mode::Memory {
+        println!("  what the disk took                  {}", process.writes()?.since(&before));
+    }
     Ok(())
 }
 
-fn backlog() -> Result<()> {
-    let process = Process::start(Mode::Durable)?;
+fn backlog(folder: &Folder) -> Result<()> {
+    let process = Process::start(Mode::Durable, folder)?;
     let load = client::batches(&process, "backlog", BACKLOG, PER_BATCH)?;
     println!("backlog of {BACKLOG} x 1 KiB, sent      {load}");
     println!("  resident                              {:>8.1} MB", process.resident_mb()?);

@@ -1,9 +1,9 @@
 //! The broker as a process of its own.
 
 use std::fmt;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use bus::{Options, Server};
@@ -56,10 +56,12 @@ pub(crate) fn serve(arguments: &[String]) -> Result<()> {
             namespace: serde_json::from_str(NAMESPACE)?,
             data: (how != Mode::Memory.name()).then_some(data),
             fsync: how == Mode::Durable.name(),
+            operations: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             ..Options::default()
         })
         .await?;
-        println!("{}", server.local_addr());
+        let operations = server.operations_addr().ok_or("no endpoint for operators")?;
+        println!("{} {operations}", server.local_addr());
         let stop = CancellationToken::new();
         std::thread::spawn({
             let stop = stop.clone();
@@ -126,13 +128,75 @@ impl Broker for Elsewhere {
     }
 }
 
-/// A running broker; killed when dropped, its files gone.
+/// Where the brokers of one run keep their data. It is deleted in the end: a disk that is told
+/// what is free is busy with that, and the next measurement would show it.
+pub(crate) struct Folder {
+    path: PathBuf,
+    used: std::cell::Cell<u32>,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Folder {
+        let path = std::env::temp_dir().join(format!("bus-bench-{}", std::process::id()));
+        Folder { path, used: std::cell::Cell::new(0) }
+    }
+
+    /// A place that nobody has used.
+    fn fresh(&self) -> PathBuf {
+        self.used.set(self.used.get() + 1);
+        self.path.join(self.used.get().to_string())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Writes of the journal, each with its sync.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Writes {
+    /// So many took as long as this at most, by seconds.
+    below: Vec<(f64, u64)>,
+    count: u64,
+    seconds: f64,
+}
+
+impl Writes {
+    /// What came after `before`.
+    pub(crate) fn since(&self, before: &Writes) -> Writes {
+        let below = self.below.iter().zip(&before.below);
+        Writes {
+            below: below.map(|((le, now), (_, then))| (*le, now - then)).collect(),
+            count: self.count - before.count,
+            seconds: self.seconds - before.seconds,
+        }
+    }
+
+    fn over(&self, seconds: f64) -> u64 {
+        let below = self.below.iter().find(|(le, _)| *le >= seconds);
+        self.count - below.map_or(self.count, |(_, count)| *count)
+    }
+}
+
+impl fmt::Display for Writes {
+    #[expect(clippy::cast_precision_loss, reason = "a count of writes, for people")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mean = self.seconds * 1_000.0 / self.count.max(1) as f64;
+        write!(f, "{:>8} writes of the journal, {mean:.2} ms each", self.count)?;
+        let over = |ms: f64| self.over(ms / 1_000.0);
+        write!(f, "; over 5, 25 and 100 ms: {}, {} and {}", over(5.0), over(25.0), over(100.0))
+    }
+}
+
+/// A running broker; killed when dropped.
 pub(crate) struct Process {
     mode: Mode,
     data: PathBuf,
     child: Child,
     door: Door,
-    keep: bool,
+    operations: SocketAddr,
 }
 
 impl Broker for Process {
@@ -146,12 +210,11 @@ impl Broker for Process {
 }
 
 impl Process {
-    pub(crate) fn start(mode: Mode) -> Result<Process> {
-        let data = std::env::temp_dir().join(format!("bus-bench-{}", std::process::id()));
-        Process::start_in(mode, data)
+    pub(crate) fn start(mode: Mode, folder: &Folder) -> Result<Process> {
+        Process::start_in(mode, &folder.fresh())
     }
 
-    fn start_in(mode: Mode, data: PathBuf) -> Result<Process> {
+    fn start_in(mode: Mode, data: &Path) -> Result<Process> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve".to_owned(), mode.name().to_owned(), data.display().to_string()])
             .stdin(Stdio::piped())
@@ -162,22 +225,44 @@ impl Process {
             BufReader::new(stdout).read_line(&mut line)?;
         }
         let known = Options::default();
+        let (address, operations) = line.trim().split_once(' ').ok_or("it did not start")?;
+        let operations = operations.parse()?;
         let door = Door {
-            address: line.trim().parse()?,
+            address: address.parse()?,
             user: known.shared_access_key_name,
             password: known.shared_access_key,
             prefix: "",
             answers_settlement: true,
         };
-        Ok(Process { mode, data, child, door, keep: false })
+        Ok(Process { mode, data: data.to_owned(), child, door, operations })
     }
 
     /// Kills it and starts it again with the same journal.
-    pub(crate) fn restart(mut self) -> Result<Process> {
-        self.keep = true;
+    pub(crate) fn restart(self) -> Result<Process> {
         let (mode, data) = (self.mode, self.data.clone());
         drop(self);
-        Process::start_in(mode, data)
+        Process::start_in(mode, &data)
+    }
+
+    /// What it says of its journal; nothing without one.
+    pub(crate) fn writes(&self) -> Result<Writes> {
+        let mut stream = TcpStream::connect(self.operations)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let mut writes = Writes::default();
+        for line in text.lines() {
+            let Some(line) = line.strip_prefix("bus_journal_write_seconds_") else { continue };
+            let (name, value) = line.rsplit_once(' ').ok_or("no value")?;
+            let le = name.strip_prefix("bucket{le=\"").and_then(|le| le.strip_suffix("\"}"));
+            match (le, name) {
+                (Some("+Inf"), _) => {}
+                (Some(le), _) => writes.below.push((le.parse()?, value.parse()?)),
+                (None, "sum") => writes.seconds = value.parse()?,
+                (None, _) => writes.count = value.parse()?,
+            }
+        }
+        Ok(writes)
     }
 
     /// Resident memory, as Linux counts it.
@@ -207,8 +292,5 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if !self.keep {
-            let _ = std::fs::remove_dir_all(&self.data);
-        }
     }
 }

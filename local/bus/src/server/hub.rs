@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use journal::{Durable, Failed, Log, Position};
+use journal::{Durable, Failed, Log, Position, WriteTimes};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -179,6 +179,11 @@ impl Hub {
         let state = self.lock();
         let journal_bytes = self.log.as_ref().map_or(0, |log| log.bytes_since_snapshot());
         state.broker.status(clock::now(), state.connections.len(), journal_bytes)
+    }
+
+    /// How long writes of the journal took, if there is one.
+    pub(super) fn write_times(&self) -> Option<WriteTimes> {
+        self.log.as_ref().map(|log| log.write_times())
     }
 
     /// Keeps the journal short.

@@ -3,10 +3,13 @@
 
 use std::fmt::Write as _;
 
+use journal::WriteTimes;
+use journal::limits::WRITE_TIMES_MS;
+
 use crate::broker::{QueueStatus, Status};
 
-/// One gauge per kind of count, one line per entity.
-pub(super) fn text(status: &Status) -> String {
+/// One gauge per kind of count, one line per entity; how the disk does, if there is a journal.
+pub(super) fn text(status: &Status, writes: Option<WriteTimes>) -> String {
     let mut out = String::new();
     let mut entities: Vec<(String, Counts)> =
         status.queues.iter().map(|queue| (queue.name.clone(), Counts::of(queue))).collect();
@@ -57,7 +60,25 @@ pub(super) fn text(status: &Status) -> String {
     let _ = writeln!(out, "bus_memory_bytes {}", status.memory_bytes);
     gauge(&mut out, "bus_journal_bytes", "Bytes of journal since the last snapshot.");
     let _ = writeln!(out, "bus_journal_bytes {}", status.journal_bytes);
+    if let Some(writes) = writes {
+        histogram(&mut out, &writes);
+    }
     out
+}
+
+fn histogram(out: &mut String, writes: &WriteTimes) {
+    let name = "bus_journal_write_seconds";
+    let help = "Time to write a group of changes to the journal and sync it.";
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+    let mut below = 0;
+    for (ms, count) in WRITE_TIMES_MS.iter().zip(writes.counts) {
+        below += count;
+        let (seconds, rest) = (ms / 1_000, ms % 1_000);
+        let _ = writeln!(out, "{name}_bucket{{le=\"{seconds}.{rest:03}\"}} {below}");
+    }
+    let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}", writes.count());
+    let _ = writeln!(out, "{name}_sum {:.6}", writes.total.as_secs_f64());
+    let _ = writeln!(out, "{name}_count {}", writes.count());
 }
 
 fn gauge(out: &mut String, name: &str, help: &str) {

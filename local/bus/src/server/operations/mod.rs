@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `GET /healthz` | 200, or 503 once the journal cannot be written |
 //! | `GET /status` | counts of every entity, JSON |
-//! | `GET /metrics` | the same in the text format of Prometheus |
+//! | `GET /metrics` | the same in the text format of Prometheus, and how long the journal takes |
 //! | `GET`, `PUT`, `DELETE /faults` | what goes wrong on purpose; 404 unless that is allowed |
 
 pub(super) mod faults;
@@ -59,7 +59,7 @@ async fn status(State(hub): State<Arc<Hub>>) -> Response {
 
 async fn metrics(State(hub): State<Arc<Hub>>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    (content_type, metrics::text(&hub.status())).into_response()
+    (content_type, metrics::text(&hub.status(), hub.write_times())).into_response()
 }
 
 fn not_allowed() -> Response {
