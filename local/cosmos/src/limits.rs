@@ -139,18 +139,6 @@ pub const MAX_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// write, so only a disk that stands still gets this far behind.
 pub const MAX_UNWRITTEN_BYTES: usize = 64 * 1024 * 1024;
 
-/// Longest time that a sync waits for those whom the last one has answered, whatever share of a sync
-/// [`GATHER_SHARE`] allows: a write should not wait for others longer than for the disk.
-pub const MAX_GATHER: Duration = Duration::from_millis(2);
-
-/// The wait is at most the time that the last sync took divided by this. Those who come back together
-/// then share a sync; otherwise half of them would wait for the sync of the other half.
-pub const GATHER_SHARE: u32 = 2;
-
-/// Time without any further write after which nobody else is expected. Longer than a client of the
-/// same machine needs to send its next request.
-pub const GATHER_QUIET: Duration = Duration::from_micros(150);
-
 /// Bytes of item texts that stay in memory after they were written. Older ones are read back from
 /// the log, which costs a system call each.
 pub const MAX_RECENT_TEXT_BYTES: usize = 64 * 1024 * 1024;

@@ -6,14 +6,13 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::Settings;
 use super::catalogue::{Catalogue, sync_directory};
 use super::frame;
 use super::health::Health;
 use super::segment::{HEAD_BYTES, Segment};
-use crate::limits::{GATHER_QUIET, GATHER_SHARE, MAX_GATHER, MAX_UNWRITTEN_BYTES};
+use crate::limits::MAX_UNWRITTEN_BYTES;
 use crate::store::{Commit, Flush, LogError};
 
 /// Largest buffer that is kept between groups: that of a busy second at most.
@@ -48,9 +47,8 @@ struct Queue {
     synced: u64,
     /// Groups in which they were.
     groups: u64,
-    /// The commit thread sleeps, until so many records were queued, ever. Waking it costs a system
-    /// call even when it is awake.
-    wake_at: Option<u64>,
+    /// The commit thread sleeps. Waking it costs a system call even when it is awake.
+    sleeping: bool,
     /// Somebody is writing a group.
     writing: bool,
     /// A group could not be written. There will be no other.
@@ -69,15 +67,6 @@ struct Group {
     new_file: bool,
     /// Records queued up to its end, ever.
     queued: u64,
-    /// Records in it.
-    records: u64,
-}
-
-/// The last group that was synced: its records, how long it took and when it ended.
-struct Last {
-    records: u64,
-    took: Duration,
-    ended: Instant,
 }
 
 impl Queue {
@@ -94,14 +83,13 @@ impl Queue {
             sequence: self.sequence,
             new_file: std::mem::take(&mut self.new_file),
             queued: self.queued,
-            records: self.queued - self.synced,
         }
     }
 
     /// Whether the commit thread has to be woken for what there is to do; this is said once.
     fn wake(&mut self, health: &Health) -> bool {
         let wanted = !self.writing && (self.closing || self.has_work(health));
-        wanted && self.wake_at.take_if(|at| *at <= self.queued).is_some()
+        wanted && std::mem::take(&mut self.sleeping)
     }
 }
 
@@ -146,7 +134,7 @@ impl Shared {
             queued: 0,
             synced: 0,
             groups: 0,
-            wake_at: None,
+            sleeping: false,
             writing: false,
             broken: false,
             awaited: 0,
@@ -246,56 +234,26 @@ impl Shared {
 
     /// The body of the commit thread.
     pub(super) fn run(&self) {
-        let mut last = None;
+        let _told = Told(&self.health);
         loop {
             let group = {
                 let mut queue = lock(&self.queue);
                 while !queue.broken
                     && (queue.writing || !(queue.has_work(&self.health) || queue.closing))
                 {
-                    queue.wake_at = Some(0);
+                    queue.sleeping = true;
                     queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
-                queue.wake_at = None;
+                queue.sleeping = false;
                 if queue.broken || !queue.has_work(&self.health) {
                     return;
                 }
-                queue = self.gather(queue, last.as_ref());
                 queue.take()
             };
-            let (begun, records) = (Instant::now(), group.records);
             if !self.write_group(group) {
                 return;
             }
-            let ended = Instant::now();
-            last = self.settings.fsync.then_some(Last { records, took: ended - begun, ended });
         }
-    }
-
-    /// Lets follow what is about to: clients that were answered by the last sync come back at once,
-    /// and all of them should be in the same one. Whoever comes alone does not wait.
-    fn gather<'a>(
-        &self,
-        mut queue: MutexGuard<'a, Queue>,
-        last: Option<&Last>,
-    ) -> MutexGuard<'a, Queue> {
-        let Some(Last { records, took, ended }) = last else { return queue };
-        let wanted = queue.synced + records;
-        let most = (*took / GATHER_SHARE).min(MAX_GATHER);
-        loop {
-            let before = queue.queued;
-            if before >= wanted || ended.elapsed() >= most || queue.closing || queue.awaited > 0 {
-                break;
-            }
-            queue.wake_at = Some(wanted);
-            let waited = self.filled.wait_timeout(queue, GATHER_QUIET);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if queue.queued == before {
-                break;
-            }
-        }
-        queue.wake_at = None;
-        queue
     }
 
     /// Writes and syncs a group, and says so; whether that went well.
@@ -380,7 +338,40 @@ impl Flush for Shared {
     }
 }
 
+/// Ends every wait when the thread that has it panics: nobody else would come to write.
+struct Told<'a>(&'a Health);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the thread that writes has panicked");
+        }
+    }
+}
+
 /// A panic while one of these was held has left nothing half-done that the next holder relies on.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Durability;
+
+    #[test]
+    fn whoever_waits_is_told_when_the_thread_panics() {
+        let health = Health::default();
+        let durability = Durability::of(health.progress().clone(), None);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || runtime.block_on(durability.reached(1)));
+            let writing = scope.spawn(|| {
+                let _told = Told(&health);
+                panic!("on purpose");
+            });
+            writing.join().unwrap_err();
+            assert!(waiting.join().unwrap().unwrap_err().to_string().contains("panicked"));
+        });
+    }
 }
