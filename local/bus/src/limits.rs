@@ -77,8 +77,11 @@ pub(crate) const REQUEST_CREDIT_MESSAGES: u32 = 100;
 pub(crate) const RECEIVER_DEMAND_MESSAGES_MAX: u32 = 500;
 
 /// Bytes of messages one receiver may be assigned and not have fetched; one message may go beyond.
-/// What a peer that does not read makes the broker hold is this for each of its links.
 pub(crate) const RECEIVER_DEMAND_BYTES_MAX: u64 = 1_048_576;
+
+/// The same for all receivers of a connection together: beyond it each has one message at a time.
+/// So what a peer that does not read makes the broker hold does not grow with its links.
+pub(crate) const CONNECTION_DEMAND_BYTES_MAX: u64 = 4 * 1_048_576;
 
 /// Unsettled deliveries remembered per session; beyond it expired ones are forgotten, and while
 /// that does not help nothing more is delivered.

@@ -14,7 +14,7 @@ use super::queue::State;
 use super::record::{QueueId, Record, Removal};
 use super::settle::Settlement;
 use super::time::Timestamp;
-use crate::limits::RECEIVER_DEMAND_BYTES_MAX;
+use crate::limits::{CONNECTION_DEMAND_BYTES_MAX, RECEIVER_DEMAND_BYTES_MAX};
 use crate::message::Message;
 
 /// A receiver, unique for the life of the broker.
@@ -113,8 +113,17 @@ struct Receiver {
 pub(super) struct Receivers {
     last_id: u64,
     receivers: HashMap<ReceiverId, Receiver>,
-    ready: HashMap<ConnectionId, Vec<ReceiverId>>,
+    connections: HashMap<ConnectionId, Outbox>,
     woken: Vec<ConnectionId>,
+}
+
+/// What waits for a connection to fetch it.
+#[derive(Debug, Default)]
+struct Outbox {
+    /// Receivers that have something to fetch.
+    ready: Vec<ReceiverId>,
+    /// Bytes of the messages that they were assigned.
+    bytes: u64,
 }
 
 impl Broker {
@@ -158,8 +167,9 @@ impl Broker {
         if let Some(sessions) = &mut queue.sessions {
             sessions.waiting.retain(|waiting| *waiting != id);
         }
-        if let Some(ready) = self.receivers.ready.get_mut(&receiver.connection) {
-            ready.retain(|ready| *ready != id);
+        if let Some(outbox) = self.receivers.connections.get_mut(&receiver.connection) {
+            outbox.ready.retain(|ready| *ready != id);
+            outbox.bytes = outbox.bytes.saturating_sub(receiver.outbox_bytes);
         }
         for delivery in receiver.outbox {
             // A lock that has ended meanwhile needs no release.
@@ -218,7 +228,7 @@ impl Broker {
 
     /// Forgets what a connection was to be told; its receivers are closed one by one.
     pub(crate) fn close_connection(&mut self, connection: ConnectionId) {
-        self.receivers.ready.remove(&connection);
+        self.receivers.connections.remove(&connection);
     }
 
     /// Sets how many more messages a receiver can be assigned. What it has not used of an earlier
@@ -261,7 +271,10 @@ impl Broker {
         let queue = receiver.queue;
         let mode = receiver.mode;
         let mut fetched = std::mem::take(&mut receiver.outbox);
-        receiver.outbox_bytes = 0;
+        let bytes = std::mem::take(&mut receiver.outbox_bytes);
+        if let Some(outbox) = self.receivers.connections.get_mut(&receiver.connection) {
+            outbox.bytes = outbox.bytes.saturating_sub(bytes);
+        }
         self.touch(queue);
         // A lock may have ended while the message waited to be fetched.
         fetched.retain(|delivery| self.queue(queue).locked(delivery.token).is_some());
@@ -283,7 +296,8 @@ impl Broker {
 
     /// The receivers of a connection that have something to fetch, each once.
     pub(crate) fn ready(&mut self, connection: ConnectionId) -> Vec<ReceiverId> {
-        self.receivers.ready.get_mut(&connection).map(std::mem::take).unwrap_or_default()
+        let outbox = self.receivers.connections.get_mut(&connection);
+        outbox.map(|outbox| std::mem::take(&mut outbox.ready)).unwrap_or_default()
     }
 
     /// The connections that have something to fetch and were not named before.
@@ -383,31 +397,43 @@ impl Broker {
     pub(super) fn assign(&mut self, queue: QueueId, sequence: i64, id: ReceiverId) {
         self.lock(queue, sequence);
         let delivery = self.queue(queue).delivery(sequence);
-        if let Some(receiver) = self.receivers.receivers.get_mut(&id) {
-            let bytes = delivery.as_ref().map_or(0, |delivery| delivery.message.size());
-            receiver.outbox.extend(delivery);
-            receiver.outbox_bytes += bytes;
-            receiver.credit = match receiver.outbox_bytes < RECEIVER_DEMAND_BYTES_MAX {
-                true => receiver.credit - 1,
-                false => 0,
-            };
-        }
-        self.receivers.call(id);
+        self.receivers.hand_over(id, delivery);
     }
 }
 
 impl Receivers {
-    /// Notes that a receiver has something to fetch, once until it does.
-    fn call(&mut self, id: ReceiverId) {
-        let Receivers { receivers, ready, woken, .. } = self;
-        let Some(receiver) = receivers.get_mut(&id) else { return };
-        if !receiver.told {
-            receiver.told = true;
-            let ready = ready.entry(receiver.connection).or_default();
-            if ready.is_empty() {
-                woken.push(receiver.connection);
-            }
-            ready.push(id);
+    /// Puts a message where its receiver fetches it.
+    fn hand_over(&mut self, id: ReceiverId, delivery: Option<Delivery>) {
+        let Some(receiver) = self.receivers.get_mut(&id) else { return };
+        let outbox = self.connections.entry(receiver.connection).or_default();
+        let bytes = delivery.as_ref().map_or(0, |delivery| delivery.message.size());
+        receiver.outbox.extend(delivery);
+        receiver.outbox_bytes += bytes;
+        outbox.bytes += bytes;
+        let room = receiver.outbox_bytes < RECEIVER_DEMAND_BYTES_MAX
+            && outbox.bytes < CONNECTION_DEMAND_BYTES_MAX;
+        receiver.credit = if room { receiver.credit - 1 } else { 0 };
+        if outbox.call(id, receiver) {
+            self.woken.push(receiver.connection);
         }
+    }
+
+    /// Notes that a receiver has something to fetch.
+    fn call(&mut self, id: ReceiverId) {
+        let Some(receiver) = self.receivers.get_mut(&id) else { return };
+        if self.connections.entry(receiver.connection).or_default().call(id, receiver) {
+            self.woken.push(receiver.connection);
+        }
+    }
+}
+
+impl Outbox {
+    /// Notes that a receiver has something to fetch, once until it does; whether it is the first.
+    fn call(&mut self, id: ReceiverId, receiver: &mut Receiver) -> bool {
+        if std::mem::replace(&mut receiver.told, true) {
+            return false;
+        }
+        self.ready.push(id);
+        self.ready.len() == 1
     }
 }

@@ -168,16 +168,7 @@ fn keeps_little_of(before: usize, after: usize) {
         sender.send(0, &message(&body));
     }
     let mut slow = Client::connected(&hub, 2);
-    slow.attach(&receiver(1, "q"));
-    let flow = Flow {
-        next_incoming_id: Some(0),
-        incoming_window: u32::MAX,
-        handle: Some(1),
-        delivery_count: Some(0),
-        link_credit: Some(u32::MAX),
-        ..Flow::default()
-    };
-    slow.say(|out| put_flow(out, 0, &flow));
+    ask_for_all(&mut slow, 1);
     for _ in 0..after {
         slow.engine.deliver(slow.now);
         sender.send(0, &message(&body));
@@ -189,6 +180,44 @@ fn keeps_little_of(before: usize, after: usize) {
     assert!((20..70).contains(&locked), "{locked} of 250");
     let got = messages(&slow.take());
     assert_eq!(got.len(), 250, "everything comes once it reads");
+}
+
+fn ask_for_all(client: &mut Client, handle: u32) {
+    client.attach(&receiver(handle, "q"));
+    let flow = Flow {
+        next_incoming_id: Some(0),
+        incoming_window: u32::MAX,
+        handle: Some(handle),
+        delivery_count: Some(0),
+        link_credit: Some(u32::MAX),
+        ..Flow::default()
+    };
+    client.say(|out| put_flow(out, 0, &flow));
+}
+
+/// Forty megabytes for thirty links of one connection, each of which could have one.
+#[test]
+fn what_is_kept_for_a_client_that_does_not_read_does_not_grow_with_its_links() {
+    let hub = hub();
+    let mut slow = Client::connected(&hub, 2);
+    for handle in 1..=30 {
+        ask_for_all(&mut slow, handle);
+    }
+    let mut sender = Client::connected(&hub, 1);
+    sender.sender(0, "q");
+    let body = vec![7; 50_000];
+    for _ in 0..800 {
+        slow.engine.deliver(slow.now);
+        sender.send(0, &message(&body));
+    }
+    // What is written, four megabytes, and a message for each link.
+    let locked = hub.status().queues[0].locked;
+    assert!((80..200).contains(&locked), "{locked} of 800");
+    let mut got = 0;
+    while let some @ 1.. = messages(&slow.take()).len() {
+        got += some;
+    }
+    assert_eq!(got, 800, "everything comes once it reads");
 }
 
 #[test]
