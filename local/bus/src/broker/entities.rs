@@ -188,6 +188,7 @@ impl Broker {
             }
             (Definition::Queue(spec), Some(Entity::Queue(id))) => {
                 self.set(id, Settings::of_queue(spec));
+                self.set_window(id, spec.duplicate_detection_history_time_window);
             }
             (Definition::Topic(spec), None) => {
                 let shelf = self.declare(&path, Settings::of_topic(spec));
@@ -203,6 +204,7 @@ impl Broker {
             (Definition::Topic(spec), Some(Entity::Topic(topic))) => {
                 let shelf = self.topic(topic).shelf;
                 self.set(shelf, Settings::of_topic(spec));
+                self.set_window(shelf, spec.duplicate_detection_history_time_window);
                 // What subscriptions inherit may have changed.
                 for (_, id) in self.topic(topic).subscriptions.clone() {
                     let key = normalise(&self.queue(id).path);
@@ -299,6 +301,12 @@ impl Broker {
         self.queue_mut(id).settings = settings;
         let deadline = self.queue(id).next_deadline();
         self.wake_at(deadline);
+    }
+
+    fn set_window(&mut self, id: QueueId, window: Span) {
+        if let Some(duplicates) = &mut self.queue_mut(id).duplicates {
+            duplicates.set_window(window.as_millis());
+        }
     }
 
     fn declare(&mut self, path: &str, settings: Settings) -> QueueId {
