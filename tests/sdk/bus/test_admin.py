@@ -105,6 +105,14 @@ def test_a_topic_with_subscriptions_and_their_counts(admin, client, name):
     assert name not in [topic.name for topic in admin.list_topics()]
 
 
+def test_what_the_file_declares_is_as_old_as_the_run(admin):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    namespace = admin.get_namespace_properties()
+    queue = admin.get_queue_runtime_properties("batches-and-lists")
+    for at in (namespace.created_at_utc, queue.created_at_utc, queue.updated_at_utc):
+        assert now - datetime.timedelta(days=1) < at <= now
+
+
 def test_lists_longer_than_a_page_come_whole(admin, name):
     admin.create_topic(name)
     subscriptions = [f"s{n:03}" for n in range(205)]

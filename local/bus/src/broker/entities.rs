@@ -61,6 +61,19 @@ impl Broker {
         self.registry.values()
     }
 
+    /// Dates what the topology file declares: it is as old as this run, which begins now.
+    pub(crate) fn date_declared(&mut self, now: Timestamp) {
+        // It was read before there was a time.
+        let undated = Timestamp::from_millis(0);
+        for known in self.registry.values_mut() {
+            for at in [&mut known.created_at, &mut known.updated_at] {
+                if *at <= undated {
+                    *at = now;
+                }
+            }
+        }
+    }
+
     /// Creates an entity.
     pub(crate) fn create(
         &mut self,
