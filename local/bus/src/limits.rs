@@ -21,8 +21,9 @@ pub(crate) const SNAPSHOT_AFTER_BYTES: u64 = 128 * 1_048_576;
 /// Messages captured for a snapshot in one go, while nobody else can do anything.
 pub(crate) const CAPTURE_ITEMS: usize = 512;
 
-/// Bytes of messages captured in one go.
-pub(crate) const CAPTURE_BYTES: u64 = 524_288;
+/// Bytes of messages captured in one go. They are one record of the snapshot, which is lost as a
+/// whole if a byte of it is damaged.
+pub(crate) const CAPTURE_BYTES: u64 = 65_536;
 
 /// Nesting of AMQP values. Real messages stay below five; the cap keeps recursion off the stack.
 pub(crate) const VALUE_DEPTH_MAX: u32 = 32;

@@ -10,8 +10,9 @@ pub const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX - 4;
 /// Bytes after which a segment is left for a new one. Small enough to delete and repair piecemeal.
 pub const SEGMENT_BYTES_MAX: u64 = 64 * 1_048_576;
 
-/// Bytes of the frames of a snapshot: enough to make the checksum and the write worth it.
-pub const SNAPSHOT_FRAME_BYTES: usize = 1_048_576;
+/// Bytes of the frames of a snapshot: enough to make the write worth it, and little to lose with
+/// one byte that is damaged.
+pub const SNAPSHOT_FRAME_BYTES: usize = 65_536;
 
 /// Bytes that an idle log keeps for its next frame; a larger buffer is given back after a burst.
 pub const BUFFER_BYTES_KEPT_MAX: usize = 4 * 1_048_576;

@@ -53,6 +53,15 @@ impl Snapshot {
         Ok(Location { file: FileId::snapshot(self.number), offset })
     }
 
+    /// Ends the frame in the making: what comes next is not lost with what came so far if a part of
+    /// the file is damaged.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    pub fn end_frame(&mut self) -> io::Result<()> {
+        self.write_frame()
+    }
+
     fn write_frame(&mut self) -> io::Result<()> {
         if self.frame.len() > FRAME_HEADER_BYTES {
             self.write_last()?;

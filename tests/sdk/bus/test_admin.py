@@ -50,6 +50,8 @@ def test_a_queue_is_created_changed_and_deleted(admin, name):
         forward_dead_lettered_messages_to=target,
         user_metadata="a <note> & more",
         enable_partitioning=True,
+        enable_batched_operations=False,
+        enable_express=True,
     )
     assert queue.lock_duration == datetime.timedelta(seconds=30)
     assert (queue.max_delivery_count, queue.requires_duplicate_detection) == (4, True)
@@ -57,6 +59,7 @@ def test_a_queue_is_created_changed_and_deleted(admin, name):
     assert queue.auto_delete_on_idle == 10 * MINUTE
     assert queue.forward_dead_lettered_messages_to.endswith(f"/{target}")
     assert queue.user_metadata == "a <note> & more"
+    assert (queue.enable_batched_operations, queue.enable_express) == (False, True)
     assert queue.status == EntityStatus.ACTIVE
     with pytest.raises(ResourceExistsError):
         admin.create_queue(name)
@@ -106,6 +109,32 @@ def test_a_topic_with_subscriptions_and_their_counts(admin, client, name):
         admin.get_subscription(name, "few")
     admin.delete_topic(name)
     assert name not in [topic.name for topic in admin.list_topics()]
+
+
+def test_what_the_file_declares_is_as_old_as_the_run(admin):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    namespace = admin.get_namespace_properties()
+    queue = admin.get_queue_runtime_properties("batches-and-lists")
+    for at in (namespace.created_at_utc, queue.created_at_utc, queue.updated_at_utc):
+        assert now - datetime.timedelta(days=1) < at <= now
+
+
+def test_lists_longer_than_a_page_come_whole(admin, name):
+    admin.create_topic(name)
+    subscriptions = [f"s{n:03}" for n in range(205)]
+    for subscription in subscriptions:
+        admin.create_subscription(name, subscription)
+    assert [one.name for one in admin.list_subscriptions(name)] == subscriptions
+    runtime = admin.list_subscriptions_runtime_properties(name)
+    assert [one.name for one in runtime] == subscriptions
+    rules = [f"r{n:03}" for n in range(100)]
+    for rule in rules:
+        admin.create_rule(name, "s000", rule, filter=SqlRuleFilter("a = 1"))
+    assert [rule.name for rule in admin.list_rules(name, "s000")] == ["$Default", *rules]
+    # A page that is exactly full is the last one.
+    admin.delete_rule(name, "s000", "$Default")
+    assert [rule.name for rule in admin.list_rules(name, "s000")] == rules
+    admin.delete_topic(name)
 
 
 def test_rules_of_every_kind_come_back_as_they_were_sent(admin, name):

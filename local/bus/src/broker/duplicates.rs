@@ -12,7 +12,7 @@ pub(crate) struct Duplicates {
     window_ms: i64,
     /// Until when each is remembered.
     known: HashMap<Arc<str>, Timestamp>,
-    /// In the order in which they are forgotten, which is the order in which they came.
+    /// In the order in which they are forgotten.
     order: VecDeque<(Timestamp, Arc<str>)>,
 }
 
@@ -23,6 +23,11 @@ impl Duplicates {
 
     pub(crate) fn window_ms(&self) -> i64 {
         self.window_ms
+    }
+
+    /// Sets how long what comes from now on is remembered.
+    pub(crate) fn set_window(&mut self, window_ms: i64) {
+        self.window_ms = window_ms;
     }
 
     /// Whether `key` was remembered within the window that ends now.
@@ -42,7 +47,9 @@ impl Duplicates {
     pub(crate) fn remember(&mut self, key: Arc<str>, until: Timestamp) {
         let earlier = self.known.insert(Arc::clone(&key), until);
         if earlier != Some(until) {
-            self.order.push_back((until, key));
+            // The end, unless the window has become shorter.
+            let at = self.order.partition_point(|(known, _)| *known <= until);
+            self.order.insert(at, (until, key));
         }
     }
 

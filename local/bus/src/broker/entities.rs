@@ -61,6 +61,19 @@ impl Broker {
         self.registry.values()
     }
 
+    /// Dates what the topology file declares: it is as old as this run, which begins now.
+    pub(crate) fn date_declared(&mut self, now: Timestamp) {
+        // It was read before there was a time.
+        let undated = Timestamp::from_millis(0);
+        for known in self.registry.values_mut() {
+            for at in [&mut known.created_at, &mut known.updated_at] {
+                if *at <= undated {
+                    *at = now;
+                }
+            }
+        }
+    }
+
     /// Creates an entity.
     pub(crate) fn create(
         &mut self,
@@ -188,6 +201,7 @@ impl Broker {
             }
             (Definition::Queue(spec), Some(Entity::Queue(id))) => {
                 self.set(id, Settings::of_queue(spec));
+                self.set_window(id, spec.duplicate_detection_history_time_window);
             }
             (Definition::Topic(spec), None) => {
                 let shelf = self.declare(&path, Settings::of_topic(spec));
@@ -203,6 +217,7 @@ impl Broker {
             (Definition::Topic(spec), Some(Entity::Topic(topic))) => {
                 let shelf = self.topic(topic).shelf;
                 self.set(shelf, Settings::of_topic(spec));
+                self.set_window(shelf, spec.duplicate_detection_history_time_window);
                 // What subscriptions inherit may have changed.
                 for (_, id) in self.topic(topic).subscriptions.clone() {
                     let key = normalise(&self.queue(id).path);
@@ -299,6 +314,12 @@ impl Broker {
         self.queue_mut(id).settings = settings;
         let deadline = self.queue(id).next_deadline();
         self.wake_at(deadline);
+    }
+
+    fn set_window(&mut self, id: QueueId, window: Span) {
+        if let Some(duplicates) = &mut self.queue_mut(id).duplicates {
+            duplicates.set_window(window.as_millis());
+        }
     }
 
     fn declare(&mut self, path: &str, settings: Settings) -> QueueId {

@@ -107,16 +107,22 @@ impl Broker {
         }
     }
 
-    /// From now on every change goes into `journal`, the places first.
-    pub(crate) fn adopt(&mut self, journal: Box<dyn Journal>) {
+    /// From now on every change goes into `journal`, the places first. Up to where they are written.
+    pub(crate) fn adopt(&mut self, journal: Box<dyn Journal>) -> u64 {
         self.journal = journal;
+        self.declare_places()
+    }
+
+    /// Writes down which places there are. Without that nothing else in a journal can be read, so
+    /// it is there twice.
+    pub(crate) fn declare_places(&mut self) -> u64 {
         for at in 0..self.queues.len() {
             if !self.queues[at].gone {
                 let record = self.declaration(at);
                 self.journal.append(&record);
             }
         }
-        self.journal.seal();
+        self.journal.seal()
     }
 
     fn declaration(&self, at: usize) -> Record {

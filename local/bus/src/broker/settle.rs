@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Broker;
 use super::body::Body;
+use super::queue::State;
 use super::record::{Arrival, QueueId, Record, Removal};
 use super::time::Timestamp;
 use crate::amqp::Value;
@@ -119,6 +120,7 @@ impl Broker {
                         deferred,
                         changed,
                     });
+                    self.move_on(queue, sequence);
                     self.advance(now);
                     self.feed(queue);
                 }
@@ -179,6 +181,16 @@ impl Broker {
         let deferred = self.queue(queue).get(sequence).is_some_and(|entry| entry.deferred);
         let changed = changes.and_then(|changes| change(&message, changes));
         self.commit(Record::Unlocked { queue, sequence, delivery_count, deferred, changed });
+        self.move_on(queue, sequence);
+    }
+
+    /// A message is available again where the entity came to forward meanwhile: it follows those
+    /// that were there.
+    fn move_on(&mut self, queue: QueueId, sequence: i64) {
+        let entry = self.queue(queue).get(sequence);
+        if self.forwards(queue) && entry.is_some_and(|entry| entry.state == State::Available) {
+            self.activate(queue, sequence);
+        }
     }
 
     /// A message outlived its time to live.

@@ -27,3 +27,13 @@ impl Timestamp {
         if millis > 0 { millis } else { 0 }
     }
 }
+
+/// As `2026-01-31T12:00:00.000Z`.
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000);
+        let at = at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+        let (hour, minute, second, ms) = (at.hour(), at.minute(), at.second(), at.millisecond());
+        write!(f, "{}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", at.date())
+    }
+}

@@ -1,4 +1,8 @@
-//! SQL rule actions: `SET name = expression` and `REMOVE name`, separated by `;`.
+//! SQL rule actions: `SET name = expression` and `REMOVE name`, each of which may end in `;`.
+//!
+//! <https://learn.microsoft.com/azure/service-bus-messaging/service-bus-messaging-sql-rule-action>
+
+use uuid::Uuid;
 
 use super::parser::{Expr, Parser};
 use super::{EvalError, Properties, Scalar, Scope, SyntaxError};
@@ -45,12 +49,9 @@ impl Action {
                 None
             };
             statements.push(Statement { scope: property.scope, name: property.name, value });
-            let more = parser.accept(";");
+            parser.accept(";");
             if parser.at_end() {
                 break;
-            }
-            if !more {
-                parser.expect(";")?;
             }
         }
         Ok(Action { text: text.to_owned(), statements })
@@ -61,18 +62,62 @@ impl Action {
         &self.text
     }
 
-    /// What to change on this message. Every expression sees the message as it came.
+    /// What to change on this message. Every statement sees what those before it have done.
     pub(crate) fn changes(&self, properties: &dyn Properties) -> Result<Vec<Change>, EvalError> {
-        self.statements
-            .iter()
-            .map(|statement| {
-                let value = match &statement.value {
-                    Some(expression) => Some(expression.evaluate(properties)?.into_owned()),
-                    None => None,
-                };
-                Ok(Change { scope: statement.scope, name: statement.name.clone(), value })
-            })
-            .collect()
+        let mut changed = Changed { properties, changes: Vec::new() };
+        for Statement { scope, name, value } in &self.statements {
+            let value = match value {
+                Some(expression) => Some(expression.evaluate(&changed)?.into_owned()),
+                None => None,
+            };
+            // On the wire these properties are texts, whatever they are computed from.
+            let value = match scope {
+                Scope::System => value.and_then(Scalar::into_text).map(Scalar::Text),
+                Scope::User => value,
+            };
+            changed.changes.push(Change { scope: *scope, name: name.clone(), value });
+        }
+        Ok(changed.changes)
+    }
+}
+
+/// A message as the statements so far have left it.
+struct Changed<'a> {
+    properties: &'a dyn Properties,
+    changes: Vec<Change>,
+}
+
+impl Changed<'_> {
+    fn last(&self, scope: Scope, name: &str) -> Option<&Change> {
+        let same =
+            |change: &&Change| change.scope == scope && change.name.eq_ignore_ascii_case(name);
+        self.changes.iter().rev().find(same)
+    }
+}
+
+impl Properties for Changed<'_> {
+    fn user(&self, name: &str) -> Scalar<'_> {
+        match self.last(Scope::User, name) {
+            Some(change) => change.value.clone().unwrap_or(Scalar::Null),
+            None => self.properties.user(name),
+        }
+    }
+
+    fn system(&self, name: &str) -> Option<Scalar<'_>> {
+        let known = self.properties.system(name)?;
+        let last = self.last(Scope::System, name);
+        Some(last.map_or(known, |change| change.value.clone().unwrap_or(Scalar::Null)))
+    }
+
+    fn has_user(&self, name: &str) -> bool {
+        match self.last(Scope::User, name) {
+            Some(change) => change.value.is_some(),
+            None => self.properties.has_user(name),
+        }
+    }
+
+    fn new_id(&self) -> Uuid {
+        self.properties.new_id()
     }
 }
 
@@ -86,8 +131,8 @@ mod tests {
         fn user(&self, name: &str) -> Scalar<'_> {
             if name == "quantity" { Scalar::Int(3) } else { Scalar::Null }
         }
-        fn system(&self, _: &str) -> Option<Scalar<'_>> {
-            None
+        fn system(&self, name: &str) -> Option<Scalar<'_>> {
+            (name == "To").then_some(Scalar::Null)
         }
         fn has_user(&self, name: &str) -> bool {
             name == "quantity"
@@ -113,6 +158,46 @@ mod tests {
         let error = |text| Action::parse(text).unwrap_err().to_string();
         assert_eq!(error("a = 1"), "character 1: expected SET or REMOVE, found `a`");
         assert_eq!(error("SET a 1"), "character 7: expected `=`, found a number");
-        assert_eq!(error("SET a = 1 REMOVE b"), "character 11: expected `;`, found `REMOVE`");
+        assert_eq!(error("SET a = 1,"), "character 10: expected SET or REMOVE, found `,`");
+        assert_eq!(error(""), "character 1: expected SET or REMOVE, found the end");
+    }
+
+    fn set(text: &str) -> Vec<(String, Option<Scalar<'static>>)> {
+        let changes = Action::parse(text).unwrap().changes(&Sample).unwrap();
+        changes.into_iter().map(|change| (change.name, change.value)).collect()
+    }
+
+    #[test]
+    fn statements_need_no_mark_between_them() {
+        let names = |text| set(text).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names("SET a = 1 + 1 REMOVE b SET c = a"), ["a", "b", "c"]);
+        assert_eq!(names("SET a = 1\nSET b = quantity;REMOVE c;"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_statement_sees_what_those_before_it_did() {
+        let last = |text| set(text).pop().unwrap().1;
+        assert_eq!(last("SET a = 1; SET b = A + quantity"), Some(Scalar::Int(4)));
+        assert_eq!(last("REMOVE quantity; SET b = quantity"), Some(Scalar::Null));
+        assert_eq!(last("SET quantity = 7; SET b = p('quantity')"), Some(Scalar::Int(7)));
+        assert_eq!(last("SET sys.To = 5; SET b = sys.To"), Some(Scalar::Text("5".into())));
+    }
+
+    #[test]
+    fn system_properties_become_texts() {
+        for (expression, text) in [
+            ("quantity", Some("3")),
+            ("-2.5", Some("-2.5")),
+            ("TRUE", Some("true")),
+            ("newid()", Some("00000000-0000-0000-0000-000000000000")),
+            ("absent", None),
+        ] {
+            let value = text.map(|text: &str| Scalar::Text(text.to_owned().into()));
+            assert_eq!(
+                set(&format!("SET sys.To = {expression}")),
+                [("To".into(), value)],
+                "{expression}"
+            );
+        }
     }
 }

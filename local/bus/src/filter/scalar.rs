@@ -44,6 +44,19 @@ impl Scalar<'_> {
         }
     }
 
+    /// The value as it is written; `None` for null, and for bytes.
+    pub(crate) fn into_text(self) -> Option<Cow<'static, str>> {
+        Some(Cow::Owned(match self {
+            Scalar::Null | Scalar::Bytes(_) => return None,
+            Scalar::Bool(v) => v.to_string(),
+            Scalar::Int(v) => v.to_string(),
+            Scalar::Float(v) => v.to_string(),
+            Scalar::Text(v) => v.into_owned(),
+            Scalar::Time(v) => crate::broker::Timestamp::from_millis(v).to_string(),
+            Scalar::Uuid(v) => v.to_string(),
+        }))
+    }
+
     /// The same value, owning its text. Bytes become null: nothing computes with them.
     pub(crate) fn into_owned(self) -> Scalar<'static> {
         match self {

@@ -211,7 +211,8 @@ impl Server {
     /// # Errors
     /// [`BindError`] says whether the port is taken or the namespace wrong.
     pub async fn bind(options: Options) -> Result<Server, BindError> {
-        let (broker, log, recovered) = recover(&options).await?;
+        let (mut broker, log, recovered) = recover(&options).await?;
+        broker.date_declared(clock::now());
         let certificate = options.certificate.as_deref().map(Certificate::of).transpose()?;
         let mut listeners = Listeners(Vec::new());
         let mut local_addrs = Vec::new();

@@ -30,6 +30,15 @@ pub(crate) fn compact(log: &Log, with: &With<'_>) -> io::Result<bool> {
         }
     });
     let Some(mut snapshot) = started? else { return Ok(false) };
+    // Without it nothing else can be read: it is there twice, each in a frame of its own.
+    if !group.is_empty() {
+        let entities = group.finish(false).to_vec();
+        group.clear();
+        for _ in 0..2 {
+            snapshot.append(&entities)?;
+            snapshot.end_frame()?;
+        }
+    }
     // What is on disk anyway moves with the files: from where to where.
     let mut moves: Vec<Move> = Vec::new();
     let mut olds: Vec<Option<Stored>> = Vec::new();

@@ -13,8 +13,9 @@
 //! | | | what the kind has: numbers little-endian, texts with their length in four bytes |
 //!
 //! A message that several places get in one group is written once. Indices are of one run: every
-//! run declares its places before it writes anything else, and what belongs to a path that no
-//! topology declares any more is passed over and reported.
+//! run declares its places before it writes anything else, twice in case that one of them is
+//! damaged, and what belongs to a path that no topology declares any more is passed over and
+//! reported.
 
 mod codec;
 mod compaction;
@@ -85,7 +86,11 @@ pub(crate) fn recover(
     bookshelf.open(&log);
     // Of what both know the file has the last word.
     broker.declare_all(namespace);
-    broker.adopt(Box::new(Disk::new(Arc::clone(&log), shelf)));
+    let declared = broker.adopt(Box::new(Disk::new(Arc::clone(&log), shelf)));
+    // Once the first is written, the second does not share a frame with it. Should that fail,
+    // nothing is durable from here on, as everybody who waits will hear.
+    let _ = log.wait_blocking(declared);
+    broker.declare_places();
     let recovered = Recovered {
         records: opened.records,
         messages: broker.message_count(),

@@ -231,6 +231,50 @@ fn deferred_messages_stay_deferred() {
     }
 }
 
+/// How many messages are left of `count` once the byte at each of `places` was damaged and the
+/// journal repaired.
+fn left_after_damage(count: u32, compacted: bool, at: impl Fn(usize) -> usize) -> usize {
+    let scratch = scratch();
+    let life = Life::begin(&scratch, NAMESPACE);
+    let created: Definition = serde_json::from_str(r#"{"queue": {"name": "late"}}"#).unwrap();
+    life.with(|broker| broker.create(Timestamp::from_millis(0), created)).unwrap();
+    if compacted {
+        life.compact();
+    }
+    for n in 0..count {
+        life.send(if n % 2 == 0 { "q" } else { "late" }, n);
+    }
+    if compacted {
+        life.compact();
+    }
+    drop(life);
+    let files = std::fs::read_dir(&scratch.0).unwrap().map(|file| file.unwrap().path());
+    let wanted = if compacted { "snapshot" } else { "log" };
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|kind| kind == wanted)).collect();
+    files.sort();
+    let mut bytes = std::fs::read(&files[0]).unwrap();
+    let at = at(bytes.len());
+    bytes[at] ^= 0x10;
+    std::fs::write(&files[0], bytes).unwrap();
+    let how = journal::Options { fsync: false, segment_bytes: 20_000 };
+    let namespace = serde_json::from_str(NAMESPACE).unwrap();
+    assert!(recover(&namespace, &scratch.0, how, MEMORY_BYTES, 1).is_err());
+    let repaired = journal::repair(&scratch.0).unwrap();
+    assert_eq!(repaired.losses.len(), 1);
+    let life = Life::begin(&scratch, NAMESPACE);
+    life.peek("q").len() + life.peek("late").len()
+}
+
+#[test]
+fn a_damaged_byte_costs_what_is_around_it_and_no_more() {
+    // The declarations of a snapshot, and those of the run in a segment.
+    assert_eq!(left_after_damage(200, true, |_| 60), 200);
+    assert_eq!(left_after_damage(10, false, |_| 60), 10);
+    let left = left_after_damage(400, true, |bytes| bytes / 2);
+    assert!((250..400).contains(&left), "{left}");
+}
+
 #[test]
 fn a_group_that_is_written_in_parts_is_one_group() {
     let scratch = scratch();

@@ -64,6 +64,12 @@ pub struct Queue {
     /// Accepted and reported; nothing here is spread over machines.
     #[serde(default)]
     pub enable_partitioning: bool,
+    /// Accepted and reported; what comes together shares one write anyway.
+    #[serde(default = "yes")]
+    pub enable_batched_operations: bool,
+    /// Accepted and reported; a message is on the disk before it is accepted.
+    #[serde(default)]
+    pub enable_express: bool,
     /// Keys for this entity alone.
     #[serde(default)]
     pub authorization_rules: Vec<AuthorizationRule>,
@@ -117,6 +123,12 @@ pub struct Topic {
     /// Accepted and reported; nothing here is spread over machines.
     #[serde(default)]
     pub enable_partitioning: bool,
+    /// Accepted and reported; what comes together shares one write anyway.
+    #[serde(default = "yes")]
+    pub enable_batched_operations: bool,
+    /// Accepted and reported; a message is on the disk before it is accepted.
+    #[serde(default)]
+    pub enable_express: bool,
     /// Keys for this entity and its subscriptions.
     #[serde(default)]
     pub authorization_rules: Vec<AuthorizationRule>,
@@ -167,6 +179,9 @@ pub struct Subscription {
     /// Kept for whoever wrote it.
     #[serde(default)]
     pub user_metadata: Option<String>,
+    /// Accepted and reported; what comes together shares one write anyway.
+    #[serde(default = "yes")]
+    pub enable_batched_operations: bool,
     /// Which messages it gets; none at all means every message, as with `$Default`.
     #[serde(default)]
     pub rules: Vec<RuleSpec>,
@@ -243,6 +258,8 @@ impl Queue {
             duplicate_detection_history_time_window: ten_minutes(),
             max_size_in_megabytes: gibibyte(),
             enable_partitioning: false,
+            enable_batched_operations: true,
+            enable_express: false,
             authorization_rules: Vec::new(),
             requires_session: false,
             forward_to: None,
@@ -267,6 +284,8 @@ impl Topic {
             status: EntityStatus::Active,
             support_ordering: false,
             enable_partitioning: false,
+            enable_batched_operations: true,
+            enable_express: false,
             authorization_rules: Vec::new(),
             user_metadata: None,
             subscriptions: Vec::new(),
@@ -290,6 +309,7 @@ impl Subscription {
             auto_delete_on_idle: None,
             status: EntityStatus::Active,
             user_metadata: None,
+            enable_batched_operations: true,
             rules: Vec::new(),
         }
     }
@@ -305,6 +325,10 @@ fn ten_minutes() -> Span {
 
 fn ten() -> u32 {
     10
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn gibibyte() -> u32 {

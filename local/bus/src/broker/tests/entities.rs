@@ -121,6 +121,47 @@ fn entities_come_change_and_go_while_it_runs() {
 }
 
 #[test]
+fn what_is_locked_when_forwarding_begins_follows_when_it_is_free() {
+    let mut bench = Bench::new();
+    for id in ["abandoned", "released", "expired", "deferred"] {
+        bench.send("q", message(id));
+    }
+    let got = bench.receive("q", 4);
+    let onward = defined(|queue| queue.forward_to = Some("morgue".into()), "q");
+    bench.broker.update(bench.now, onward).unwrap();
+    bench.settle("q", &got[0], abandon()).unwrap();
+    bench.settle("q", &got[1], Settlement::Release).unwrap();
+    bench.settle("q", &got[3], Settlement::Defer { changes: Vec::new() }).unwrap();
+    assert_eq!(bench.ids("morgue"), ["abandoned", "released"]);
+    bench.wait(60_000);
+    assert_eq!(bench.ids("morgue"), ["abandoned", "released", "expired"]);
+    assert_eq!(bench.ids("q"), ["deferred"]);
+}
+
+#[test]
+fn a_changed_window_holds_for_what_comes_next() {
+    let mut bench = Bench::new();
+    let unique = |ms| {
+        let change = |queue: &mut QueueSpec| {
+            queue.requires_duplicate_detection = true;
+            queue.duplicate_detection_history_time_window = Span::from_millis(ms);
+        };
+        defined(change, "recent")
+    };
+    bench.broker.create(bench.now, unique(60_000)).unwrap();
+    bench.send("recent", message("long"));
+    bench.broker.update(bench.now, unique(5_000)).unwrap();
+    bench.send("recent", message("short"));
+    bench.wait(5_000);
+    bench.send("recent", message("long"));
+    bench.send("recent", message("short"));
+    assert_eq!(bench.ids("recent"), ["long", "short", "short"]);
+    bench.wait(55_000);
+    bench.send("recent", message("long"));
+    assert_eq!(bench.ids("recent"), ["long", "short", "short", "long"]);
+}
+
+#[test]
 fn idle_entities_go_and_used_ones_stay() {
     let mut bench = Bench::new();
     bench.wait(0);

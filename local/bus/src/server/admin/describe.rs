@@ -20,15 +20,6 @@ pub(super) fn description(name: &str) -> String {
     format!("{name} xmlns=\"{CONNECT}\" xmlns:i=\"{INSTANCE}\"")
 }
 
-/// A point in time as `2026-01-31T12:00:00.000Z`.
-pub(super) fn iso(at: Timestamp) -> String {
-    let nanos = i128::from(at.as_millis()) * 1_000_000;
-    let at = time::OffsetDateTime::from_unix_timestamp_nanos(nanos);
-    let at = at.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    let (hour, minute, second, ms) = (at.hour(), at.minute(), at.second(), at.millisecond());
-    format!("{}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z", at.date())
-}
-
 /// What is the same for every answer about an entity.
 pub(super) struct Surroundings<'a> {
     /// `host:port` as the client knows it.
@@ -65,9 +56,9 @@ fn target(to: Option<&str>, of: &Surroundings<'_>) -> Option<String> {
 }
 
 fn put_times(out: &mut Writer, entity: &Registered, runtime: &Runtime) {
-    out.element("CreatedAt", iso(entity.created_at))
-        .element("UpdatedAt", iso(entity.updated_at))
-        .element("AccessedAt", iso(runtime.accessed_at.unwrap_or(entity.created_at)));
+    out.element("CreatedAt", entity.created_at)
+        .element("UpdatedAt", entity.updated_at)
+        .element("AccessedAt", runtime.accessed_at.unwrap_or(entity.created_at));
 }
 
 fn put_counts(out: &mut Writer, runtime: &Runtime) {
@@ -95,8 +86,8 @@ fn put_rules(out: &mut Writer, rules: &[AuthorizationRule], at: Timestamp) {
             out.element("AccessRights", format!("{right:?}"));
         }
         out.close("Rights")
-            .element("CreatedTime", iso(at))
-            .element("ModifiedTime", iso(at))
+            .element("CreatedTime", at)
+            .element("ModifiedTime", at)
             .element("KeyName", &rule.name)
             .element("PrimaryKey", &rule.primary_key)
             .element("SecondaryKey", rule.secondary_key.as_deref().unwrap_or_default())
@@ -124,7 +115,7 @@ fn put_queue(
             queue.duplicate_detection_history_time_window,
         )
         .element("MaxDeliveryCount", queue.max_delivery_count)
-        .element("EnableBatchedOperations", true)
+        .element("EnableBatchedOperations", queue.enable_batched_operations)
         .element("SizeInBytes", runtime.size_bytes)
         .element("MessageCount", messages(runtime))
         .element("IsAnonymousAccessible", false);
@@ -140,7 +131,7 @@ fn put_queue(
         .element("EnablePartitioning", queue.enable_partitioning)
         .element("EntityAvailabilityStatus", "Available")
         .optional("ForwardDeadLetteredMessagesTo", target(dead, of))
-        .element("EnableExpress", false)
+        .element("EnableExpress", queue.enable_express)
         .element("MaxMessageSizeInKilobytes", of.max_message_bytes / 1_024)
         .close("QueueDescription");
 }
@@ -160,7 +151,7 @@ fn put_topic(
             "DuplicateDetectionHistoryTimeWindow",
             topic.duplicate_detection_history_time_window,
         )
-        .element("EnableBatchedOperations", true)
+        .element("EnableBatchedOperations", topic.enable_batched_operations)
         .element("SizeInBytes", runtime.size_bytes)
         .element("FilteringMessagesBeforePublishing", false)
         .element("IsAnonymousAccessible", false);
@@ -175,7 +166,7 @@ fn put_topic(
         .element("EnablePartitioning", topic.enable_partitioning)
         .element("EntityAvailabilityStatus", "Available")
         .element("EnableSubscriptionPartitioning", false)
-        .element("EnableExpress", false)
+        .element("EnableExpress", topic.enable_express)
         .element("MaxMessageSizeInKilobytes", of.max_message_bytes / 1_024)
         .close("TopicDescription");
 }
@@ -199,7 +190,7 @@ fn put_subscription(
         )
         .element("MessageCount", messages(runtime))
         .element("MaxDeliveryCount", subscription.max_delivery_count)
-        .element("EnableBatchedOperations", true)
+        .element("EnableBatchedOperations", subscription.enable_batched_operations)
         .element("Status", status(subscription.status))
         .optional("ForwardTo", target(subscription.forward_to.as_deref(), of));
     put_times(out, entity, runtime);
@@ -320,6 +311,8 @@ pub(super) fn queue(element: &Element, mut queue: Queue) -> Result<Queue, String
     members.metadata(&mut queue.user_metadata);
     members.limit("AutoDeleteOnIdle", &mut queue.auto_delete_on_idle)?;
     members.flag("EnablePartitioning", &mut queue.enable_partitioning)?;
+    members.flag("EnableBatchedOperations", &mut queue.enable_batched_operations)?;
+    members.flag("EnableExpress", &mut queue.enable_express)?;
     Ok(queue)
 }
 
@@ -339,6 +332,8 @@ pub(super) fn topic(element: &Element, mut topic: Topic) -> Result<Topic, String
     members.flag("SupportOrdering", &mut topic.support_ordering)?;
     members.limit("AutoDeleteOnIdle", &mut topic.auto_delete_on_idle)?;
     members.flag("EnablePartitioning", &mut topic.enable_partitioning)?;
+    members.flag("EnableBatchedOperations", &mut topic.enable_batched_operations)?;
+    members.flag("EnableExpress", &mut topic.enable_express)?;
     Ok(topic)
 }
 
@@ -368,5 +363,6 @@ pub(super) fn subscription(
     );
     members.metadata(&mut subscription.user_metadata);
     members.limit("AutoDeleteOnIdle", &mut subscription.auto_delete_on_idle)?;
+    members.flag("EnableBatchedOperations", &mut subscription.enable_batched_operations)?;
     Ok(subscription)
 }

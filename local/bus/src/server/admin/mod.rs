@@ -8,6 +8,8 @@ mod describe;
 mod rules;
 mod writer;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
@@ -24,7 +26,7 @@ use crate::broker::{
 };
 use crate::limits::{ADMIN_PAGE_ENTRIES_MAX, XML_BOUNDS};
 use crate::topology::{Definition, Queue, Subscription, Topic};
-use describe::{Surroundings, iso};
+use describe::Surroundings;
 use writer::Writer;
 use xml::{Element, Unwritable};
 
@@ -100,6 +102,8 @@ struct Asked<'a> {
     updates: bool,
     skip: usize,
     top: usize,
+    /// Path as it was asked for.
+    path: &'a str,
     /// `http://host:port`.
     base: String,
     host: String,
@@ -136,6 +140,7 @@ pub(super) fn answer(
             updates: head.headers.contains_key(header::IF_MATCH),
             skip: number("$skip").unwrap_or(0),
             top: number("$top").unwrap_or(usize::MAX).min(ADMIN_PAGE_ENTRIES_MAX),
+            path,
             base: format!("{}://{host}", if tls { "https" } else { "http" }),
             host,
         };
@@ -190,18 +195,20 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
         let now = clock::now();
         broker.advance(now);
         match (target, asked.method) {
-            (Target::Namespace, &Method::GET) => Ok((StatusCode::OK, namespace(now, asked)?)),
+            (Target::Namespace, &Method::GET) => {
+                Ok((StatusCode::OK, namespace(broker, now, asked)?))
+            }
             (Target::Queues, &Method::GET) => {
-                feed(broker, asked, &of, |one| matches!(one, Definition::Queue(_)))
+                entity_feed(broker, asked, &of, |one| matches!(one, Definition::Queue(_)))
             }
             (Target::Topics, &Method::GET) => {
-                feed(broker, asked, &of, |one| matches!(one, Definition::Topic(_)))
+                entity_feed(broker, asked, &of, |one| matches!(one, Definition::Topic(_)))
             }
             (Target::Subscriptions(topic), &Method::GET) => {
                 if !matches!(broker.resolve(&normalise(topic)), Some(Entity::Topic(_))) {
                     return Err(not_found(topic));
                 }
-                feed(broker, asked, &of, |one| {
+                entity_feed(broker, asked, &of, |one| {
                     let Definition::Subscription { topic: of, .. } = one else { return false };
                     of.eq_ignore_ascii_case(topic)
                 })
@@ -220,13 +227,11 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
                 put_subscription(broker, now, path, asked, &of)
             }
             (Target::Rules(path), &Method::GET) => {
-                let rules = broker.rules(subscription(broker, path)?).to_vec();
-                let mut out = begin_feed(asked, "Rules");
-                for rule in rules.iter().skip(asked.skip).take(asked.top) {
-                    put_rule_entry(&mut out, path, rule, asked);
-                }
-                out.close("feed");
-                Ok((StatusCode::OK, out.finish()?))
+                let rules = broker.rules(subscription(broker, path)?);
+                let put = |out: &mut Writer, rule: &Arc<Rule>| {
+                    put_rule_entry(out, path, rule, asked);
+                };
+                Ok((StatusCode::OK, feed(asked, "Rules", rules.iter(), put)?))
             }
             (Target::Rule(path, name), &Method::GET) => {
                 let queue = subscription(broker, path)?;
@@ -391,13 +396,16 @@ fn put_rule(
     Ok((status, rule_document(path, rule, asked)?))
 }
 
-fn namespace(now: Timestamp, asked: &Asked<'_>) -> Result<String, Unwritable> {
+fn namespace(broker: &Broker, now: Timestamp, asked: &Asked<'_>) -> Result<String, Unwritable> {
+    // It is as old as what has been there longest.
+    let created = broker.all_registered().map(|entity| entity.created_at).min().unwrap_or(now);
+    let modified = broker.all_registered().map(|entity| entity.updated_at).max().unwrap_or(now);
     let mut out = Writer::document();
-    begin_entry(&mut out, NAMESPACE, "$namespaceinfo", now, now, asked, true);
+    begin_entry(&mut out, NAMESPACE, "$namespaceinfo", created, modified, asked, true);
     out.open(&describe::description("NamespaceInfo"))
-        .element("CreatedTime", iso(Timestamp::from_millis(0)))
+        .element("CreatedTime", created)
         .element("MessagingSKU", "Standard")
-        .element("ModifiedTime", iso(Timestamp::from_millis(0)))
+        .element("ModifiedTime", modified)
         .element("Name", NAMESPACE)
         .element("NamespaceType", "Messaging")
         .close("NamespaceInfo");
@@ -405,28 +413,47 @@ fn namespace(now: Timestamp, asked: &Asked<'_>) -> Result<String, Unwritable> {
     out.finish()
 }
 
-fn feed(
+fn entity_feed(
     broker: &Broker,
     asked: &Asked<'_>,
     of: &Surroundings<'_>,
     wanted: impl Fn(&Definition) -> bool,
 ) -> Outcome {
-    let mut out = begin_feed(asked, "Entities");
     let entities = broker.all_registered().filter(|entity| wanted(&entity.definition));
-    for entity in entities.skip(asked.skip).take(asked.top) {
-        put_entry(&mut out, broker, entity, asked, of, false);
-    }
-    out.close("feed");
-    Ok((StatusCode::OK, out.finish()?))
+    let put = |out: &mut Writer, entity: &Registered| {
+        put_entry(out, broker, entity, asked, of, false);
+    };
+    Ok((StatusCode::OK, feed(asked, "Entities", entities, put)?))
 }
 
-fn begin_feed(asked: &Asked<'_>, title: &str) -> Writer {
+/// The page that is asked for, with the address of the one after it. Both clients go on by that
+/// address, and both look for it beside one of the page itself.
+fn feed<T>(
+    asked: &Asked<'_>,
+    title: &str,
+    all: impl Iterator<Item = T>,
+    mut put: impl FnMut(&mut Writer, T),
+) -> Result<String, Unwritable> {
+    let address = |skip| {
+        let Asked { base, path, top, .. } = asked;
+        format!("{base}{path}?$skip={skip}&$top={top}")
+    };
     let mut out = Writer::document();
     out.open(&format!("feed xmlns=\"{ATOM}\""))
         .element("title type=\"text\"", title)
         .element("id", &asked.base)
-        .element("updated", iso(clock::now()));
-    out
+        .element("updated", clock::now())
+        .link("self", &address(asked.skip));
+    let mut rest = all.skip(asked.skip);
+    let page: Vec<T> = rest.by_ref().take(asked.top).collect();
+    if !page.is_empty() && rest.next().is_some() {
+        out.link("next", &address(asked.skip + page.len()));
+    }
+    for one in page {
+        put(&mut out, one);
+    }
+    out.close("feed");
+    out.finish()
 }
 
 /// The name of an entity within what contains it.
@@ -495,8 +522,8 @@ fn begin_entry(
     out.open(&tag)
         .element("id", format!("{}/{path}", asked.base))
         .element("title type=\"text\"", title)
-        .element("published", iso(created))
-        .element("updated", iso(updated))
+        .element("published", created)
+        .element("updated", updated)
         .open("author")
         .element("name", NAMESPACE)
         .close("author")

@@ -2,7 +2,7 @@
 
 use xml::Element;
 
-use super::describe::{description, iso};
+use super::describe::description;
 use super::writer::Writer;
 use crate::broker::{Rule, Timestamp};
 use crate::filter::{Action, Correlation, Filter, Scalar, SqlFilter};
@@ -59,7 +59,7 @@ pub(super) fn put(out: &mut Writer, rule: &Rule) {
             .element("Parameters", ""),
     };
     out.close("Action")
-        .element("CreatedAt", iso(rule.created_at))
+        .element("CreatedAt", rule.created_at)
         .element("Name", &rule.name)
         .close("RuleDescription");
 }
@@ -79,7 +79,7 @@ fn put_pair(out: &mut Writer, name: &str, value: &Scalar<'_>) {
         Scalar::Int(v) => ("long", v.to_string()),
         Scalar::Float(v) => ("double", v.to_string()),
         Scalar::Text(v) => ("string", v.clone().into_owned()),
-        Scalar::Time(v) => ("dateTime", iso(Timestamp::from_millis(*v))),
+        Scalar::Time(v) => ("dateTime", Timestamp::from_millis(*v).to_string()),
         Scalar::Uuid(v) => ("string", v.to_string()),
         Scalar::Null | Scalar::Bytes(_) => ("string", String::new()),
     };

@@ -50,6 +50,15 @@ impl Writer {
         self
     }
 
+    /// Where something related is found.
+    pub(super) fn link(&mut self, relation: &str, address: &str) -> &mut Writer {
+        self.unwritable = self.unwritable.or(xml::check(address).err());
+        self.out.extend(["<link rel=\"", relation, "\" href=\""]);
+        xml::escape_into(address, &mut self.out);
+        self.out.push_str("\"/>");
+        self
+    }
+
     /// # Errors
     /// What is there to be described cannot be in XML.
     pub(super) fn finish(self) -> Result<String, Unwritable> {
