@@ -27,6 +27,19 @@ from conftest import connection_string_for
 from helpers import receive, texts
 
 MINUTE = datetime.timedelta(minutes=1)
+# Entries on a page, as in the service.
+PAGE_ENTRIES = 100
+
+
+def test_more_queues_than_are_on_a_page_are_all_listed(admin, name):
+    names = {f"{name}-{number}" for number in range(PAGE_ENTRIES + 1)}
+    for each in names:
+        admin.create_queue(each)
+    listed = [queue.name for queue in admin.list_queues()]
+    assert len(listed) == len(set(listed))
+    assert names <= set(listed)
+    for each in names:
+        admin.delete_queue(each)
 
 
 def test_a_queue_is_created_changed_and_deleted(admin, name):

@@ -100,6 +100,7 @@ struct Asked<'a> {
     updates: bool,
     skip: usize,
     top: usize,
+    path: &'a str,
     /// `http://host:port`.
     base: String,
     host: String,
@@ -132,10 +133,11 @@ pub(super) fn answer(
         };
         let asked = Asked {
             method: &head.method,
+            path,
             body,
             updates: head.headers.contains_key(header::IF_MATCH),
             skip: number("$skip").unwrap_or(0),
-            top: number("$top").unwrap_or(usize::MAX).min(ADMIN_PAGE_ENTRIES_MAX),
+            top: number("$top").unwrap_or(usize::MAX).clamp(1, ADMIN_PAGE_ENTRIES_MAX),
             base: format!("{}://{host}", if tls { "https" } else { "http" }),
             host,
         };
@@ -222,10 +224,11 @@ fn carry_out(hub: &Hub, target: &Target, asked: &Asked<'_>) -> (Outcome, Positio
             (Target::Rules(path), &Method::GET) => {
                 let rules = broker.rules(subscription(broker, path)?).to_vec();
                 let mut out = begin_feed(asked, "Rules");
-                for rule in rules.iter().skip(asked.skip).take(asked.top) {
+                let mut left = rules.iter().skip(asked.skip);
+                for rule in left.by_ref().take(asked.top) {
                     put_rule_entry(&mut out, path, rule, asked);
                 }
-                out.close("feed");
+                end_feed(&mut out, asked, left.next().is_some());
                 Ok((StatusCode::OK, out.finish()?))
             }
             (Target::Rule(path, name), &Method::GET) => {
@@ -413,10 +416,11 @@ fn feed(
 ) -> Outcome {
     let mut out = begin_feed(asked, "Entities");
     let entities = broker.all_registered().filter(|entity| wanted(&entity.definition));
-    for entity in entities.skip(asked.skip).take(asked.top) {
+    let mut left = entities.skip(asked.skip);
+    for entity in left.by_ref().take(asked.top) {
         put_entry(&mut out, broker, entity, asked, of, false);
     }
-    out.close("feed");
+    end_feed(&mut out, asked, left.next().is_some());
     Ok((StatusCode::OK, out.finish()?))
 }
 
@@ -427,6 +431,18 @@ fn begin_feed(asked: &Asked<'_>, title: &str) -> Writer {
         .element("id", &asked.base)
         .element("updated", iso(clock::now()));
     out
+}
+
+/// Says where the next page is, if there is more: a client does not look for it by itself. The
+/// JavaScript client looks at links only where there are several.
+fn end_feed(out: &mut Writer, asked: &Asked<'_>, more: bool) {
+    out.link("self", &format!("{}{}", asked.base, asked.path));
+    if more {
+        let (skip, top) = (asked.skip.saturating_add(asked.top), asked.top);
+        let next = format!("{}{}?$skip={skip}&$top={top}", asked.base, asked.path);
+        out.link("next", &next);
+    }
+    out.close("feed");
 }
 
 /// The name of an entity within what contains it.

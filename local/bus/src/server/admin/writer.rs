@@ -50,6 +50,14 @@ impl Writer {
         self
     }
 
+    /// A link of an Atom feed.
+    pub(super) fn link(&mut self, relation: &str, to: &str) {
+        self.unwritable = self.unwritable.or(xml::check(to).err());
+        self.out.extend(["<link rel=\"", relation, "\" href=\""]);
+        xml::escape_into(to, &mut self.out);
+        self.out.push_str("\"/>");
+    }
+
     /// # Errors
     /// What is there to be described cannot be in XML.
     pub(super) fn finish(self) -> Result<String, Unwritable> {
