@@ -24,17 +24,24 @@ async fn nothing_is_acknowledged_that_the_disk_does_not_take() -> Result<(), Bro
     let mut client = Client::connect(&role.address).await?;
     let mut sender = client.sender("long").await?;
     let mut acknowledged = 0;
-    loop {
-        match tokio::time::timeout(SOON, sender.send(sized("m", 50_000))).await? {
-            Ok(Outcome::Accepted(_)) => acknowledged += 1,
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => break,
+    let said = loop {
+        let sent = tokio::time::timeout(SOON, async {
+            tokio::select! {
+                sent = sender.send(sized("m", 50_000)) => Ok(sent),
+                ended = client.end() => Err(ended),
+            }
+        });
+        match sent.await? {
+            Ok(Ok(Outcome::Accepted(_))) => acknowledged += 1,
+            Ok(Ok(other)) => panic!("{other:?}"),
+            Ok(Err(_)) => break tokio::time::timeout(SOON, client.end()).await?,
+            Err(ended) => break ended,
         }
         assert!(acknowledged < 1_000, "more than the disk takes");
-    }
+    };
     assert!(acknowledged > 10, "{acknowledged}");
-    for client in [&mut client, &mut idle] {
-        let said = format!("{:?}", tokio::time::timeout(SOON, client.end()).await?);
+    for ended in [said, tokio::time::timeout(SOON, idle.end()).await?] {
+        let said = format!("{ended:?}");
         assert!(said.contains("cannot write its journal"), "{said}");
     }
     assert_eq!(tokio::time::timeout(SOON, role.exit_code()).await?, Some(1));
