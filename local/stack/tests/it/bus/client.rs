@@ -66,7 +66,7 @@ impl Client {
             .open_with_stream(stream)
             .await?;
         let session = Session::begin(&mut connection).await?;
-        Ok(Self { session, connection: connection })
+        Ok(Self { session, connection })
     }
 
     /// How the connection ended, once the other side has closed it.
