@@ -24,6 +24,7 @@ mod topology;
 pub use broker::{QueueStatus, Status, SubscriptionStatus, TopicStatus};
 pub use filter::SyntaxError;
 pub use journal::{Loss, OpenError, Repaired, repair};
+pub use limits::{FRAME_BYTES_MIN, MESSAGE_BYTES_LIMIT};
 pub use server::{BindError, CertificateError, Handle, Options, ServeError, Server};
 pub use storage::Recovered;
 pub use topology::{

@@ -36,7 +36,7 @@ pub(crate) const ZERO_WIDTH_ARRAY_ITEMS_MAX: u32 = 32;
 pub(crate) const FRAME_BYTES_MAX: u32 = 65_536;
 
 /// Smallest `max-frame-size` AMQP 1.0 allows a peer to announce (part 2, section 2.7.1).
-pub(crate) const FRAME_BYTES_MIN: u32 = 512;
+pub const FRAME_BYTES_MIN: u32 = 512;
 
 /// Largest frame we produce even for a peer that would take more, to keep the output buffer flat.
 pub(crate) const FRAME_OUT_BYTES_MAX: u32 = 65_536;
@@ -44,6 +44,10 @@ pub(crate) const FRAME_OUT_BYTES_MAX: u32 = 65_536;
 /// Largest message, the default of the Premium tier. The official emulator and the Standard tier
 /// take a quarter of it; a server can be told to.
 pub(crate) const MESSAGE_BYTES_MAX: u64 = 1_048_576;
+
+/// Most that a server can be told to take as its largest message: half of what a record of the
+/// journal holds, so that a message and the changes beside it are one.
+pub const MESSAGE_BYTES_LIMIT: u64 = 8 * 1_048_576;
 
 /// Messages in one batch transfer; with at least ten bytes each the size limit is hit far earlier
 /// for anything but a hostile sender.
@@ -94,6 +98,10 @@ pub(crate) const REPLIES_WAITING_MAX: usize = 100;
 /// Bytes of replies of one connection that wait for link credit or the session window: several of
 /// the largest, see [`PEEK_BYTES_MAX`].
 pub(crate) const REPLIES_WAITING_BYTES_MAX: usize = 4 * 1_048_576;
+
+/// Bytes of deliveries of one connection that have not arrived in full, unless a single message may
+/// be larger: many large messages on links of their own, and no more however many links there are.
+pub(crate) const UNFINISHED_BYTES_MAX: u64 = 16 * 1_048_576;
 
 /// Bytes waiting for the socket above which a connection stops reading and delivering.
 pub(crate) const OUTPUT_HIGH_WATER_BYTES: usize = 1_048_576;
@@ -188,6 +196,9 @@ pub(crate) const ENTITY_NAME_CHARS_MAX: usize = 260;
 
 /// Bytes of a link's address: host and path, escaped, with room. Errors repeat it.
 pub(crate) const ADDRESS_BYTES_MAX: usize = 2_048;
+
+/// Bytes of a link's name: those of the SDKs have an address and some identifiers.
+pub(crate) const LINK_NAME_BYTES_MAX: usize = 2_048;
 
 /// Shortest idle time after which an entity is deleted. The service starts at 5 min; tests of it
 /// should not have to wait so long.

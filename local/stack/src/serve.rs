@@ -194,34 +194,40 @@ pub struct BusOperation {
     #[arg(long, requires = "operations")]
     pub faults: bool,
     /// Connections served at once.
-    #[arg(long)]
-    pub max_connections: Option<usize>,
+    #[arg(long, value_parser = count())]
+    pub max_connections: Option<u32>,
     /// Links of one session.
-    #[arg(long)]
-    pub max_links: Option<usize>,
+    #[arg(long, value_parser = count())]
+    pub max_links: Option<u32>,
     /// Unsettled deliveries of one session, beyond which nothing more is delivered.
-    #[arg(long)]
-    pub max_unsettled: Option<usize>,
-    /// Largest frame accepted, in bytes.
-    #[arg(long)]
+    #[arg(long, value_parser = count())]
+    pub max_unsettled: Option<u32>,
+    /// Largest frame accepted, in bytes; AMQP has no limit below 512.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(i64::from(bus::FRAME_BYTES_MIN)..))]
     pub max_frame_bytes: Option<u32>,
-    /// Largest message accepted, in bytes.
-    #[arg(long)]
+    /// Largest message accepted, in bytes; at most 8 MiB.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=bus::MESSAGE_BYTES_LIMIT))]
     pub max_message_bytes: Option<u64>,
     /// Messages in memory, in bytes: what comes beyond stays in the journal, or is refused where
     /// there is none.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_memory_bytes: Option<u64>,
+}
+
+/// A limit that leaves something to do.
+fn count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 impl BusOperation {
     fn apply(&self, options: bus::Options) -> bus::Options {
+        let or = |given: Option<u32>, usual| given.map_or(usual, |given| given as usize);
         bus::Options {
             operations: self.operations,
             faults: self.faults,
-            max_connections: self.max_connections.unwrap_or(options.max_connections),
-            max_links: self.max_links.unwrap_or(options.max_links),
-            max_unsettled: self.max_unsettled.unwrap_or(options.max_unsettled),
+            max_connections: or(self.max_connections, options.max_connections),
+            max_links: or(self.max_links, options.max_links),
+            max_unsettled: or(self.max_unsettled, options.max_unsettled),
             max_frame_bytes: self.max_frame_bytes.unwrap_or(options.max_frame_bytes),
             max_message_bytes: self.max_message_bytes.unwrap_or(options.max_message_bytes),
             max_memory_bytes: self.max_memory_bytes.or(options.max_memory_bytes),
@@ -276,6 +282,7 @@ pub async fn serve(role: Role) -> anyhow::Result<()> {
             let text = std::fs::read_to_string(&topology)
                 .with_context(|| format!("{} cannot be read", topology.display()))?;
             let namespace = bus::Namespace::from_file_text(&text)
+                .and_then(|namespace| namespace.validate().map(|()| namespace))
                 .with_context(|| format!("{} cannot be used", topology.display()))?;
             let tls = doors.tls_listen.map(|_| PathBuf::from(BUS_CERTIFICATE));
             let options = bus::Options {

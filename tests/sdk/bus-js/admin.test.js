@@ -35,6 +35,29 @@ test("queues are created, changed, listed and deleted", async () => {
   await assert.rejects(admin.getQueue(name), { code: "MessageEntityNotFoundError" });
 });
 
+test("more entities and rules than are on a page are all listed", async () => {
+  const topic = `t-${randomUUID()}`;
+  await admin.createTopic(topic);
+  const names = Array.from({ length: 5 }, (_, n) => `s${n}`);
+  for (const name of names) await admin.createSubscription(topic, name);
+  await admin.createRule(topic, "s0", "r0");
+  await admin.createRule(topic, "s0", "r1");
+  const pages = async (iterator) => {
+    const found = [];
+    for await (const page of iterator) found.push(page.map((one) => one.subscriptionName ?? one.name));
+    return found;
+  };
+  const subscriptions = await pages(admin.listSubscriptions(topic).byPage({ maxPageSize: 2 }));
+  assert.deepEqual(subscriptions, [["s0", "s1"], ["s2", "s3"], ["s4"]]);
+  const rules = await pages(admin.listRules(topic, "s0").byPage({ maxPageSize: 2 }));
+  assert.deepEqual(rules, [["$Default", "r0"], ["r1"]]);
+  await admin.deleteTopic(topic);
+});
+
+test("a name that cannot be is refused as such", async () => {
+  await assert.rejects(admin.createQueue("a b"), { statusCode: 400 });
+});
+
 test("topics, subscriptions, rules and counts", async () => {
   const topic = `t-${randomUUID()}`;
   await admin.createTopic(topic);

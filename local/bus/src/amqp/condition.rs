@@ -18,6 +18,7 @@ pub(crate) const UNAUTHORIZED: &str = "amqp:unauthorized-access";
 pub(crate) const NOT_ALLOWED: &str = "amqp:not-allowed";
 pub(crate) const NOT_IMPLEMENTED: &str = "amqp:not-implemented";
 pub(crate) const DECODE_ERROR: &str = "amqp:decode-error";
+pub(crate) const INTERNAL_ERROR: &str = "amqp:internal-error";
 pub(crate) const INVALID_FIELD: &str = "amqp:invalid-field";
 pub(crate) const ILLEGAL_STATE: &str = "amqp:illegal-state";
 pub(crate) const RESOURCE_LIMIT: &str = "amqp:resource-limit-exceeded";

@@ -76,7 +76,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// The root key, with all rights, and further rules.
+    /// The root key, with all rights, and further rules. One of them with the root's name stands
+    /// in its place.
     pub(super) fn new(name: String, key: String, further: &[AuthorizationRule]) -> Keys {
         let root = AuthorizationRule {
             name,
@@ -84,7 +85,9 @@ impl Keys {
             secondary_key: None,
             rights: vec![Right::Manage, Right::Send, Right::Listen],
         };
-        Keys { rules: std::iter::once(root).chain(further.iter().cloned()).collect() }
+        let replaced = further.iter().any(|rule| rule.name.eq_ignore_ascii_case(&root.name));
+        let root = Some(root).filter(|_| !replaced);
+        Keys { rules: root.into_iter().chain(further.iter().cloned()).collect() }
     }
 
     /// What the holder of this name and key may do, as SASL PLAIN gives them.
@@ -125,7 +128,8 @@ impl Keys {
         let signature = percent_decode_str(signature).decode_utf8_lossy();
         let signature = STANDARD.decode(&*signature).map_err(|_| TokenError::Malformed)?;
         let name = percent_decode_str(name).decode_utf8_lossy();
-        let path = normalise(resource);
+        // Some clients escape the address of a request and then what they sign once more.
+        let path = normalise(&normalise(resource));
         // A client that signs the address of a request signs its query with it.
         let path = path.split('?').next().unwrap_or_default().trim_end_matches('/').to_owned();
         let path = match host.and_then(|host| path.strip_prefix(&host.to_lowercase())) {
@@ -276,6 +280,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_resource_may_be_escaped_twice() {
+        let keys = Keys::new("Root".into(), "key".into(), &[]);
+        let token = sign("key", "Root", "http://localhost/a%20b%2Fc", 100);
+        let now = Timestamp::from_millis(0);
+        let verify = |audience| keys.verify(&token, audience, None, now, |_| Vec::new());
+        assert!(verify("http://localhost/a%20b/c").is_ok());
+        assert_eq!(verify("http://localhost/a"), Err(TokenError::Audience));
+    }
+
+    #[test]
     fn further_keys_allow_what_their_rule_says_where_it_says() {
         let rule =
             |name: &str, key: &str, second: Option<&str>, rights: &[Right]| AuthorizationRule {
@@ -305,6 +319,19 @@ pub(super) mod tests {
         assert_eq!(rights("s1", "Reader", queue, queue), Err(TokenError::Signature));
         assert_eq!(keys.rights_of(b"Reader", b"r2"), Some(Rights::LISTEN));
         assert_eq!(keys.rights_of(b"Reader", b"root"), None);
+    }
+
+    #[test]
+    fn a_declared_root_key_stands_in_place_of_the_known_one() {
+        let own = AuthorizationRule {
+            name: "Root".into(),
+            primary_key: "own".into(),
+            secondary_key: None,
+            rights: vec![Right::Listen],
+        };
+        let keys = Keys::new("Root".into(), "SAS_KEY_VALUE".into(), &[own]);
+        assert_eq!(keys.rights_of(b"Root", b"own"), Some(Rights::LISTEN));
+        assert_eq!(keys.rights_of(b"Root", b"SAS_KEY_VALUE"), None);
     }
 
     #[test]

@@ -45,7 +45,12 @@ pub(super) async fn serve(
             (durable.position, durable.failed.is_some())
         };
         if failed {
-            // Whether what was asked for was done, nobody can say.
+            engine.abandon(position);
+            let grace = Duration::from_millis(CLOSE_GRACE_MS.unsigned_abs());
+            let said = tokio::time::timeout(grace, writer.write_all(engine.output()));
+            if !matches!(said.await, Ok(Ok(()))) {
+                tracing::debug!("a peer was not told that the journal cannot be written");
+            }
             break;
         }
         let sendable = engine.sendable(position);
@@ -108,7 +113,10 @@ pub(super) async fn serve(
                 engine.tick(now);
             }
             () = shutdown.cancelled(), if !engine.is_closing() && !engine.is_draining() => {
-                engine.drain(clock::now());
+                // The server also stops when there is no disk any more, which comes first.
+                if hub.failure().is_none() {
+                    engine.drain(clock::now());
+                }
             }
         }
     } // Says goodbye where the transport has a way to.

@@ -297,7 +297,8 @@ impl Server {
     /// `amqp:connection:forced` and waits for them, a few seconds at most.
     ///
     /// # Errors
-    /// [`ServeError`] when the listening socket fails for good.
+    /// [`ServeError`] when the listening socket fails for good, or the journal cannot be written:
+    /// connections are closed with `amqp:internal-error` then.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         // Also when this future is dropped, nothing it started lives on.
         let shutdown = shutdown.child_token();
@@ -325,10 +326,10 @@ impl Server {
         };
         let mut failed = pin!(failed);
         let mut last_id = 0_u64;
-        loop {
+        let ended = loop {
             let accepted = tokio::select! {
-                () = shutdown.cancelled() => break,
-                failed = &mut failed => return Err(failed.into()),
+                () = shutdown.cancelled() => break Ok(()),
+                failed = &mut failed => break Err(failed.into()),
                 accepted = self.listeners.accept() => accepted,
             };
             let (stream, peer) = match accepted {
@@ -351,17 +352,21 @@ impl Server {
                 door::serve(stream, tls, hub, id, shutdown).await;
                 drop(place);
             });
-        }
+        };
+        // Clients are told before it ends, also when there is no disk any more.
+        shutdown.cancel();
         drop(self.listeners);
         tasks.close();
         let wait = tokio::time::timeout(Duration::from_millis(SHUTDOWN_MS_MAX), tasks.wait());
         if wait.await.is_err() {
             tracing::warn!(connections = tasks.len(), "connections did not close in time");
         }
-        let hub = Arc::clone(&self.hub);
-        // So that the next start is a short one. It reports its own errors.
-        let _ = tokio::task::spawn_blocking(move || hub.compact()).await;
-        Ok(())
+        if ended.is_ok() {
+            let hub = Arc::clone(&self.hub);
+            // So that the next start is a short one. It reports its own errors.
+            let _ = tokio::task::spawn_blocking(move || hub.compact()).await;
+        }
+        ended
     }
 }
 

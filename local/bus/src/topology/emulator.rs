@@ -7,6 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::place::read;
 use super::{
     CorrelationSpec, Namespace, NamespaceError, Queue, RuleSpec, Span, Subscription, Topic,
 };
@@ -25,6 +26,10 @@ const MEGABYTES: u32 = 100;
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Config {
+    /// Where editors find what may stand in the file.
+    #[serde(default, rename = "$schema")]
+    #[allow(dead_code, reason = "accepted and of no meaning here")]
+    schema: Option<Value>,
     user_config: UserConfig,
 }
 
@@ -138,18 +143,18 @@ impl Namespace {
     /// The text is neither, or has members that mean nothing here.
     pub fn from_file_text(text: &str) -> Result<Namespace, NamespaceError> {
         let problem = |problem: String| NamespaceError { problems: vec![problem] };
+        // Editors on Windows put a byte order mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let json: Value = serde_json::from_str(&without_comments(text))
             .map_err(|error| problem(error.to_string()))?;
         if json.get("UserConfig").is_some() {
-            let config: Config =
-                serde_json::from_value(json).map_err(|error| problem(error.to_string()))?;
-            return config.namespace().map_err(problem);
+            return read::<Config>(json, "")?.namespace().map_err(problem);
         }
         let section = json.get("serviceBus").cloned();
         let section = section.ok_or_else(|| {
             problem("there is neither a section `serviceBus` nor a `UserConfig`".into())
         })?;
-        serde_json::from_value(section).map_err(|error| problem(format!("serviceBus: {error}")))
+        read(section, "serviceBus")
     }
 }
 
@@ -196,7 +201,8 @@ fn queue(named: Named<QueueProperties>) -> Queue {
 
 fn topic(given: EmulatorTopic) -> Result<Topic, String> {
     let properties = given.properties;
-    let subscriptions = given.subscriptions.into_iter().map(subscription);
+    let subscriptions = given.subscriptions.into_iter().map(|one| subscription(&given.name, one));
+    let subscriptions = subscriptions.collect::<Result<_, _>>()?;
     Ok(Topic {
         requires_duplicate_detection: properties.requires_duplicate_detection,
         duplicate_detection_history_time_window: span(
@@ -205,16 +211,16 @@ fn topic(given: EmulatorTopic) -> Result<Topic, String> {
         ),
         default_message_time_to_live: Some(span(properties.default_message_time_to_live, TTL_MS)),
         max_size_in_megabytes: MEGABYTES,
-        subscriptions: subscriptions.collect::<Result<_, _>>()?,
+        subscriptions,
         ..Topic::named(given.name)
     })
 }
 
-fn subscription(given: EmulatorSubscription) -> Result<Subscription, String> {
+fn subscription(topic: &str, given: EmulatorSubscription) -> Result<Subscription, String> {
     let properties = given.properties;
-    let name = &given.name;
+    let path = format!("{topic}/Subscriptions/{}", given.name);
     let rules = given.rules.into_iter();
-    let rules = rules.map(|named| rule(named).map_err(|p| format!("subscription `{name}`, {p}")));
+    let rules = rules.map(|named| rule(named).map_err(|p| format!("subscription `{path}`, {p}")));
     Ok(Subscription {
         lock_duration: span(properties.lock_duration, LOCK_MS),
         max_delivery_count: properties.max_delivery_count.unwrap_or(DELIVERY_COUNT),
@@ -242,10 +248,16 @@ fn rule(named: Named<RuleProperties>) -> Result<RuleSpec, String> {
         content_type: fields.content_type,
         properties: fields.properties,
     });
+    let missing =
+        |what: &str| format!("rule `{}`: the {what} of its FilterType is missing", named.name);
     // The member that the type does not name is left alone, as the emulator does.
     let (sql_expression, correlation_filter) = match given.filter_type.as_deref() {
-        Some(kind) if kind.eq_ignore_ascii_case("sql") => (sql, None),
-        Some(kind) if kind.eq_ignore_ascii_case("correlation") => (None, correlation),
+        Some(kind) if kind.eq_ignore_ascii_case("sql") => {
+            (Some(sql.ok_or_else(|| missing("SqlFilter"))?), None)
+        }
+        Some(kind) if kind.eq_ignore_ascii_case("correlation") => {
+            (None, Some(correlation.ok_or_else(|| missing("CorrelationFilter"))?))
+        }
         None => (sql, correlation),
         Some(kind) => return Err(format!("rule `{}`: unknown FilterType `{kind}`", named.name)),
     };
@@ -346,6 +358,33 @@ mod tests {
         assert_eq!(filter.properties["prop1"], "value1");
         assert_eq!(second.rules[0].action.as_deref(), Some("SET sys.To = 'Entity'"));
         assert_eq!(second.max_delivery_count, 3);
+    }
+
+    #[test]
+    fn what_editors_add_is_passed_over() {
+        let text = "\u{feff}{\"$schema\": \"Config-schema.json\", // one\n\
+                    \"UserConfig\": {\"Namespaces\": [{\"Queues\": [{\"Name\": \"q\"}]}]}}";
+        assert_eq!(Namespace::from_file_text(text).unwrap().queues[0].name, "q");
+    }
+
+    #[test]
+    fn a_rule_has_the_filter_that_its_type_names() {
+        for (kind, other) in [("Sql", "CorrelationFilter"), ("Correlation", "SqlFilter")] {
+            let rule = format!(
+                r#"{{"Name": "r", "Properties": {{"FilterType": "{kind}", "{other}": {{}}}}}}"#
+            );
+            let text = format!(
+                r#"{{"UserConfig": {{"Namespaces": [{{"Topics": [{{"Name": "t", "Subscriptions": [
+                    {{"Name": "s", "Rules": [{rule}]}}]}}]}}]}}}}"#
+            )
+            .replace(r#""SqlFilter": {}"#, r#""SqlFilter": {"SqlExpression": "1 = 1"}"#);
+            let said = Namespace::from_file_text(&text).unwrap_err().problems.remove(0);
+            let expected = format!(
+                "subscription `t/Subscriptions/s`, rule `r`: the {kind}Filter of its FilterType is \
+                 missing"
+            );
+            assert_eq!(said, expected);
+        }
     }
 
     #[test]

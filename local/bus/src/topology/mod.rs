@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod emulator;
+mod place;
 mod rule;
 mod span;
 

@@ -71,6 +71,16 @@ impl Role {
         (of("VmRSS:"), of("VmHWM:"))
     }
 
+    /// Waits until it has ended by itself; `None` if a signal ended it.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self) {
         drop(self.process.stdin.take());

@@ -136,11 +136,11 @@ pub(super) fn answer(
         };
         let asked = Asked {
             method: &head.method,
+            path,
             body,
             updates: head.headers.contains_key(header::IF_MATCH),
             skip: number("$skip").unwrap_or(0),
-            top: number("$top").unwrap_or(usize::MAX).min(ADMIN_PAGE_ENTRIES_MAX),
-            path,
+            top: number("$top").unwrap_or(usize::MAX).clamp(1, ADMIN_PAGE_ENTRIES_MAX),
             base: format!("{}://{host}", if tls { "https" } else { "http" }),
             host,
         };

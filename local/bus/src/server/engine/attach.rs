@@ -9,7 +9,9 @@ use super::session::Session;
 use crate::amqp::performative::{Attach, Detach, Role, SETTLED, put_attach, put_detach};
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{Address, Entity, ReceiveMode};
-use crate::limits::{ADDRESS_BYTES_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES};
+use crate::limits::{
+    ADDRESS_BYTES_MAX, LINK_NAME_BYTES_MAX, REQUEST_CREDIT_MESSAGES, SENDER_CREDIT_MESSAGES,
+};
 use crate::server::access::Rights;
 
 impl Session {
@@ -94,6 +96,10 @@ fn plan(
         let text = "A link without an address, or a dynamic one, is not implemented.";
         return Err(AmqpError::new(condition::NOT_IMPLEMENTED, text));
     };
+    if attach.name.len() > LINK_NAME_BYTES_MAX {
+        let text = format!("The name of a link has at most {LINK_NAME_BYTES_MAX} bytes.");
+        return Err(AmqpError::new(condition::INVALID_FIELD, text));
+    }
     if address.len() > ADDRESS_BYTES_MAX {
         let text = format!("An address has at most {ADDRESS_BYTES_MAX} bytes.");
         return Err(AmqpError::new(condition::NOT_FOUND, text));

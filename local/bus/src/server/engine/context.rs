@@ -42,6 +42,8 @@ pub(super) struct Context {
     pub(super) granted: bool,
     /// Bytes of replies that wait for credit, the session window or room in the output buffer.
     pub(super) reply_bytes: usize,
+    /// Bytes of deliveries that have not arrived in full.
+    pub(super) unfinished_bytes: u64,
     /// Header and annotations of the delivery being encoded; kept for its capacity.
     pub(super) scratch: BytesMut,
     /// What waits in `out` may be told once the journal is durable up to here.
@@ -74,6 +76,7 @@ impl Context {
             starved: false,
             granted: false,
             reply_bytes: 0,
+            unfinished_bytes: 0,
             scratch: BytesMut::new(),
             told_at: Cell::new(0),
             draining: false,

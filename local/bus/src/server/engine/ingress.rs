@@ -3,13 +3,13 @@
 use bytes::{Bytes, BytesMut};
 
 use super::context::{Context, Fault};
-use super::link::{Destination, Inlet, LinkKind, Partial};
+use super::link::{Destination, Inlet, LinkKind, NotKept, Partial};
 use super::session::{Session, busy, detach_forced};
 use crate::amqp::performative::Transfer;
 use crate::amqp::sections::{Sections, data_sections};
 use crate::amqp::{AmqpError, condition};
 use crate::broker::{Entity, PublishError};
-use crate::limits::BATCH_MESSAGES_MAX;
+use crate::limits::{BATCH_MESSAGES_MAX, UNFINISHED_BYTES_MAX};
 use crate::message::{Message, MessageError};
 use crate::server::operations::faults::{Mishap, Operation};
 
@@ -21,8 +21,7 @@ struct Arrived {
     delivery_id: u32,
     format: u32,
     settled: bool,
-    /// `None` when it was too large to keep.
-    payload: Option<Bytes>,
+    payload: Result<Bytes, NotKept>,
 }
 
 impl Session {
@@ -42,7 +41,11 @@ impl Session {
                 return Err(Fault::Session(AmqpError::new(condition::UNATTACHED_HANDLE, text)));
             }
         };
-        let arrived = match inlet.assemble(transfer, payload, max_bytes) {
+        cx.unfinished_bytes -= inlet.unfinished_bytes();
+        let room = UNFINISHED_BYTES_MAX.max(max_bytes).saturating_sub(cx.unfinished_bytes);
+        let assembled = inlet.assemble(transfer, payload, max_bytes, room);
+        cx.unfinished_bytes += inlet.unfinished_bytes();
+        let arrived = match assembled {
             Ok(Some(arrived)) => arrived,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -91,7 +94,8 @@ impl Session {
         arrived: Arrived,
     ) {
         let verdict = match (arrived.payload, destination) {
-            (None, _) => Err(AmqpError::new(
+            (Err(NotKept::TooMuch), _) => Err(busy()),
+            (Err(NotKept::TooLarge), _) => Err(AmqpError::new(
                 condition::MESSAGE_SIZE_EXCEEDED,
                 format!(
                     "The received message (delivery-id:{}) exceeds the limit ({} bytes) currently \
@@ -99,10 +103,10 @@ impl Session {
                     arrived.delivery_id, cx.hub.max_message_bytes
                 ),
             )),
-            (Some(payload), Destination::Entity(entity)) => {
+            (Ok(payload), Destination::Entity(entity)) => {
                 publish(cx, *entity, arrived.format, &payload)
             }
-            (Some(payload), Destination::Node(node)) => self.on_request(cx, handle, node, &payload),
+            (Ok(payload), Destination::Node(node)) => self.on_request(cx, handle, node, &payload),
         };
         match verdict {
             _ if arrived.settled => {}
@@ -123,12 +127,14 @@ impl Session {
 }
 
 impl Inlet {
-    /// Adds one frame. The result is a complete delivery, or `None` while there is more to come.
+    /// Adds one frame. The result is a complete delivery, or `None` while there is more to come,
+    /// of which at most `room` bytes are kept.
     fn assemble(
         &mut self,
         transfer: &Transfer,
         payload: Bytes,
         max_bytes: u64,
+        room: u64,
     ) -> Result<Option<Arrived>, AmqpError> {
         if self.partial.is_none() {
             let Some(delivery_id) = transfer.delivery_id else {
@@ -141,15 +147,15 @@ impl Inlet {
             };
             self.credit = left;
             self.delivery_count = self.delivery_count.wrapping_add(1);
-            let fits = payload.len() as u64 <= max_bytes;
+            let fits = fits(payload.len(), max_bytes, if transfer.more { room } else { u64::MAX });
             let (format, settled) =
                 (transfer.message_format.unwrap_or(0), transfer.settled.unwrap_or(false));
             if !transfer.more {
-                let payload = fits.then_some(payload);
+                let payload = fits.map(|()| payload);
                 let arrived = Arrived { delivery_id, format, settled, payload };
                 return Ok((!transfer.aborted).then_some(arrived));
             }
-            let payload = fits.then(|| BytesMut::from(&payload[..]));
+            let payload = fits.map(|()| BytesMut::from(&payload[..]));
             self.partial = Some(Partial { delivery_id, format, settled, payload });
             return Ok(None);
         }
@@ -159,11 +165,10 @@ impl Inlet {
             return Err(AmqpError::new(condition::INVALID_FIELD, text));
         }
         partial.settled |= transfer.settled.unwrap_or(false);
-        if let Some(so_far) = &mut partial.payload {
-            if (so_far.len() + payload.len()) as u64 > max_bytes {
-                partial.payload = None;
-            } else {
-                so_far.extend_from_slice(&payload);
+        if let Ok(so_far) = &mut partial.payload {
+            match fits(so_far.len() + payload.len(), max_bytes, room) {
+                Ok(()) => so_far.extend_from_slice(&payload),
+                Err(not_kept) => partial.payload = Err(not_kept),
             }
         }
         if transfer.more && !transfer.aborted {
@@ -176,6 +181,15 @@ impl Inlet {
             settled,
             payload: payload.map(BytesMut::freeze),
         }))
+    }
+}
+
+/// Whether a delivery of `bytes` may be kept.
+fn fits(bytes: usize, max_bytes: u64, room: u64) -> Result<(), NotKept> {
+    match bytes as u64 {
+        bytes if bytes > max_bytes => Err(NotKept::TooLarge),
+        bytes if bytes > room => Err(NotKept::TooMuch),
+        _ => Ok(()),
     }
 }
 

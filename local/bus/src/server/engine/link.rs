@@ -26,8 +26,16 @@ pub(super) struct Partial {
     pub(super) delivery_id: u32,
     pub(super) format: u32,
     pub(super) settled: bool,
-    /// `None` once it was too large: the rest is passed over.
-    pub(super) payload: Option<BytesMut>,
+    pub(super) payload: Result<BytesMut, NotKept>,
+}
+
+/// Why what arrives of a delivery is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotKept {
+    /// It exceeds the largest message.
+    TooLarge,
+    /// Too much else of this connection has not arrived in full.
+    TooMuch,
 }
 
 /// A link on which the client sends: messages or requests.
@@ -39,6 +47,14 @@ pub(super) struct Inlet {
     /// Deliveries seen, the delivery-count of AMQP.
     pub(super) delivery_count: u32,
     pub(super) partial: Option<Partial>,
+}
+
+impl Inlet {
+    /// Bytes kept of a delivery that has not arrived in full.
+    pub(super) fn unfinished_bytes(&self) -> u64 {
+        let kept = self.partial.as_ref().and_then(|partial| partial.payload.as_ref().ok());
+        kept.map_or(0, |payload| payload.len() as u64)
+    }
 }
 
 /// Where an inlet leads.

@@ -370,6 +370,20 @@ impl Engine {
         }
     }
 
+    /// The journal cannot be written: nobody can say whether what was asked for was done, so what
+    /// is not durable is not told, and the connection ends.
+    pub(super) fn abandon(&mut self, durable: Position) {
+        let sendable = self.sendable(durable);
+        self.context.out.truncate(sendable);
+        // While a fault holds everything back, a frame may be half written.
+        if self.stage == Stage::Open && self.context.slow_until <= self.context.now {
+            let text = "The server cannot write its journal.";
+            let error = AmqpError::new(condition::INTERNAL_ERROR, text);
+            put_close(&mut self.context.out, Some(&error));
+        }
+        self.stage = Stage::Closed;
+    }
+
     /// Takes one protocol header off the input and answers it.
     fn header(&mut self, input: &mut BytesMut) -> bool {
         let Some(&header) = input.first_chunk::<8>() else { return false };

@@ -236,7 +236,11 @@ impl Session {
                 cx.reply_bytes -= unsent.chain(waiting).sum::<usize>();
                 return;
             }
-            LinkKind::Inlet(_) | LinkKind::Detached => return,
+            LinkKind::Inlet(inlet) => {
+                cx.unfinished_bytes -= inlet.unfinished_bytes();
+                return;
+            }
+            LinkKind::Detached => return,
         };
         let channel = self.channel;
         cx.session_waits.retain(|(_, at, of)| (*at, *of) != (channel, handle));

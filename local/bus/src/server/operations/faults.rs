@@ -21,8 +21,8 @@ pub(in crate::server) enum Operation {
 }
 
 /// What happens instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
 pub(in crate::server) enum Mishap {
     /// Refused with `com.microsoft:server-busy`: a send is rejected, a receiver detached.
     ServerBusy,
@@ -39,19 +39,56 @@ pub(in crate::server) enum Mishap {
 
 /// One rule. The first that matches decides.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "Declared")]
 pub(in crate::server) struct FaultRule {
     #[serde(flatten)]
     fault: Mishap,
     /// On this entity only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     entity: Option<String>,
     /// Instead of this operation only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<Operation>,
     /// So many times; for ever unless given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<u32>,
+}
+
+/// A rule as it is written. A misspelt `entity` that is passed over would fail everything.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Declared {
+    kind: Kind,
+    millis: Option<u32>,
+    entity: Option<String>,
+    operation: Option<Operation>,
+    times: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Kind {
+    ServerBusy,
+    Detach,
+    Slow,
+    Drop,
+}
+
+impl TryFrom<Declared> for FaultRule {
+    type Error = &'static str;
+
+    fn try_from(declared: Declared) -> Result<FaultRule, &'static str> {
+        let Declared { kind, millis, entity, operation, times } = declared;
+        let fault = match (kind, millis) {
+            (Kind::Slow, Some(millis)) => Mishap::Slow { millis },
+            (Kind::Slow, None) => return Err("`slow` needs `millis`"),
+            (_, Some(_)) => return Err("only `slow` has `millis`"),
+            (Kind::ServerBusy, None) => Mishap::ServerBusy,
+            (Kind::Detach, None) => Mishap::Detach,
+            (Kind::Drop, None) => Mishap::Drop,
+        };
+        Ok(FaultRule { fault, entity, operation, times })
+    }
 }
 
 /// Why rules are as they were.
@@ -135,6 +172,13 @@ mod tests {
         }
         let many = vec![faults.rules()[0].clone(); FAULT_RULES_MAX + 1];
         assert_eq!(faults.set(many), Err(RulesError::TooMany));
-        assert!(serde_json::from_str::<FaultRule>(r#"{"kind": "explode"}"#).is_err());
+        for wrong in [
+            r#"{"kind": "explode"}"#,
+            r#"{"kind": "drop", "entiti": "q"}"#,
+            r#"{"kind": "drop", "millis": 5}"#,
+            r#"{"kind": "slow"}"#,
+        ] {
+            assert!(serde_json::from_str::<FaultRule>(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -30,7 +30,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// One connection with one session.
 pub(super) struct Client {
     pub(super) session: SessionHandle<()>,
-    _connection: ConnectionHandle<()>,
+    connection: ConnectionHandle<()>,
 }
 
 impl Client {
@@ -66,7 +66,12 @@ impl Client {
             .open_with_stream(stream)
             .await?;
         let session = Session::begin(&mut connection).await?;
-        Ok(Self { session, _connection: connection })
+        Ok(Self { session, connection })
+    }
+
+    /// How the connection ended, once the other side has closed it.
+    pub(super) async fn end(&mut self) -> Result<(), fe2o3_amqp::connection::Error> {
+        self.connection.on_close().await
     }
 
     pub(super) async fn sender(&mut self, address: &str) -> Result<Sender, Broken> {

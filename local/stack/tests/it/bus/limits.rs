@@ -141,3 +141,26 @@ async fn memory_is_refused_without_a_journal_and_spared_with_one() -> Result<(),
     }
     Ok(())
 }
+
+#[test]
+fn a_limit_that_leaves_nothing_or_cannot_be_kept_is_refused() {
+    let place = Place::new();
+    for (flag, values) in [
+        ("--max-connections", ["0", "18446744073709551615"]),
+        ("--max-links", ["0", "-1"]),
+        ("--max-unsettled", ["0", "many"]),
+        ("--max-frame-bytes", ["511", "4294967296"]),
+        // Beyond what a record of the journal holds.
+        ("--max-message-bytes", ["0", "20000000"]),
+        ("--max-memory-bytes", ["0", "-1"]),
+    ] {
+        for value in values {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_stack"));
+            command.args(["serve", "bus", "--ephemeral", "--topology"]).arg(place.topology());
+            let refused = command.arg(format!("{flag}={value}")).output().unwrap();
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(2), "{flag} {value}: {said}");
+            assert!(said.contains(flag) && said.contains(value), "{said}");
+        }
+    }
+}

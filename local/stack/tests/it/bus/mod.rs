@@ -3,6 +3,7 @@
 
 mod client;
 mod damage;
+mod full;
 mod idle;
 mod kill;
 mod limits;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{LINK_NAME_BYTES_MAX, UNFINISHED_BYTES_MAX};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
@@ -271,4 +272,55 @@ fn replies_that_nobody_reads_stop_the_requests() {
     answered += messages(&client.take()).len();
     assert_eq!(answered, 40);
     assert_eq!(client.engine.context.reply_bytes, 0);
+}
+
+/// Twenty megabytes of deliveries that do not end, on eighty links.
+#[test]
+fn what_is_kept_of_unfinished_deliveries_does_not_grow_with_their_links() {
+    let mut client = Client::connected(&hub(), 1);
+    let frame = vec![7; 50_000];
+    let transfer = |handle: u32, more: bool| Transfer {
+        handle,
+        delivery_id: Some(handle),
+        delivery_tag: Some(Bytes::from_static(b"tag")),
+        message_format: Some(0),
+        settled: Some(false),
+        more,
+        ..Transfer::default()
+    };
+    for handle in 0..80 {
+        client.sender(handle, "q");
+        for _ in 0..5 {
+            client.say(|out| put_transfer(out, 0, &transfer(handle, true), &[&frame]));
+        }
+        assert!(client.engine.context.unfinished_bytes <= UNFINISHED_BYTES_MAX);
+    }
+    client.take();
+    assert!(client.engine.context.unfinished_bytes > UNFINISHED_BYTES_MAX - 262_144);
+    // The last one was not kept; its sender may try again.
+    client.say(|out| put_transfer(out, 0, &transfer(79, false), &[]));
+    let said = outcomes(&client.take());
+    assert_eq!(rejected_for(&said[0].2), condition::SERVER_BUSY);
+    // What is complete makes room, and what is given up.
+    for handle in 0..40 {
+        client.say(|out| put_transfer(out, 0, &transfer(handle, false), &[]));
+    }
+    for handle in 40..79 {
+        let detach = Detach { handle, closed: true, error: None };
+        client.say(|out| put_detach(out, 0, &detach));
+    }
+    client.take();
+    assert_eq!(client.engine.context.unfinished_bytes, 0);
+    assert_eq!(outcomes(&client.send(79, &message(&frame)))[0].2, DeliveryState::Accepted);
+}
+
+#[test]
+fn a_link_with_an_endless_name_is_refused() {
+    let mut client = Client::connected(&hub(), 1);
+    let attach = Attach { name: "n".repeat(LINK_NAME_BYTES_MAX + 1), ..sender(0, "q") };
+    client.say(|out| put_attach(out, 0, &attach));
+    // The answer is longer than the frames of this client.
+    let said = client.bytes();
+    let has = |text: &str| said.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(has(condition::INVALID_FIELD) && has("The name of a link"), "{said:?}");
 }
