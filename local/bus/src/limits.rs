@@ -9,7 +9,7 @@ pub(crate) const GROUP_BYTES: usize = 1_048_576;
 
 /// Bytes of messages kept in memory beside a journal: enough for what is under way in any load, and
 /// a small part of a backlog.
-pub(crate) const MESSAGE_MEMORY_BYTES_MAX: u64 = 128 * 1_048_576;
+pub(crate) const MESSAGE_MEMORY_BYTES_MAX: u64 = 64 * 1_048_576;
 
 /// Bytes that wait for the disk above which connections are not read from.
 pub(crate) const JOURNAL_WAITING_BYTES_MAX: usize = 64 * 1_048_576;

@@ -76,7 +76,7 @@ pub struct Options {
     /// Bytes of messages kept in memory; what comes beyond is left in the journal until somebody
     /// receives it. Without a journal everything is in memory.
     ///
-    /// By default 128 MiB with a journal and 2 GiB without; then what comes beyond is refused.
+    /// By default 64 MiB with a journal and 2 GiB without; then what comes beyond is refused.
     pub max_memory_bytes: Option<u64>,
     /// Largest frame accepted and announced, in bytes; at least 512.
     pub max_frame_bytes: u32,
