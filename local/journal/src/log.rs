@@ -188,13 +188,13 @@ impl Shared {
             let mut left = file.metadata()?.len();
             let mut written = self.waiting().since_snapshot;
             while left > RELEASE_BYTES_MIN {
-                file.set_len(left)?;
                 let (position, bytes) = {
                     let waiting = self.waiting();
                     (waiting.position, waiting.since_snapshot)
                 };
                 let grown = bytes.saturating_sub(std::mem::replace(&mut written, bytes));
                 left = left.saturating_sub(RELEASE_BYTES_MIN.max(2 * grown));
+                file.set_len(left)?;
                 self.wait_blocking(position).map_err(|Failed(error)| io::Error::other(error))?;
             }
         }

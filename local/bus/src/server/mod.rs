@@ -39,7 +39,8 @@ use hub::{Hub, Limits};
 use crate::broker::{Broker, NoJournal, Status};
 use crate::limits::{
     CONNECTIONS_MAX, EPHEMERAL_MEMORY_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MIN,
-    LINKS_PER_SESSION_MAX, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX, UNSETTLED_PER_SESSION_MAX,
+    LINKS_PER_SESSION_MAX, MESSAGE_BYTES_LIMIT, MESSAGE_BYTES_MAX, MESSAGE_MEMORY_BYTES_MAX,
+    UNSETTLED_PER_SESSION_MAX,
 };
 use crate::storage::{self, RecoverError, Recovered};
 use crate::topology::{Namespace, NamespaceError};
@@ -67,7 +68,7 @@ pub struct Options {
     pub shared_access_key_name: String,
     /// The key itself; its bytes are used as they are, not base64-decoded.
     pub shared_access_key: String,
-    /// Largest message accepted, in bytes.
+    /// Largest message accepted, in bytes; [`MESSAGE_BYTES_LIMIT`] at most.
     pub max_message_bytes: u64,
     /// Connections served at once; further ones are closed at once.
     pub max_connections: usize,
@@ -132,6 +133,9 @@ pub enum BindError {
         /// What the system said.
         source: io::Error,
     },
+    /// Messages so large that no record of the journal holds one.
+    #[error("messages of {0} bytes: {MESSAGE_BYTES_LIMIT} is the most")]
+    MessageBytes(u64),
     /// There is no TLS as was asked for.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -209,8 +213,11 @@ impl Server {
     /// Checks the namespace and listens.
     ///
     /// # Errors
-    /// [`BindError`] says whether the port is taken or the namespace wrong.
+    /// [`BindError`] says whether the port is taken, the namespace wrong or a limit too large.
     pub async fn bind(options: Options) -> Result<Server, BindError> {
+        if options.max_message_bytes > MESSAGE_BYTES_LIMIT {
+            return Err(BindError::MessageBytes(options.max_message_bytes));
+        }
         let (mut broker, log, recovered) = recover(&options).await?;
         broker.date_declared(clock::now());
         let certificate = options.certificate.as_deref().map(Certificate::of).transpose()?;
@@ -403,4 +410,17 @@ async fn recover(options: &Options) -> Result<(Broker, Option<Arc<Log>>, Recover
         tracing::warn!(%path, messages, "the entity is not declared any more; its messages are gone");
     }
     Ok((broker, Some(log), recovered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_that_no_record_holds_are_not_promised() {
+        for (bytes, fits) in [(MESSAGE_BYTES_LIMIT, true), (MESSAGE_BYTES_LIMIT + 1, false)] {
+            let options = Options { max_message_bytes: bytes, ..Options::default() };
+            assert_eq!(Server::bind(options).await.is_ok(), fits, "{bytes}");
+        }
+    }
 }

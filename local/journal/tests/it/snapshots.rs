@@ -75,6 +75,9 @@ fn what_a_snapshot_replaces_goes_piece_by_piece_and_may_be_left_halfway() {
     first.set_len(2_000_000).unwrap();
     let (_, seen, opened) = copy.open();
     assert_eq!((seen.len(), opened.torn_bytes, copy.files("log").len()), (2, 0, 1));
+    // A second name shows what is left of the file when the first one goes.
+    let (name, second) = (&scratch.files("log")[0], scratch.path().join("second"));
+    fs::hard_link(name, &second).unwrap();
     // Appended to from elsewhere meanwhile.
     std::thread::scope(|scope| {
         let discarding = scope.spawn(|| committed.discard());
@@ -85,4 +88,5 @@ fn what_a_snapshot_replaces_goes_piece_by_piece_and_may_be_left_halfway() {
         discarding.join().unwrap().unwrap();
     });
     assert_eq!((scratch.files("log").len(), scratch.files("snapshot").len()), (1, 1));
+    assert!(fs::metadata(second).unwrap().len() < 1_000_000);
 }

@@ -84,9 +84,7 @@ impl Role {
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self) {
         drop(self.process.stdin.take());
-        while self.process.try_wait().unwrap().is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.exit_code().await;
     }
 }
 
